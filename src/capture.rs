@@ -1,0 +1,35 @@
+//! Recording: runs on the application's threads. No lock, no I/O, no log, and no allocation once warm.
+//!
+//! `tracer` starts a `span`, whose `record` is the protobuf of it so far; ending it copies the record into
+//! this thread's `ring`. `local` is what a thread owns, `intake` what the threads of one client share.
+
+mod attribute;
+mod clock;
+mod context;
+mod doorbell;
+mod id;
+mod intake;
+mod local;
+mod quota;
+mod record;
+mod registry;
+mod ring;
+mod scope;
+mod span;
+mod supply;
+mod tracer;
+
+pub use context::SpanContext;
+pub use id::{SpanId, TraceId};
+pub use record::{SpanKind, Status};
+pub(crate) use scope::EncodedScope;
+pub use scope::Scope;
+pub use span::{Entered, Span};
+pub use tracer::{SpanBuilder, Tracer, current_span};
+
+pub(crate) use attribute::{attribute_field_len, put_attribute, recorded};
+pub(crate) use clock::Clock;
+pub(crate) use intake::{Intake, Limits, set_global};
+pub(crate) use record::{Head, Record};
+pub(crate) use ring::{Limit, Ring, Slice};
+pub(crate) use span::unix_nanos;

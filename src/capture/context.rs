@@ -1,0 +1,125 @@
+//! Which span is which: the context that identifies a span across threads and processes, and the stack of
+//! spans that are current on a thread.
+
+use super::id::{SpanId, TraceId};
+
+/// W3C trace flag: the span is sampled.
+pub(crate) const SAMPLED: u8 = 0x01;
+/// W3C trace flag (Level 2): the trace id is random.
+pub(crate) const RANDOM: u8 = 0x02;
+
+/// What identifies a span: trace id, span id, W3C trace flags, and whether it came from another process
+/// ([SpanContext](https://opentelemetry.io/docs/specs/otel/trace/api/#spancontext)). It never changes and can
+/// be used after its span has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SpanContext {
+    trace_id: TraceId,
+    span_id: SpanId,
+    trace_flags: u8,
+    is_remote: bool,
+}
+
+impl SpanContext {
+    /// The context of no span: all ids zero.
+    pub const INVALID: Self = Self::new(TraceId::INVALID, SpanId::INVALID, 0, false);
+
+    /// A context from its parts. Flag bits that W3C Trace Context Level 2 does not define are cleared.
+    pub const fn new(trace_id: TraceId, span_id: SpanId, trace_flags: u8, is_remote: bool) -> Self {
+        Self { trace_id, span_id, trace_flags: trace_flags & (SAMPLED | RANDOM), is_remote }
+    }
+
+    /// The id of the trace the span belongs to.
+    pub fn trace_id(&self) -> TraceId {
+        self.trace_id
+    }
+
+    /// The id of the span.
+    pub fn span_id(&self) -> SpanId {
+        self.span_id
+    }
+
+    /// The W3C trace flags: bit 0 sampled, bit 1 random trace id.
+    pub fn trace_flags(&self) -> u8 {
+        self.trace_flags
+    }
+
+    /// Whether the trace is recorded.
+    pub fn is_sampled(&self) -> bool {
+        self.trace_flags & SAMPLED != 0
+    }
+
+    /// Whether the span belongs to another process.
+    pub fn is_remote(&self) -> bool {
+        self.is_remote
+    }
+
+    /// Whether both ids are other than zero.
+    pub fn is_valid(&self) -> bool {
+        self.trace_id.is_valid() && self.span_id.is_valid()
+    }
+}
+
+/// The spans that were made current on one thread and not left yet.
+#[derive(Default)]
+pub(crate) struct CurrentSpans {
+    entered: Vec<(u64, SpanContext)>,
+    next: u64,
+}
+
+impl CurrentSpans {
+    pub(crate) const fn new() -> Self {
+        Self { entered: Vec::new(), next: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn current(&self) -> Option<&SpanContext> {
+        self.entered.last().map(|(_, context)| context)
+    }
+
+    /// Makes `context` current until `leave` is called with the token.
+    #[inline]
+    pub(crate) fn enter(&mut self, context: SpanContext) -> u64 {
+        self.next += 1;
+        self.entered.push((self.next, context));
+        self.next
+    }
+
+    /// Leaves the span that was entered with `token`, wherever in the stack it is: leaving in the wrong
+    /// order never makes a span current that was left.
+    #[inline]
+    pub(crate) fn leave(&mut self, token: u64) {
+        if let Some(at) = self.entered.iter().rposition(|(entered, _)| *entered == token) {
+            self.entered.remove(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(id: u8) -> SpanContext {
+        SpanContext::new(TraceId::from_bytes([id; 16]), SpanId::from_bytes([id; 8]), SAMPLED, false)
+    }
+
+    #[test]
+    fn leaving_in_the_wrong_order_restores_what_is_still_entered() {
+        // CTX-02
+        let mut spans = CurrentSpans::default();
+        let outer = spans.enter(context(1));
+        let inner = spans.enter(context(2));
+        spans.leave(outer);
+        assert_eq!(spans.current(), Some(&context(2)));
+        spans.leave(inner);
+        spans.leave(inner);
+        assert_eq!(spans.current(), None);
+    }
+
+    #[test]
+    fn undefined_flags_are_cleared_and_a_zero_id_is_invalid() {
+        // W3C-04, SPAN-05
+        assert_eq!(SpanContext::new(TraceId::INVALID, SpanId::INVALID, 0xff, true).trace_flags(), 0x03);
+        assert!(context(1).is_valid());
+        assert!(!SpanContext::new(TraceId::from_bytes([1; 16]), SpanId::INVALID, 0, false).is_valid());
+    }
+}

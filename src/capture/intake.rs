@@ -1,0 +1,73 @@
+//! What the recording side of one client shares: memory, rings, the bell, the counters.
+
+use std::sync::{Arc, OnceLock, atomic::AtomicBool, atomic::Ordering};
+
+use super::{
+    doorbell::Doorbell,
+    quota::{Arrivals, Quota},
+    registry::Registry,
+    scope::Scopes,
+    supply::Supply,
+};
+use crate::stats::Stats;
+
+/// The shared state of one client's recording side. Threads reach it through their seat; workers drain it.
+pub(crate) struct Intake {
+    pub(crate) supply: Arc<Supply>,
+    pub(crate) registry: Registry,
+    pub(crate) doorbell: Doorbell,
+    pub(crate) arrivals: Arrivals,
+    pub(crate) quota: Quota,
+    pub(crate) scopes: Scopes,
+    pub(crate) stats: Stats,
+    closed: AtomicBool,
+}
+
+/// The limits an [`Intake`] is made with.
+pub(crate) struct Limits {
+    /// Bytes that rings, open spans and bodies may take together.
+    pub(crate) memory_bytes: usize,
+    /// Spans that may be queued; `usize::MAX` for no bound but memory.
+    pub(crate) queue_spans: usize,
+    /// Waiting spans that are worth waking a worker for.
+    pub(crate) ready_spans: usize,
+    /// Workers that may be started.
+    pub(crate) workers: usize,
+}
+
+impl Intake {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            supply: Supply::new(limits.memory_bytes),
+            registry: Registry::new(),
+            doorbell: Doorbell::new(limits.workers),
+            arrivals: Arrivals::new(limits.ready_spans),
+            quota: Quota::new(limits.queue_spans),
+            scopes: Scopes::default(),
+            stats: Stats::default(),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// From now on nothing is recorded; what is open is dropped when it ends.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+}
+
+/// The intake of the process-wide client, once there is one; `None` inside if it is disabled.
+static GLOBAL: OnceLock<Option<Arc<Intake>>> = OnceLock::new();
+
+/// Makes `intake` the one that late tracers bind to. False if there is one already.
+pub(crate) fn set_global(intake: Option<Arc<Intake>>) -> bool {
+    GLOBAL.set(intake).is_ok()
+}
+
+pub(super) fn global() -> Option<&'static Option<Arc<Intake>>> {
+    GLOBAL.get()
+}

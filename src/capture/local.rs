@@ -1,0 +1,273 @@
+//! What a thread keeps for itself: its clock, its ids, its current spans, and a seat at each client it
+//! records for. Everything the hot path touches is here, and nobody else writes to it.
+
+use std::{cell::RefCell, sync::Arc};
+
+use super::{
+    clock::Clock,
+    context::CurrentSpans,
+    id::IdGenerator,
+    intake::Intake,
+    record::Record,
+    ring::{Producer, Pushed},
+};
+use crate::{error::DropReason, sync::Ordering};
+
+/// Records a thread keeps ready for its next spans.
+const POOLED_RECORDS: usize = 32;
+
+thread_local! {
+    static LOCAL: RefCell<Local> = const { RefCell::new(Local::new()) };
+}
+
+pub(crate) struct Local {
+    pub(super) clock: Clock,
+    pub(super) ids: IdGenerator,
+    pub(super) spans: CurrentSpans,
+    seats: Vec<Seat>,
+}
+
+/// Runs `f` with the calling thread's state. Where that is gone (in the destructors of other thread-locals)
+/// or in use (in an allocator that records spans), `f` gets a state of its own, which is returned afterwards:
+/// slow, but nothing is lost.
+#[inline]
+pub(super) fn with<R>(f: impl FnOnce(&mut Local) -> R) -> R {
+    let mut f = Some(f);
+    let run = |local: &RefCell<Local>| Some((f.take()?)(&mut *local.try_borrow_mut().ok()?));
+    match LOCAL.try_with(run) {
+        Ok(Some(result)) => result,
+        _ => without_thread_local(f),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn without_thread_local<R>(f: Option<impl FnOnce(&mut Local) -> R>) -> R {
+    let f = f.expect("not run yet");
+    f(&mut Local::new())
+}
+
+impl Local {
+    const fn new() -> Self {
+        Self { clock: Clock::new(), ids: IdGenerator::new(), spans: CurrentSpans::new(), seats: Vec::new() }
+    }
+
+    /// This thread's seat at the client of `intake`.
+    #[inline]
+    pub(super) fn seat(&mut self, intake: &Arc<Intake>) -> &mut Seat {
+        let at = match self.seats.first() {
+            Some(first) if Arc::ptr_eq(&first.intake, intake) => 0,
+            _ => self.find_seat(intake),
+        };
+        &mut self.seats[at]
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_seat(&mut self, intake: &Arc<Intake>) -> usize {
+        if let Some(at) = self.seats.iter().position(|seat| Arc::ptr_eq(&seat.intake, intake)) {
+            return at;
+        }
+        // A client that was shut down keeps its seat until the thread meets another one.
+        self.seats.retain(|seat| !seat.intake.is_closed());
+        self.seats.push(Seat::new(Arc::clone(intake)));
+        self.seats.len() - 1
+    }
+}
+
+/// A span that is open: its bytes so far, and what is needed to end it.
+pub(crate) struct OpenSpan {
+    pub(super) record: Record,
+    pub(super) intake: Arc<Intake>,
+    pub(super) scope: u32,
+    /// The thread clock's reading at the start; `None` where the user gave the start time.
+    pub(super) started: Option<u64>,
+    /// Bytes of the record that the supply knows of.
+    accounted: usize,
+}
+
+impl OpenSpan {
+    fn new(intake: &Arc<Intake>) -> Option<Box<Self>> {
+        let accounted = size_of::<Self>() + super::record::INITIAL_BYTES;
+        intake.supply.reserve(accounted).then(|| {
+            Box::new(Self { record: Record::new(), intake: Arc::clone(intake), scope: 0, started: None, accounted })
+        })
+    }
+
+    /// Tells the supply if the record has grown. Memory the span already has is held, not refused.
+    #[inline]
+    pub(super) fn account(&mut self) {
+        let bytes = size_of::<Self>() + self.record.memory();
+        if bytes != self.accounted {
+            self.intake.supply.hold(bytes);
+            self.intake.supply.release(self.accounted);
+            self.accounted = bytes;
+        }
+    }
+}
+
+impl Drop for OpenSpan {
+    fn drop(&mut self) {
+        self.intake.supply.release(self.accounted);
+    }
+}
+
+/// A thread's place at one client.
+pub(super) struct Seat {
+    intake: Arc<Intake>,
+    /// `Some` until the seat is dropped.
+    producer: Option<Producer>,
+    /// Boxed, since a span holds one pointer and moves between the pool and spans.
+    #[expect(clippy::vec_box)]
+    pool: Vec<Box<OpenSpan>>,
+    /// Records until the thread tells the others how many it made.
+    countdown: u32,
+    /// The last record found no room.
+    refusing: bool,
+}
+
+impl Seat {
+    fn new(intake: Arc<Intake>) -> Self {
+        Self {
+            producer: Some(intake.registry.check_out()),
+            pool: Vec::with_capacity(POOLED_RECORDS),
+            countdown: intake.arrivals.step(),
+            refusing: false,
+            intake,
+        }
+    }
+
+    /// A record to write a span called `name` into; none if memory is used up, which counts the span as lost.
+    #[inline]
+    pub(super) fn open(&mut self, scope: u32, name: &str) -> Option<Box<OpenSpan>> {
+        let mut open = match self.pool.pop() {
+            Some(open) => open,
+            None => self.allocate()?,
+        };
+        open.scope = scope;
+        open.record.begin(name);
+        Some(open)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn allocate(&mut self) -> Option<Box<OpenSpan>> {
+        let open = OpenSpan::new(&self.intake);
+        if open.is_none() {
+            self.intake.stats.lost(DropReason::QueueFull);
+        }
+        open
+    }
+
+    /// Finishes the span at `end` (UNIX nanoseconds) and keeps its memory for the next.
+    #[inline]
+    pub(super) fn end(&mut self, mut open: Box<OpenSpan>, end: u64) {
+        let record = open.record.finish(end);
+        self.push(open.scope, record);
+        if open.record.is_truncated() {
+            self.intake.stats.truncated();
+        }
+        self.recycle(open);
+    }
+
+    /// Takes back a record that is not needed.
+    #[inline]
+    pub(super) fn recycle(&mut self, mut open: Box<OpenSpan>) {
+        if self.pool.len() < POOLED_RECORDS {
+            open.account();
+            self.pool.push(open);
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, scope: u32, record: &[u8]) {
+        let intake = &*self.intake;
+        let Some(producer) = &mut self.producer else { return };
+        if intake.is_closed() {
+            intake.stats.lost(DropReason::Shutdown);
+            return;
+        }
+        if intake.quota.is_bounded() && !take_credit(intake, producer) {
+            self.refuse();
+            return;
+        }
+        let Ok(pushed) = producer.push(&intake.supply, scope, record) else {
+            intake.quota.give_back(1);
+            self.refuse();
+            return;
+        };
+        self.refusing = false;
+        self.countdown -= 1;
+        if self.countdown == 0 || pushed == Pushed::Linked {
+            self.checkpoint();
+        } else {
+            intake.doorbell.after_record();
+        }
+    }
+
+    /// Every few records: tell how many there are, and have a full batch fetched.
+    #[cold]
+    #[inline(never)]
+    fn checkpoint(&mut self) {
+        let intake = &*self.intake;
+        let mut ready = intake.supply.is_pressed();
+        if self.countdown == 0 {
+            self.countdown = intake.arrivals.step();
+            ready |= intake.arrivals.arrive(self.countdown);
+        }
+        if ready { intake.doorbell.after_batch() } else { intake.doorbell.after_record() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse(&mut self) {
+        if let Some(producer) = &mut self.producer {
+            producer.refuse();
+        }
+        // A worker may rest although the queue is full: threads announce their records in steps.
+        if !self.refusing {
+            self.refusing = true;
+            self.intake.doorbell.after_batch();
+        }
+    }
+}
+
+/// One span's worth of `max_queue_size`.
+fn take_credit(intake: &Intake, producer: &Producer) -> bool {
+    let credit = &producer.ring().credit;
+    loop {
+        let left = credit.load(Ordering::Relaxed);
+        if left > 0 {
+            if credit.compare_exchange_weak(left, left - 1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                return true;
+            }
+            continue;
+        }
+        let wanted = intake.quota.step(intake.registry.count());
+        let granted = intake.quota.grant(wanted);
+        if granted == 0 {
+            // What idle threads hold back is of use to this one.
+            let reclaimed =
+                intake.registry.rings().iter().map(|ring| ring.credit.swap(0, Ordering::Relaxed)).sum::<u32>();
+            if reclaimed == 0 {
+                return false;
+            }
+            intake.quota.give_back(reclaimed.into());
+            continue;
+        }
+        credit.fetch_add(granted as u32, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(producer) = self.producer.take() {
+            self.intake.quota.give_back(producer.ring().credit.swap(0, Ordering::Relaxed).into());
+            let unannounced = self.intake.arrivals.step() - self.countdown;
+            if unannounced > 0 && self.intake.arrivals.arrive(unannounced) {
+                self.intake.doorbell.after_batch();
+            }
+            self.intake.registry.give_back(producer);
+        }
+    }
+}

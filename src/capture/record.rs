@@ -1,0 +1,449 @@
+//! One span as the bytes of a protobuf `Span`, written while the span is open.
+//!
+//! Field order is free in protobuf, so each call appends what it knows; only the status and the dropped
+//! counts wait for the end, since appended messages would merge and counts change. The record carries the
+//! head of the `ScopeSpans.spans` field it will stand in, so that neighbouring records are valid protobuf
+//! as they lie in the ring.
+
+use std::borrow::Cow;
+
+use super::{
+    attribute::{
+        Scalar, attribute_field_len, key_value_len, put_attribute, put_short_scalar, put_short_text, recorded,
+        value_len,
+    },
+    context::SpanContext,
+    id::SpanId,
+};
+use crate::{
+    value::{KeyValue, Value},
+    wire::{Buffer, Fields, LEN, field_len, tag, varint_len, write_varint},
+};
+
+/// The most bytes one record takes. What goes beyond is cut at a character boundary, or left out and counted.
+pub(crate) const MAX_RECORD_BYTES: usize = 4 << 20;
+
+/// Kept free for what `finish` appends: three counts, and the status with its description.
+const TAIL_BYTES: usize = 1024;
+
+/// Bytes a new record has room for before it grows; most spans fit.
+pub(super) const INITIAL_BYTES: usize = 1024;
+
+/// Records that grew beyond this give their memory back when they are cleared.
+const KEPT_BYTES: usize = 16 * 1024;
+
+/// Room for the head of the field around the span: a one-byte tag and a length of at most five bytes.
+const PREFIX: usize = 6;
+
+/// `ScopeSpans.spans`.
+const SPANS: u32 = 2;
+
+/// The fields of `Span`.
+const PARENT_SPAN_ID: u32 = 4;
+const NAME: u32 = 5;
+const ATTRIBUTES: u32 = 9;
+const DROPPED_ATTRIBUTES: u32 = 10;
+const EVENTS: u32 = 11;
+const DROPPED_EVENTS: u32 = 12;
+const LINKS: u32 = 13;
+const DROPPED_LINKS: u32 = 14;
+const STATUS: u32 = 15;
+
+/// The fields every span has, with their ids and times still zero. One copy writes them all; the offsets
+/// below say where the values go.
+#[rustfmt::skip]
+const HEAD: [u8; 54] = [
+    0x0a, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // trace_id
+    0x12, 8, 0, 0, 0, 0, 0, 0, 0, 0,                         // span_id
+    0x85, 0x01, 0, 0, 0, 0,                                  // flags
+    0x30, 1,                                                 // kind
+    0x39, 0, 0, 0, 0, 0, 0, 0, 0,                            // start_time_unix_nano
+    0x41, 0, 0, 0, 0, 0, 0, 0, 0,                            // end_time_unix_nano
+];
+const TRACE_ID_AT: usize = PREFIX + 2;
+const SPAN_ID_AT: usize = PREFIX + 20;
+const FLAGS_AT: usize = PREFIX + 30;
+const KIND_AT: usize = PREFIX + 35;
+const START_AT: usize = PREFIX + 37;
+const END_AT: usize = PREFIX + 46;
+const FIELDS_AT: usize = PREFIX + HEAD.len();
+
+/// Bits 8 and 9 of `flags`: whether the parent is remote is known, and it is.
+const HAS_IS_REMOTE: u32 = 0x100;
+const IS_REMOTE: u32 = 0x200;
+
+/// What a span does, seen from the process it runs in
+/// ([SpanKind](https://opentelemetry.io/docs/specs/otel/trace/api/#spankind)). The default is `Internal`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum SpanKind {
+    /// An operation inside the process.
+    #[default]
+    Internal = 1,
+    /// The handling of a request from another process.
+    Server = 2,
+    /// A request to another process.
+    Client = 3,
+    /// Sending a message that is handled later.
+    Producer = 4,
+    /// Handling a message that was sent earlier.
+    Consumer = 5,
+}
+
+/// How an operation ended ([Set Status](https://opentelemetry.io/docs/specs/otel/trace/api/#set-status)).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Status {
+    /// Nothing was said about it.
+    #[default]
+    Unset,
+    /// It succeeded, and nothing said later changes that.
+    Ok,
+    /// It failed; the description says how and may be empty.
+    Error(Cow<'static, str>),
+}
+
+impl Status {
+    /// A failure with this description. Copies a `&'static str` nowhere and a `String` not at all.
+    pub fn error(description: impl Into<Cow<'static, str>>) -> Self {
+        Self::Error(description.into())
+    }
+}
+
+const OK: u8 = 1;
+const ERROR: u8 = 2;
+
+/// What the fixed fields of a span hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head<'a> {
+    pub(crate) context: &'a SpanContext,
+    /// The parent's span id and whether it came from another process; `None` for the root of a trace.
+    pub(crate) parent: Option<(SpanId, bool)>,
+    pub(crate) kind: SpanKind,
+    pub(crate) start: u64,
+}
+
+/// The bytes of a span that is open. Its memory is kept when it is used again.
+pub(crate) struct Record {
+    buffer: Buffer,
+    /// One bit for each attribute key set so far, by a hash: a clear bit means the key is new.
+    keys: u64,
+    start: u64,
+    status: u8,
+    description: String,
+    dropped_attributes: u32,
+    dropped_events: u32,
+    dropped_links: u32,
+    truncated: bool,
+}
+
+impl Record {
+    pub(crate) fn new() -> Self {
+        Self {
+            buffer: Buffer::with_capacity(INITIAL_BYTES),
+            keys: 0,
+            start: 0,
+            status: 0,
+            description: String::new(),
+            dropped_attributes: 0,
+            dropped_events: 0,
+            dropped_links: 0,
+            truncated: false,
+        }
+    }
+
+    /// Bytes of memory it holds.
+    pub(crate) fn memory(&self) -> usize {
+        self.buffer.capacity() + self.description.capacity()
+    }
+
+    /// Begins a span called `name`, forgetting the one before.
+    #[inline]
+    pub(crate) fn begin(&mut self, name: &str) {
+        if self.memory() > KEPT_BYTES {
+            *self = Self::new();
+        }
+        self.keys = 0;
+        self.status = 0;
+        self.description.clear();
+        self.dropped_attributes = 0;
+        self.dropped_events = 0;
+        self.dropped_links = 0;
+        self.truncated = false;
+        self.buffer.clear();
+        self.buffer.room(FIELDS_AT)[PREFIX..].copy_from_slice(&HEAD);
+        self.rename(name);
+    }
+
+    /// Fills the fixed fields in.
+    #[inline]
+    pub(crate) fn set_head(&mut self, head: Head<'_>) {
+        self.start = head.start;
+        let flags = u32::from(head.context.trace_flags())
+            | HAS_IS_REMOTE
+            | if matches!(head.parent, Some((_, true))) { IS_REMOTE } else { 0 };
+        let fixed: &mut [u8] = &mut self.buffer.as_mut_slice()[..FIELDS_AT];
+        fixed[TRACE_ID_AT..TRACE_ID_AT + 16].copy_from_slice(&head.context.trace_id().to_bytes());
+        fixed[SPAN_ID_AT..SPAN_ID_AT + 8].copy_from_slice(&head.context.span_id().to_bytes());
+        fixed[FLAGS_AT..FLAGS_AT + 4].copy_from_slice(&flags.to_le_bytes());
+        fixed[KIND_AT] = head.kind as u8;
+        fixed[START_AT..START_AT + 8].copy_from_slice(&head.start.to_le_bytes());
+        if let Some((parent, _)) = head.parent {
+            let field = self.buffer.room(10);
+            field[0] = tag(PARENT_SPAN_ID, LEN) as u8;
+            field[1] = 8;
+            field[2..].copy_from_slice(&parent.to_bytes());
+        }
+    }
+
+    /// Nanoseconds since the UNIX epoch at which the span began.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Something was cut or left out because the record would have been too large.
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.truncated
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        bytes <= self.left()
+    }
+
+    /// Bytes that may still be appended.
+    fn left(&self) -> usize {
+        (MAX_RECORD_BYTES - TAIL_BYTES).saturating_sub(self.buffer.len())
+    }
+
+    /// Names the span. A name set later replaces the earlier one, as the last occurrence of a field does.
+    #[inline]
+    pub(crate) fn rename(&mut self, name: &str) {
+        let name = if name.len() < 0x80 { name } else { self.cut(name, 1 + varint_len(name.len() as u64)) };
+        self.buffer.bytes_field(NAME, name.as_bytes());
+    }
+
+    /// As much of `text` as fits beside `overhead` bytes.
+    fn cut<'t>(&mut self, text: &'t str, overhead: usize) -> &'t str {
+        let room = self.left().saturating_sub(overhead);
+        if text.len() <= room {
+            return text;
+        }
+        self.truncated = true;
+        let end = (0..=room).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        &text[..end]
+    }
+
+    /// Sets `key` to text.
+    #[inline]
+    pub(crate) fn attribute_text(&mut self, key: &str, text: &str) {
+        if self.admit(key) && !put_short_text(&mut self.buffer, ATTRIBUTES, key, text) {
+            self.attribute_long(key, &Value::String(Cow::Borrowed(text)));
+        }
+    }
+
+    /// Sets `key` to a value of a few bytes.
+    #[inline]
+    pub(crate) fn attribute_scalar(&mut self, key: &str, scalar: &Scalar, value: &Value<'_>) {
+        if self.admit(key) && !put_short_scalar(&mut self.buffer, ATTRIBUTES, key, scalar.as_slice()) {
+            self.attribute_long(key, value);
+        }
+    }
+
+    /// Sets `key` to any value.
+    #[inline]
+    pub(crate) fn attribute(&mut self, key: &str, value: &Value<'_>) {
+        match value {
+            Value::String(text) => self.attribute_text(key, text),
+            Value::I64(number) => self.attribute_scalar(key, &Scalar::int(*number), value),
+            Value::Bool(flag) => self.attribute_scalar(key, &Scalar::bool(*flag), value),
+            Value::F64(number) => self.attribute_scalar(key, &Scalar::float(*number), value),
+            _ => {
+                if self.admit(key) {
+                    self.attribute_long(key, value);
+                }
+            }
+        }
+    }
+
+    /// Makes way for a value of `key`: removes the one it has. False if nothing may be recorded under it.
+    #[inline]
+    fn admit(&mut self, key: &str) -> bool {
+        let bit = key_bit(key.as_bytes());
+        if bit == 0 {
+            return false;
+        }
+        if self.keys & bit != 0 {
+            self.forget(key);
+        }
+        self.keys |= bit;
+        true
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn forget(&mut self, key: &str) {
+        let mut found = None;
+        for field in Fields::new(self.buffer.as_slice(), FIELDS_AT) {
+            if field.tag == tag(ATTRIBUTES, LEN) {
+                // The key is the first field of each attribute this crate writes.
+                let key_field = Fields::new(&self.buffer.as_slice()[field.body.clone()], 0).next();
+                let body = &self.buffer.as_slice()[field.body];
+                if key_field.is_some_and(|found| &body[found.body] == key.as_bytes()) {
+                    found = Some(field.whole);
+                    break;
+                }
+            }
+        }
+        if let Some(range) = found {
+            self.buffer.remove(range);
+        }
+    }
+
+    /// A value of any type and length, cut or left out where it does not fit.
+    #[inline(never)]
+    fn attribute_long(&mut self, key: &str, value: &Value<'_>) {
+        if self.fits(field_len(key_value_len(key, value_len(value)))) {
+            put_attribute(&mut self.buffer, ATTRIBUTES, key, value);
+            return;
+        }
+        // The key's own field, the heads of attribute, value and text: at most 6 bytes each.
+        let overhead = key.len() + 24;
+        self.truncated = true;
+        match value {
+            Value::String(text) if overhead < self.left() => {
+                let text = self.cut(text, overhead);
+                put_attribute(&mut self.buffer, ATTRIBUTES, key, &Value::String(Cow::Borrowed(text)));
+            }
+            Value::Bytes(bytes) if overhead < self.left() => {
+                let bytes = &bytes[..bytes.len().min(self.left() - overhead)];
+                put_attribute(&mut self.buffer, ATTRIBUTES, key, &Value::Bytes(Cow::Borrowed(bytes)));
+            }
+            _ => self.dropped_attributes += 1,
+        }
+    }
+
+    /// Appends an event; `time` is in UNIX nanoseconds.
+    pub(crate) fn event(&mut self, name: &str, time: u64, attributes: &[KeyValue<'_>]) {
+        const TIME: u32 = 1;
+        const NAME: u32 = 2;
+        const ATTRIBUTES: u32 = 3;
+        let body = 9 + field_len(name.len()) + recorded(attributes).map(attribute_field_len).sum::<usize>();
+        if !self.fits(field_len(body)) {
+            self.truncated = true;
+            self.dropped_events += 1;
+            return;
+        }
+        self.buffer.len_head(EVENTS, body);
+        self.buffer.fixed64_field(TIME, time);
+        self.buffer.bytes_field(NAME, name.as_bytes());
+        recorded(attributes).for_each(|entry| put_attribute(&mut self.buffer, ATTRIBUTES, &entry.key, &entry.value));
+    }
+
+    /// Appends a link to another span.
+    pub(crate) fn link(&mut self, to: &SpanContext, attributes: &[KeyValue<'_>]) {
+        const TRACE_ID: u32 = 1;
+        const SPAN_ID: u32 = 2;
+        const ATTRIBUTES: u32 = 4;
+        const FLAGS: u32 = 6;
+        let body = 18 + 10 + 5 + recorded(attributes).map(attribute_field_len).sum::<usize>();
+        if !self.fits(field_len(body)) {
+            self.truncated = true;
+            self.dropped_links += 1;
+            return;
+        }
+        let flags = u32::from(to.trace_flags()) | HAS_IS_REMOTE | if to.is_remote() { IS_REMOTE } else { 0 };
+        self.buffer.len_head(LINKS, body);
+        self.buffer.bytes_field(TRACE_ID, &to.trace_id().to_bytes());
+        self.buffer.bytes_field(SPAN_ID, &to.span_id().to_bytes());
+        recorded(attributes).for_each(|entry| put_attribute(&mut self.buffer, ATTRIBUTES, &entry.key, &entry.value));
+        self.buffer.fixed32_field(FLAGS, flags);
+    }
+
+    /// Ok is final, Unset changes nothing, the last Error wins.
+    pub(crate) fn set_status(&mut self, status: &Status) {
+        match status {
+            _ if self.status == OK => {}
+            Status::Unset => {}
+            Status::Ok => {
+                self.status = OK;
+                self.description.clear();
+            }
+            Status::Error(description) => self.set_error(description),
+        }
+    }
+
+    /// A failure, unless the status is Ok already.
+    pub(crate) fn set_error(&mut self, description: &str) {
+        if self.status != OK {
+            self.status = ERROR;
+            self.description.clear();
+            self.description.push_str(description);
+        }
+    }
+
+    /// Whether a status was set.
+    pub(crate) fn has_status(&self) -> bool {
+        self.status != 0
+    }
+
+    /// Ends the span and answers the finished record. A time before the start counts as the start.
+    #[inline]
+    pub(crate) fn finish(&mut self, end: u64) -> &[u8] {
+        let end = end.max(self.start);
+        self.buffer.as_mut_slice()[END_AT..END_AT + 8].copy_from_slice(&end.to_le_bytes());
+        if self.status != 0 || self.dropped_attributes | self.dropped_events | self.dropped_links != 0 {
+            self.finish_rare();
+        }
+        let len = self.buffer.len() - PREFIX;
+        let head_len = 1 + varint_len(len as u64);
+        let record = &mut self.buffer.as_mut_slice()[PREFIX - head_len..];
+        record[0] = tag(SPANS, LEN) as u8;
+        write_varint(&mut record[1..], len as u64);
+        record
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn finish_rare(&mut self) {
+        const MESSAGE: u32 = 2;
+        const CODE: u32 = 3;
+        let counts = [
+            (DROPPED_ATTRIBUTES, self.dropped_attributes),
+            (DROPPED_EVENTS, self.dropped_events),
+            (DROPPED_LINKS, self.dropped_links),
+        ];
+        for (field, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+            self.buffer.varint_field(field, count.into());
+        }
+        if self.status == 0 {
+            return;
+        }
+        let description = std::mem::take(&mut self.description);
+        // The tail is kept free: short descriptions always fit, long ones as far as there is room.
+        let fits = self.left().max(TAIL_BYTES - 128);
+        let text = &description
+            [..(0..=fits.min(description.len())).rev().find(|at| description.is_char_boundary(*at)).unwrap_or(0)];
+        self.truncated |= text.len() < description.len();
+        let message_len = if text.is_empty() { 0 } else { field_len(text.len()) };
+        self.buffer.len_head(STATUS, message_len + 2);
+        if !text.is_empty() {
+            self.buffer.bytes_field(MESSAGE, text.as_bytes());
+        }
+        self.buffer.varint_field(CODE, self.status.into());
+        self.description = description;
+    }
+}
+
+/// One of 64 bits for a key, 0 for the empty one. Not a good hash, but one multiplication: a collision costs
+/// a scan and nothing else.
+#[inline]
+fn key_bit(key: &[u8]) -> u64 {
+    let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+    let mixed = match key.len() {
+        0 => return 0,
+        len @ 1..8 => {
+            let at = |index: usize| u64::from(key[index]);
+            at(0) | at(len / 2) << 8 | at(len - 1) << 16
+        }
+        len => word(&key[..8]) ^ word(&key[len - 8..]).rotate_left(29),
+    };
+    1 << ((mixed ^ key.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
+}

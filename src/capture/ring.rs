@@ -1,0 +1,237 @@
+//! One thread's ring of records: a chain of chunks that the producer appends to and the consumer detaches
+//! from, without a lock between them.
+//!
+//! A chunk is filled from both ends: records from the front, without gaps, so that neighbours are one
+//! contiguous slice for the compressor; one 8-byte index entry per record from the back. Nothing in a chunk
+//! is written twice: a full chunk is linked to a fresh one, and goes back to the [`Supply`] when the last
+//! slice of it is dropped. So there is no wrapping, and a record never moves once it is written.
+//!
+//! ```text
+//!   head (consumer)                                  tail (producer)
+//!   ┌──────────────────────────┐  next  ┌──────────────────────────────┐
+//!   │ r0 r1 r2 r3 r4 … i4 … i0 │ ─────► │ r5 r6 r7 ►        ◄ i7 i6 i5 │
+//!   └──────────────────────────┘        └──────────────────────────────┘
+//! ```
+//!
+//! Invariant the `unsafe` blocks rely on:
+//! - **L** The consumer keeps its reference to a chunk until `next` is set, and the producer never touches a
+//!   chunk after setting its `next`; so the producer's tail is alive as long as its ring is.
+
+use std::{ptr::NonNull, sync::Weak};
+
+use crossbeam::utils::CachePadded;
+
+use super::supply::Supply;
+use crate::sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering};
+
+mod chunk;
+
+use chunk::ENTRY_BYTES;
+pub(crate) use chunk::Slice;
+pub(super) use chunk::{Chunk, ChunkRef};
+
+/// The shared part of one ring.
+pub(crate) struct Ring {
+    /// Written by the producer only.
+    produced: CachePadded<Produced>,
+    /// The consuming side. Claimed with a try-lock and held only to detach.
+    consumer: Mutex<Consumer>,
+    /// Records detached so far. Written under the claim; may be stale for everybody else.
+    taken: AtomicU64,
+    /// Spans this ring may still queue without asking, where `max_queue_size` bounds them. The producer
+    /// takes from it; a thread that was refused may empty it.
+    pub(super) credit: AtomicU32,
+}
+
+/// Counters with the producer as their only writer: a load and a store instead of a locked addition.
+#[derive(Default)]
+struct Produced {
+    pushed: AtomicU64,
+    refused: AtomicU64,
+}
+
+struct Consumer {
+    head: ChunkRef,
+    /// Records of `head` already detached.
+    at: u32,
+}
+
+impl Ring {
+    /// A new ring and the only handle that writes to it. It holds no chunk until the first record.
+    pub(crate) fn new() -> (Arc<Self>, Producer) {
+        let first = Chunk::allocate(0, Weak::new()).expect("a chunk of no bytes allocates no record memory");
+        let tail = first.as_ptr();
+        let ring = Arc::new(Self {
+            produced: CachePadded::default(),
+            consumer: Mutex::new(Consumer { head: first, at: 0 }),
+            taken: AtomicU64::new(0),
+            credit: AtomicU32::new(0),
+        });
+        let producer = Producer { ring: Arc::clone(&ring), tail, records: 0, used: 0, free: 0, pushed: 0 };
+        (ring, producer)
+    }
+
+    /// Records pushed since the ring began. A push that is under way may be counted or not.
+    pub(crate) fn pushed(&self) -> u64 {
+        self.produced.pushed.load(Ordering::Acquire)
+    }
+
+    /// Records the producer was refused since the ring began.
+    pub(crate) fn refused(&self) -> u64 {
+        self.produced.refused.load(Ordering::Acquire)
+    }
+
+    /// Records detached since the ring began. Once it covers a position, the batch that holds the records
+    /// up to there is in the ledger.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Acquire)
+    }
+
+    /// Records waiting, by the two positions. Never too small for what the caller pushed itself.
+    pub(crate) fn waiting(&self) -> u64 {
+        let taken = self.taken();
+        self.pushed().saturating_sub(taken)
+    }
+
+    /// Records waiting, counted by walking the chunks: independent of `pushed` and `taken`.
+    pub(crate) fn count_queued(&self) -> u64 {
+        let consumer = self.consumer.lock();
+        let mut queued = 0;
+        let mut skip = u64::from(consumer.at);
+        let mut chunk = Some(consumer.head.clone());
+        while let Some(current) = chunk {
+            // `next` before `published`: with `next` set, `published` is final.
+            chunk = current.next();
+            queued += u64::from(current.published()) - skip;
+            skip = 0;
+        }
+        queued
+    }
+
+    /// Detaches at most `limit` from the front of the ring into `slices`; a claim held by another thread
+    /// means nothing is detached.
+    pub(crate) fn detach(&self, limit: &mut Limit, slices: &mut Vec<Slice>) {
+        let Some(mut consumer) = self.consumer.try_lock() else { return };
+        let before = limit.records;
+        consumer.detach(limit, slices);
+        let detached = u64::from(before - limit.records);
+        if detached > 0 {
+            // Only the holder of the claim writes it.
+            let taken = self.taken.load(Ordering::Relaxed);
+            self.taken.store(taken + detached, Ordering::Release);
+        }
+    }
+}
+
+/// What a batch still has room for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit {
+    pub(crate) records: u32,
+    pub(crate) bytes: usize,
+}
+
+impl Consumer {
+    fn detach(&mut self, limit: &mut Limit, slices: &mut Vec<Slice>) {
+        while limit.records > 0 {
+            let published = self.head.published();
+            if self.at < published {
+                let slice = Slice::cut(&self.head, self.at, published, *limit, slices.is_empty());
+                let Some(slice) = slice else { return };
+                self.at = slice.last;
+                limit.records -= slice.records();
+                limit.bytes = limit.bytes.saturating_sub(slice.bytes());
+                slices.push(slice);
+                continue;
+            }
+            if !self.head.has_next() {
+                return;
+            }
+            // The producer may have published more between the two loads above; having seen `next`, the
+            // count is final, so read it once more before leaving the chunk behind.
+            if self.head.published() > self.at {
+                continue;
+            }
+            if let Some(next) = self.head.take_next() {
+                self.head = next;
+                self.at = 0;
+            }
+        }
+    }
+}
+
+/// The writing side of a ring. There is one per ring; it may move between threads but is never shared.
+pub(crate) struct Producer {
+    ring: Arc<Ring>,
+    /// The last chunk of the chain (L).
+    tail: NonNull<Chunk>,
+    /// Records in the tail chunk.
+    records: u32,
+    /// Bytes of records in the tail chunk.
+    used: usize,
+    /// Bytes between the records and the index.
+    free: usize,
+    pushed: u64,
+}
+
+// SAFETY: a handle with one owner; `tail` is kept alive by the ring (L) and moves with the handle.
+unsafe impl Send for Producer {}
+
+/// The ring has no room and the supply gave none.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+/// What a push did beside storing the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// Nothing.
+    InPlace,
+    /// A chunk was full and a new one was linked.
+    Linked,
+}
+
+impl Producer {
+    pub(crate) fn ring(&self) -> &Arc<Ring> {
+        &self.ring
+    }
+
+    /// Copies one record into the ring. Does not block; takes memory from `supply` when the chunk is full.
+    #[inline]
+    pub(crate) fn push(&mut self, supply: &Supply, scope: u32, record: &[u8]) -> Result<Pushed, Full> {
+        let needed = record.len() + ENTRY_BYTES;
+        let mut pushed = Pushed::InPlace;
+        if needed > self.free {
+            self.link(supply, needed)?;
+            pushed = Pushed::Linked;
+        }
+        // SAFETY: the ring keeps its tail alive (L).
+        let chunk = unsafe { self.tail.as_ref() };
+        // SAFETY: we are the producer, and by the check above the record and its entry fit between what is
+        // written so far (P).
+        unsafe { chunk.write(self.records, self.used, scope, record) };
+        self.used += record.len();
+        self.free -= needed;
+        self.records += 1;
+        self.pushed += 1;
+        // Before the record is published: whoever sees the record sees it counted as ended.
+        self.ring.produced.pushed.store(self.pushed, Ordering::Relaxed);
+        chunk.publish(self.records);
+        Ok(pushed)
+    }
+
+    /// Counts a record that was refused.
+    pub(crate) fn refuse(&mut self) {
+        let refused = &self.ring.produced.refused;
+        refused.store(refused.load(Ordering::Relaxed) + 1, Ordering::Release);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn link(&mut self, supply: &Supply, needed: usize) -> Result<(), Full> {
+        let fresh = supply.chunk(needed).ok_or(Full)?;
+        let (tail, capacity) = (fresh.as_ptr(), fresh.capacity());
+        // SAFETY: the ring keeps its tail alive (L), and this is our last access to it.
+        unsafe { self.tail.as_ref() }.set_next(fresh);
+        (self.tail, self.records, self.used, self.free) = (tail, 0, 0, capacity);
+        Ok(())
+    }
+}

@@ -1,0 +1,345 @@
+//! The memory of a ring: chunks that are filled from both ends, counted references to them, and the slices
+//! that are cut from them.
+//!
+//! Invariants the `unsafe` blocks rely on:
+//! - **P** Only the one producer of a ring writes to its tail chunk, at offsets that `published` does not
+//!   cover yet; `published` only grows, with release ordering after the bytes it covers.
+//! - **C** Bytes below `published` (loaded with acquire ordering) are never written again while any
+//!   [`ChunkRef`] to their chunk exists.
+
+use std::{
+    alloc::Layout,
+    mem::ManuallyDrop,
+    ops::Deref,
+    ptr::{self, NonNull},
+    sync::Weak,
+};
+
+use super::Limit;
+use crate::{
+    capture::supply::Supply,
+    sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence},
+};
+
+/// Bytes of an index entry: where the record ends and which scope it belongs to.
+pub(super) const ENTRY_BYTES: usize = 8;
+
+/// A fixed piece of record memory.
+pub(in crate::capture) struct Chunk {
+    /// References: the chain's own and one for each detached slice.
+    refs: AtomicUsize,
+    /// Records readable. Written by the producer, with release ordering.
+    published: AtomicU32,
+    /// The chunk after this one; set once, by the producer, when this one is full. Owns a reference.
+    next: AtomicPtr<Chunk>,
+    memory: NonNull<u8>,
+    /// Bytes of `memory`; a multiple of 8, or 0 for the chunk a ring starts with.
+    capacity: usize,
+    /// Where the memory is accounted for, and goes back to.
+    home: Weak<Supply>,
+    #[cfg(loom)]
+    shadow: shadow::Shadow,
+}
+
+// SAFETY: `memory` is owned by the chunk; P and C order every access to it.
+unsafe impl Send for Chunk {}
+// SAFETY: as above; everything else in a chunk is atomic or never changes while it is shared.
+unsafe impl Sync for Chunk {}
+
+impl Chunk {
+    fn layout(capacity: usize) -> Layout {
+        Layout::from_size_align(capacity, ENTRY_BYTES).expect("a chunk is far smaller than the address space")
+    }
+
+    /// Makes a chunk of `capacity` bytes (rounded up to a multiple of 8); the caller has accounted for them.
+    pub(in crate::capture) fn allocate(capacity: usize, home: Weak<Supply>) -> Option<ChunkRef> {
+        let capacity = capacity.next_multiple_of(ENTRY_BYTES);
+        let memory = if capacity == 0 {
+            NonNull::dangling()
+        } else {
+            // SAFETY: the layout is not empty.
+            NonNull::new(unsafe { std::alloc::alloc(Self::layout(capacity)) })?
+        };
+        let chunk = Box::new(Self {
+            refs: AtomicUsize::new(1),
+            published: AtomicU32::new(0),
+            next: AtomicPtr::new(ptr::null_mut()),
+            memory,
+            capacity,
+            home,
+            #[cfg(loom)]
+            shadow: shadow::Shadow::new(capacity),
+        });
+        Some(ChunkRef(NonNull::from(Box::leak(chunk))))
+    }
+
+    /// Bytes of record memory.
+    pub(in crate::capture) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How many records are readable; they stay so.
+    pub(super) fn published(&self) -> u32 {
+        self.published.load(Ordering::Acquire)
+    }
+
+    /// Writes record number `record` at offset `at`, unseen by the consumer until it is published.
+    ///
+    /// # Safety
+    /// The caller is the ring's producer and `record` is the first unpublished one (P); the bytes of it and
+    /// of its entry lie between the records and the entries written so far.
+    #[inline]
+    pub(super) unsafe fn write(&self, record: u32, at: usize, scope: u32, bytes: &[u8]) {
+        #[cfg(loom)]
+        self.shadow.write(at, bytes.len());
+        #[cfg(loom)]
+        self.shadow.write(self.capacity - ENTRY_BYTES * (record as usize + 1), ENTRY_BYTES);
+        let end = at + bytes.len();
+        // SAFETY: inside the memory by the caller's promise; nobody reads here before it is published.
+        unsafe {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory.as_ptr().add(at), bytes.len());
+            self.entry(record).write(end as u64 | u64::from(scope) << 32);
+        }
+    }
+
+    /// Makes the records up to number `records` readable. Only the producer calls it.
+    #[inline]
+    pub(super) fn publish(&self, records: u32) {
+        self.published.store(records, Ordering::Release);
+    }
+
+    /// Links the chunk after this one. Only the producer calls it, once, and writes nothing here afterwards.
+    pub(super) fn set_next(&self, next: ChunkRef) {
+        self.next.store(next.into_raw(), Ordering::Release);
+    }
+
+    /// Whether this chunk is full and another follows; then `published` is final.
+    pub(super) fn has_next(&self) -> bool {
+        !self.next.load(Ordering::Acquire).is_null()
+    }
+
+    /// Another reference to the chunk after this one. The caller holds the consumer's claim, so that the
+    /// chain's own reference stays.
+    pub(super) fn next(&self) -> Option<ChunkRef> {
+        let next = NonNull::new(self.next.load(Ordering::Acquire))?;
+        // Not ours: the chain's reference is copied and left where it is.
+        let chained = ManuallyDrop::new(ChunkRef(next));
+        Some(ChunkRef::clone(&chained))
+    }
+
+    /// Takes the chain's reference to the chunk after this one.
+    pub(super) fn take_next(&self) -> Option<ChunkRef> {
+        NonNull::new(self.next.swap(ptr::null_mut(), Ordering::Acquire)).map(ChunkRef)
+    }
+
+    fn entry(&self, record: u32) -> *mut u64 {
+        let offset = self.capacity - ENTRY_BYTES * (record as usize + 1);
+        // The capacity and so the offset are multiples of 8, and the memory is aligned to 8.
+        self.memory.as_ptr().wrapping_add(offset).cast()
+    }
+
+    /// Where a published record ends, and its scope.
+    fn read_entry(&self, record: u32) -> (usize, u32) {
+        #[cfg(loom)]
+        self.shadow.read(self.capacity - ENTRY_BYTES * (record as usize + 1), ENTRY_BYTES);
+        // SAFETY: the caller saw `record < published`, so the entry is written and stays (C).
+        let entry = unsafe { self.entry(record).read() };
+        (entry as u32 as usize, (entry >> 32) as u32)
+    }
+
+    /// Where a published record begins: where the one before it ends.
+    fn start_of(&self, record: u32) -> usize {
+        record.checked_sub(1).map_or(0, |before| self.read_entry(before).0)
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if self.capacity > 0 {
+            // SAFETY: allocated with this layout, and nothing refers to the chunk any more.
+            unsafe { std::alloc::dealloc(self.memory.as_ptr(), Self::layout(self.capacity)) };
+            if let Some(home) = self.home.upgrade() {
+                home.release(self.capacity);
+            }
+        }
+    }
+}
+
+/// A counted reference to a chunk. The last one gives the chunk back to its supply.
+pub(in crate::capture) struct ChunkRef(NonNull<Chunk>);
+
+// SAFETY: a reference count of an object that is Send and Sync.
+unsafe impl Send for ChunkRef {}
+// SAFETY: as above.
+unsafe impl Sync for ChunkRef {}
+
+impl Deref for ChunkRef {
+    type Target = Chunk;
+
+    fn deref(&self) -> &Chunk {
+        // SAFETY: the count is at least 1 as long as this reference exists.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl ChunkRef {
+    /// Where the chunk is, for the one who knows that it stays alive.
+    pub(super) fn as_ptr(&self) -> NonNull<Chunk> {
+        self.0
+    }
+
+    /// Frees the memory instead of recycling it. The caller must be the last owner, as the supply is of its
+    /// idle chunks; otherwise the chunk lives on with the others.
+    pub(in crate::capture) fn free(self) {
+        let chunk = self.0;
+        std::mem::forget(self);
+        // SAFETY: the reference was ours and is given up here.
+        unsafe { release(chunk, false) };
+    }
+
+    fn into_raw(self) -> *mut Chunk {
+        let raw = self.0.as_ptr();
+        std::mem::forget(self);
+        raw
+    }
+}
+
+impl Clone for ChunkRef {
+    fn clone(&self) -> Self {
+        self.refs.fetch_add(1, Ordering::Relaxed);
+        Self(self.0)
+    }
+}
+
+impl Drop for ChunkRef {
+    fn drop(&mut self) {
+        // SAFETY: this reference is counted and ends here.
+        unsafe { release(self.0, true) };
+    }
+}
+
+/// Gives up one reference. The last one recycles the chunk (or frees it) and the chain behind it.
+///
+/// # Safety
+/// The caller owns the reference and does not use it again.
+unsafe fn release(chunk: NonNull<Chunk>, recycle: bool) {
+    let mut last = Some(chunk);
+    // A loop instead of recursion: a chain can be thousands of chunks long.
+    while let Some(chunk) = last.take() {
+        // SAFETY: we own a reference.
+        let shared = unsafe { chunk.as_ref() };
+        // Release: what was read through this reference happens before the memory is reused. Acquire (the
+        // fence): the one who reuses it comes after everybody's release.
+        if shared.refs.fetch_sub(1, Ordering::Release) != 1 {
+            break;
+        }
+        fence(Ordering::Acquire);
+        let next = shared.next.swap(ptr::null_mut(), Ordering::Relaxed);
+        let home = if recycle { shared.home.upgrade() } else { None };
+        match home {
+            Some(home) if home.recycles(shared.capacity) => {
+                shared.published.store(0, Ordering::Relaxed);
+                shared.refs.store(1, Ordering::Relaxed);
+                #[cfg(loom)]
+                shared.shadow.write(0, shared.capacity);
+                home.take_back(ChunkRef(chunk));
+            }
+            // SAFETY: the count reached 0, and the chunk was leaked from a box.
+            _ => drop(unsafe { Box::from_raw(chunk.as_ptr()) }),
+        }
+        last = NonNull::new(next);
+    }
+}
+
+/// Consecutive records of one chunk, detached from their ring. They stay readable until it is dropped.
+pub(crate) struct Slice {
+    chunk: ChunkRef,
+    first: u32,
+    pub(super) last: u32,
+    start: usize,
+    end: usize,
+}
+
+impl Slice {
+    /// The longest run of records `first..published` within `limit`; at least one if `must`.
+    pub(super) fn cut(chunk: &ChunkRef, first: u32, published: u32, limit: Limit, must: bool) -> Option<Self> {
+        let start = chunk.start_of(first);
+        let mut last = published.min(first.saturating_add(limit.records));
+        if chunk.read_entry(last - 1).0 - start > limit.bytes {
+            // Ends grow with the record, so the cut is found by bisection.
+            let (mut fits, mut over) = (first, last);
+            while over - fits > 1 {
+                let middle = fits + (over - fits) / 2;
+                if chunk.read_entry(middle - 1).0 - start > limit.bytes {
+                    over = middle;
+                } else {
+                    fits = middle;
+                }
+            }
+            last = if fits == first && must { first + 1 } else { fits };
+        }
+        (last > first).then(|| Self { chunk: chunk.clone(), first, last, start, end: chunk.read_entry(last - 1).0 })
+    }
+
+    /// How many records it holds.
+    pub(crate) fn records(&self) -> u32 {
+        self.last - self.first
+    }
+
+    /// How many bytes its records take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Its records as runs of one scope each: (scope, bytes of the run).
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        let chunk = &*self.chunk;
+        let (mut record, mut start) = (self.first, self.start);
+        std::iter::from_fn(move || {
+            if record == self.last {
+                return None;
+            }
+            let from = start;
+            let scope = chunk.read_entry(record).1;
+            while record < self.last {
+                let (end, of) = chunk.read_entry(record);
+                if of != scope {
+                    break;
+                }
+                start = end;
+                record += 1;
+            }
+            Some((scope, self.read(from, start)))
+        })
+    }
+
+    fn read(&self, from: usize, to: usize) -> &[u8] {
+        let chunk = &*self.chunk;
+        #[cfg(loom)]
+        chunk.shadow.read(from, to - from);
+        // SAFETY: the bytes belong to published records, which stay as they are while `chunk` lives (C).
+        unsafe { std::slice::from_raw_parts(chunk.memory.as_ptr().add(from), to - from) }
+    }
+}
+
+/// Stands in for the chunk's bytes under loom, which then reports every access that is not ordered.
+#[cfg(loom)]
+mod shadow {
+    use loom::cell::UnsafeCell;
+
+    pub(super) struct Shadow(Box<[UnsafeCell<()>]>);
+
+    impl Shadow {
+        pub(super) fn new(bytes: usize) -> Self {
+            Self((0..bytes).map(|_| UnsafeCell::new(())).collect())
+        }
+
+        pub(super) fn read(&self, from: usize, len: usize) {
+            self.0[from..from + len].iter().for_each(|cell| cell.with(|_| ()));
+        }
+
+        pub(super) fn write(&self, from: usize, len: usize) {
+            self.0[from..from + len].iter().for_each(|cell| cell.with_mut(|_| ()));
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The live guard of a span: what a program holds between start and end.
+
+use std::{
+    error::Error,
+    fmt,
+    marker::PhantomData,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    attribute::Scalar,
+    context::SpanContext,
+    local::{self, OpenSpan},
+    record::Status,
+};
+use crate::value::{KeyValue, Value};
+
+/// An operation that is being recorded. Ending it, or dropping it, hands it to the exporter.
+///
+/// A span may be moved to and ended on another thread. No method fails, blocks or performs I/O, and none
+/// allocates once the thread is warm, except where noted. A span that is not recorded (its trace is not
+/// sampled, or the client is disabled or shut down) accepts every call and does nothing, but still has a
+/// [`context`](Self::context) to pass on.
+///
+/// A span takes at most 4 MiB: longer text is cut at a character boundary, and what does not fit at all is
+/// left out and counted in the span's dropped counts.
+///
+/// A span that is dropped while its thread panics has the status error.
+#[must_use = "a span ends when it is dropped"]
+pub struct Span {
+    open: Option<Box<OpenSpan>>,
+    context: SpanContext,
+}
+
+impl Span {
+    pub(super) fn new(open: Option<Box<OpenSpan>>, context: SpanContext) -> Self {
+        Self { open, context }
+    }
+
+    /// A span that only carries `context` on: nothing is recorded, children get the right parent
+    /// ([Wrapping a SpanContext](https://opentelemetry.io/docs/specs/otel/trace/api/#wrapping-a-spancontext-in-a-span)).
+    pub fn from_context(context: SpanContext) -> Self {
+        Self { open: None, context }
+    }
+
+    /// What identifies the span, here and in other processes. It stays valid after the span has ended.
+    pub fn context(&self) -> SpanContext {
+        self.context.clone()
+    }
+
+    /// Whether what is set on the span goes anywhere: use it to skip preparing costly values.
+    pub fn is_recording(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Sets an attribute, replacing the value `key` has
+    /// ([Set Attributes](https://opentelemetry.io/docs/specs/otel/trace/api/#set-attributes)). An empty key
+    /// is not recorded. Attributes known at the start are better given to
+    /// [`Tracer::span`](crate::Tracer::span), where samplers can see them.
+    #[inline]
+    pub fn set_attribute<'v>(&mut self, key: &str, value: impl Into<Value<'v>>) -> &mut Self {
+        if let Some(open) = &mut self.open {
+            open.set_attribute(key, value.into());
+        }
+        self
+    }
+
+    /// Sets several attributes.
+    pub fn set_attributes<'v>(&mut self, attributes: impl IntoIterator<Item = KeyValue<'v>>) -> &mut Self {
+        for KeyValue { key, value } in attributes {
+            self.set_attribute(&key, value);
+        }
+        self
+    }
+
+    /// Records that something happened now
+    /// ([Add Events](https://opentelemetry.io/docs/specs/otel/trace/api/#add-events)). Of attributes with the
+    /// same key the last wins.
+    pub fn add_event<'v>(&mut self, name: &str, attributes: impl AsRef<[KeyValue<'v>]>) -> &mut Self {
+        if let Some(open) = &mut self.open {
+            let now = local::with(|local| {
+                let now = local.clock.now();
+                local.clock.unix(now)
+            });
+            open.add_event(name, now, attributes.as_ref());
+        }
+        self
+    }
+
+    /// Records that something happened at `time`, which need not lie within the span.
+    pub fn add_event_at<'v>(
+        &mut self,
+        name: &str,
+        time: SystemTime,
+        attributes: impl AsRef<[KeyValue<'v>]>,
+    ) -> &mut Self {
+        if let Some(open) = &mut self.open {
+            open.add_event(name, unix_nanos(time), attributes.as_ref());
+        }
+        self
+    }
+
+    /// Links the span to another one, in this or another trace
+    /// ([Link](https://opentelemetry.io/docs/specs/otel/trace/api/#link)). Links known at the start are better
+    /// given to [`Tracer::span`](crate::Tracer::span), where samplers can see them.
+    pub fn add_link<'v>(&mut self, to: &SpanContext, attributes: impl AsRef<[KeyValue<'v>]>) -> &mut Self {
+        if let Some(open) = &mut self.open {
+            open.add_link(to, attributes.as_ref());
+        }
+        self
+    }
+
+    /// Says how the operation ended ([Set Status](https://opentelemetry.io/docs/specs/otel/trace/api/#set-status)).
+    /// `Ok` is final, `Unset` changes nothing, and of several errors the last wins.
+    pub fn set_status(&mut self, status: Status) -> &mut Self {
+        if let Some(open) = &mut self.open {
+            open.record.set_status(&status);
+            open.account();
+        }
+        self
+    }
+
+    /// Records a failure: an `exception` event with the error's type and message, the attribute `error.type`,
+    /// and the status error with the message, unless a status was set before
+    /// ([exceptions on spans](https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/)).
+    /// Formats the error, so it may allocate.
+    pub fn record_error<E: Error + ?Sized>(&mut self, error: &E) -> &mut Self {
+        if self.is_recording() {
+            let kind = std::any::type_name::<E>();
+            let message = error.to_string();
+            let attributes =
+                [KeyValue::new("exception.type", kind), KeyValue::new("exception.message", message.as_str())];
+            self.add_event("exception", attributes);
+            self.set_attribute("error.type", kind);
+            if let Some(open) = &mut self.open
+                && !open.record.has_status()
+            {
+                open.record.set_error(&message);
+                open.account();
+            }
+        }
+        self
+    }
+
+    /// Gives the span another name ([UpdateName](https://opentelemetry.io/docs/specs/otel/trace/api/#updatename)).
+    /// Decisions that were made by the old one stay.
+    pub fn update_name(&mut self, name: &str) -> &mut Self {
+        if let Some(open) = &mut self.open {
+            open.record.rename(name);
+            open.account();
+        }
+        self
+    }
+
+    /// Makes this span the current one of the calling thread until the guard is dropped: spans started
+    /// meanwhile are its children. Dropping the guard does not end the span, and ending the span does not
+    /// make it less current.
+    #[inline]
+    pub fn enter(&self) -> Entered {
+        let token = local::with(|local| local.spans.enter(self.context.clone()));
+        Entered { token, not_send: PhantomData }
+    }
+
+    /// Ends the span now ([End](https://opentelemetry.io/docs/specs/otel/trace/api/#end)), as dropping it does.
+    #[inline]
+    pub fn end(self) {}
+
+    /// Ends the span at `time`, or at its start if that is later.
+    pub fn end_at(mut self, time: SystemTime) {
+        if let Some(open) = self.open.take() {
+            finish(open, Some(unix_nanos(time)));
+        }
+    }
+}
+
+impl OpenSpan {
+    #[inline]
+    pub(super) fn set_attribute(&mut self, key: &str, value: Value<'_>) {
+        // Matched here, where the caller's type is known, so that one arm is left.
+        match value {
+            Value::String(text) => self.record.attribute_text(key, &text),
+            Value::I64(number) => self.record.attribute_scalar(key, &Scalar::int(number), &value),
+            Value::Bool(flag) => self.record.attribute_scalar(key, &Scalar::bool(flag), &value),
+            Value::F64(number) => self.record.attribute_scalar(key, &Scalar::float(number), &value),
+            other => self.record.attribute(key, &other),
+        }
+        self.account();
+    }
+
+    pub(super) fn add_event(&mut self, name: &str, time: u64, attributes: &[KeyValue<'_>]) {
+        self.record.event(name, time, attributes);
+        self.account();
+    }
+
+    pub(super) fn add_link(&mut self, to: &SpanContext, attributes: &[KeyValue<'_>]) {
+        self.record.link(to, attributes);
+        self.account();
+    }
+}
+
+impl Drop for Span {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(mut open) = self.open.take() {
+            if std::thread::panicking() {
+                open.record.set_error("panicked");
+            }
+            finish(open, None);
+        }
+    }
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Span").field("context", &self.context).field("is_recording", &self.is_recording()).finish()
+    }
+}
+
+#[inline]
+fn finish(open: Box<OpenSpan>, end: Option<u64>) {
+    local::with(move |local| {
+        let end = match end {
+            Some(end) => end,
+            None => {
+                let now = local.clock.now();
+                match open.started {
+                    // By the monotonic clock, so that a step of the wall clock does not change a duration.
+                    Some(started) => open.record.start().saturating_add(now.saturating_sub(started)),
+                    None => local.clock.unix(now),
+                }
+            }
+        };
+        local.seat(&open.intake).end(open, end);
+    });
+}
+
+/// Nanoseconds since the UNIX epoch; 0 for what is before it, the largest value for what is too far after it.
+pub(crate) fn unix_nanos(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Keeps a span current on the thread that entered it. Guards may be dropped in any order.
+#[must_use = "the span is current as long as this guard lives"]
+pub struct Entered {
+    token: u64,
+    /// The stack it belongs to is the thread's.
+    not_send: PhantomData<*const ()>,
+}
+
+impl Drop for Entered {
+    #[inline]
+    fn drop(&mut self) {
+        local::with(|local| local.spans.leave(self.token));
+    }
+}
+
+impl fmt::Debug for Entered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entered")
+    }
+}

@@ -1,0 +1,252 @@
+//! The one memory bound: who may hold how much, and the chunks that wait to be used again.
+//!
+//! Everything a client holds (chunks in rings, idle chunks, open spans, bodies) is accounted for here, in
+//! steps of a chunk or a buffer, never per span.
+
+use std::sync::{Arc, Weak};
+
+use super::ring::{Chunk, ChunkRef};
+use crate::sync::{AtomicUsize, Ordering};
+
+/// Bytes of a standard chunk. Large enough that linking one costs a span less than a nanosecond, small
+/// enough that a thousand mostly idle threads hold a quarter of the default bound.
+#[cfg(not(loom))]
+pub(crate) const CHUNK_BYTES: usize = 16 * 1024;
+/// Two records of eight bytes to a chunk: a model must meet every boundary within a few steps.
+#[cfg(loom)]
+pub(crate) const CHUNK_BYTES: usize = 32;
+
+/// Idle chunks that are probably still in a cache: handed out first.
+const WARM_CHUNKS: usize = 64;
+
+pub(crate) struct Supply {
+    limit: usize,
+    chunk_bytes: usize,
+    /// Bytes accounted for, idle chunks included; never above `limit`, but for [`hold`](Self::hold).
+    held: AtomicUsize,
+    /// Bytes of idle chunks.
+    idle: AtomicUsize,
+    warm: Idle,
+    cold: Idle,
+    this: Weak<Self>,
+}
+
+impl Supply {
+    /// A supply of at most `limit` bytes.
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Self::with_chunks_of(limit, CHUNK_BYTES)
+    }
+
+    pub(crate) fn with_chunks_of(limit: usize, chunk_bytes: usize) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            limit,
+            chunk_bytes,
+            held: AtomicUsize::new(0),
+            idle: AtomicUsize::new(0),
+            warm: Idle::bounded(WARM_CHUNKS),
+            cold: Idle::unbounded(),
+            this: this.clone(),
+        })
+    }
+
+    /// A chunk for a record that needs `needed` bytes: a used one if there is one, else a new one within
+    /// the bound, else nothing. Does not block.
+    pub(super) fn chunk(&self, needed: usize) -> Option<ChunkRef> {
+        if needed <= self.chunk_bytes
+            && let Some(chunk) = self.take_idle()
+        {
+            return Some(chunk);
+        }
+        let capacity = needed.max(self.chunk_bytes).next_multiple_of(8);
+        if !self.reserve(capacity) {
+            return None;
+        }
+        let chunk = Chunk::allocate(capacity, self.this.clone());
+        if chunk.is_none() {
+            self.release(capacity);
+        }
+        chunk
+    }
+
+    /// Accounts for `bytes`, giving idle chunks back to the allocator if it must; false if they exceed the
+    /// bound all the same.
+    pub(crate) fn reserve(&self, bytes: usize) -> bool {
+        loop {
+            let before = self.held.fetch_add(bytes, Ordering::Relaxed);
+            if before.saturating_add(bytes) <= self.limit {
+                return true;
+            }
+            self.held.fetch_sub(bytes, Ordering::Relaxed);
+            let Some(idle) = self.take_idle() else { return false };
+            idle.free();
+        }
+    }
+
+    /// Accounts for `bytes` that exist already, bound or not.
+    pub(crate) fn hold(&self, bytes: usize) {
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Gives accounted bytes back.
+    pub(crate) fn release(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes held, idle chunks included.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// More than half of the bound is in use: what waits should leave at once.
+    pub(crate) fn is_pressed(&self) -> bool {
+        let in_use = self.held().saturating_sub(self.idle.load(Ordering::Relaxed));
+        in_use > self.limit / 2
+    }
+
+    /// Gives idle chunks back to the allocator, but for those probably still in a cache.
+    pub(crate) fn trim(&self) {
+        while let Some(chunk) = self.cold.take() {
+            self.idle.fetch_sub(chunk.capacity(), Ordering::Relaxed);
+            chunk.free();
+        }
+    }
+
+    pub(super) fn recycles(&self, capacity: usize) -> bool {
+        capacity == self.chunk_bytes
+    }
+
+    pub(super) fn take_back(&self, chunk: ChunkRef) {
+        self.idle.fetch_add(chunk.capacity(), Ordering::Relaxed);
+        if let Err(chunk) = self.warm.give(chunk)
+            && let Err(chunk) = self.cold.give(chunk)
+        {
+            self.idle.fetch_sub(chunk.capacity(), Ordering::Relaxed);
+            chunk.free();
+        }
+    }
+
+    fn take_idle(&self) -> Option<ChunkRef> {
+        let chunk = self.warm.take().or_else(|| self.cold.take())?;
+        self.idle.fetch_sub(chunk.capacity(), Ordering::Relaxed);
+        Some(chunk)
+    }
+}
+
+impl Drop for Supply {
+    fn drop(&mut self) {
+        // Not recycled again: `home` cannot be upgraded any more.
+        while self.take_idle().is_some() {}
+    }
+}
+
+use idle::Idle;
+
+#[cfg(not(loom))]
+mod idle {
+    use crossbeam::queue::{ArrayQueue, SegQueue};
+
+    use super::ChunkRef;
+
+    /// Idle chunks, lock-free at both ends.
+    pub(super) enum Idle {
+        Bounded(ArrayQueue<ChunkRef>),
+        Unbounded(SegQueue<ChunkRef>),
+    }
+
+    impl Idle {
+        pub(super) fn bounded(chunks: usize) -> Self {
+            Self::Bounded(ArrayQueue::new(chunks))
+        }
+
+        pub(super) fn unbounded() -> Self {
+            Self::Unbounded(SegQueue::new())
+        }
+
+        pub(super) fn give(&self, chunk: ChunkRef) -> Result<(), ChunkRef> {
+            match self {
+                Self::Bounded(queue) => queue.push(chunk),
+                Self::Unbounded(queue) => {
+                    queue.push(chunk);
+                    Ok(())
+                }
+            }
+        }
+
+        pub(super) fn take(&self) -> Option<ChunkRef> {
+            match self {
+                Self::Bounded(queue) => queue.pop(),
+                Self::Unbounded(queue) => queue.pop(),
+            }
+        }
+    }
+}
+
+/// crossbeam's queues are not modelled; a lock gives loom the same order of events.
+#[cfg(loom)]
+mod idle {
+    use std::collections::VecDeque;
+
+    use super::ChunkRef;
+    use crate::sync::Mutex;
+
+    pub(super) struct Idle(Mutex<VecDeque<ChunkRef>>);
+
+    impl Idle {
+        pub(super) fn bounded(_chunks: usize) -> Self {
+            Self::unbounded()
+        }
+
+        pub(super) fn unbounded() -> Self {
+            Self(Mutex::new(VecDeque::new()))
+        }
+
+        pub(super) fn give(&self, chunk: ChunkRef) -> Result<(), ChunkRef> {
+            self.0.lock().push_back(chunk);
+            Ok(())
+        }
+
+        pub(super) fn take(&self) -> Option<ChunkRef> {
+            self.0.lock().pop_front()
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_holds_and_a_returned_chunk_is_handed_out_again() {
+        let supply = Supply::with_chunks_of(200, 64);
+        let chunks: Vec<_> = std::iter::from_fn(|| supply.chunk(10)).collect();
+        assert_eq!((chunks.len(), supply.held()), (3, 192));
+        drop(chunks);
+        assert_eq!(supply.held(), 192, "idle chunks stay accounted for");
+        assert!(supply.chunk(10).is_some());
+    }
+
+    #[test]
+    fn idle_chunks_make_room_for_what_is_needed_instead() {
+        let supply = Supply::with_chunks_of(200, 64);
+        drop(std::iter::from_fn(|| supply.chunk(10)).collect::<Vec<_>>());
+        assert!(supply.reserve(150));
+        assert!(!supply.reserve(51));
+        supply.release(150);
+        assert!(supply.chunk(200).is_some(), "a large record gets a chunk of its own");
+    }
+
+    #[test]
+    fn a_large_chunk_is_freed_and_not_kept() {
+        let supply = Supply::with_chunks_of(1000, 64);
+        drop(supply.chunk(500));
+        assert_eq!(supply.held(), 0);
+    }
+
+    #[test]
+    fn trimming_keeps_the_warm_chunks_only() {
+        let supply = Supply::with_chunks_of(64 * 100, 64);
+        drop(std::iter::from_fn(|| supply.chunk(10)).collect::<Vec<_>>());
+        supply.trim();
+        assert_eq!(supply.held(), 64 * WARM_CHUNKS);
+    }
+}

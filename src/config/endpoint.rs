@@ -1,0 +1,294 @@
+//! Where requests go: a URL that was understood once and can be shown without its secrets.
+
+use std::{fmt, net::Ipv6Addr};
+
+use http::{HeaderValue, Uri};
+
+use crate::env::percent_decode;
+
+/// What the base URLs of all signals have appended for traces.
+const TRACES_PATH: &str = "v1/traces";
+
+const ABSOLUTE: &str = "must be an absolute URL that begins with http:// or https://";
+const HOST: &str = "must be a URL with a host";
+const PORT: &str = "must be a URL with a port from 1 to 65535, or without one";
+const ASCII: &str = "must be a URL of printable ASCII characters; percent-encode others";
+const AT_SIGN: &str = "must be a URL whose user information is percent-encoded and that has no other '@'";
+const USER_INFO: &str = "must be a URL whose user information is percent-encoded";
+
+/// The URL of the receiver. Its `Display` and `Debug` show neither user information nor query, so that it may
+/// appear in every message.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    /// Scheme, host, port, path and query; without user information.
+    url: Uri,
+    authorization: Option<HeaderValue>,
+}
+
+impl Endpoint {
+    /// Understands an absolute URL or says what it must be.
+    ///
+    /// Nothing is changed (OTLPV-04, OTLPV-05) except that a missing path becomes `/`, a fragment, which is
+    /// never sent, goes, and user information becomes an `Authorization` header.
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(ASCII);
+        }
+        let url: Uri = text.parse().map_err(|_| ABSOLUTE)?;
+        let scheme = url.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https")).ok_or(ABSOLUTE)?;
+        let authority = url.authority().ok_or(ABSOLUTE)?.as_str();
+        // A raw '/', '?' or '#' inside a password ends the authority early: what follows would be taken for
+        // path or query, and be shown or dropped. Such a URL always has its '@' too late.
+        if text.matches('@').count() != authority.matches('@').count() {
+            return Err(AT_SIGN);
+        }
+        let (user_info, address) = match authority.rsplit_once('@') {
+            Some((user_info, _)) if user_info.contains('@') => return Err(AT_SIGN),
+            Some((user_info, address)) => (user_info, address),
+            None => ("", authority),
+        };
+        let address = valid_address(address, url.host().unwrap_or_default())?;
+        let authorization = if user_info.is_empty() { None } else { Some(basic(user_info)?) };
+        let path = url.path_and_query().map_or("/", |path| path.as_str());
+        let url = Uri::builder().scheme(scheme).authority(address).path_and_query(path).build();
+        Ok(Self { url: url.map_err(|_| ABSOLUTE)?, authorization })
+    }
+
+    /// The URL of a request.
+    pub(crate) fn url(&self) -> &Uri {
+        &self.url
+    }
+
+    /// The `Authorization` header that the URL's user information stands for.
+    pub(crate) fn authorization(&self) -> Option<&HeaderValue> {
+        self.authorization.as_ref()
+    }
+
+    /// Whether this is already the URL of the traces signal and not a base URL.
+    pub(crate) fn has_traces_path(&self) -> bool {
+        self.url.path().trim_end_matches('/').ends_with("/v1/traces")
+    }
+
+    /// Takes this URL as the base of all signals (OTLPV-03).
+    pub(crate) fn with_traces_path(self) -> Self {
+        let base = self.url.path();
+        let slash = if base.ends_with('/') { "" } else { "/" };
+        let query = self.url.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let path = format!("{base}{slash}{TRACES_PATH}{query}");
+        let mut parts = self.url.clone().into_parts();
+        parts.path_and_query = path.parse().ok();
+        // Only a URL near the 64 KiB limit of `Uri` can fail here.
+        let url = Uri::from_parts(parts).unwrap_or(self.url);
+        Self { url, ..self }
+    }
+}
+
+/// The address with its port checked; an empty port is as good as none.
+fn valid_address<'a>(address: &'a str, host: &str) -> Result<&'a str, &'static str> {
+    let literal = host.strip_prefix('[').map(|host| host.trim_end_matches(']'));
+    if let Some(literal) = literal {
+        // What follows a '%' is the zone, which only this machine understands.
+        let number = literal.split_once('%').map_or(literal, |(number, _)| number);
+        number.parse::<Ipv6Addr>().map_err(|_| HOST)?;
+    }
+    if host.is_empty() {
+        return Err(HOST);
+    }
+    match address.strip_prefix(host) {
+        Some("") => Ok(address),
+        Some(":") => Ok(&address[..host.len()]),
+        Some(port) => {
+            let digits = port.strip_prefix(':').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+            match digits.and_then(|digits| digits.parse::<u16>().ok()) {
+                None | Some(0) => Err(PORT),
+                Some(_) => Ok(address),
+            }
+        }
+        None => Err(HOST),
+    }
+}
+
+/// The Basic credentials of a URL's user information.
+fn basic(user_info: &str) -> Result<HeaderValue, &'static str> {
+    let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
+    let mut credentials = percent_decode(user).ok_or(USER_INFO)?;
+    credentials.push(b':');
+    credentials.extend(percent_decode(password).ok_or(USER_INFO)?);
+    let mut value = HeaderValue::from_str(&format!("Basic {}", base64(&credentials))).map_err(|_| USER_INFO)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Encodes as padded Base64 with the standard alphabet, as Basic authentication wants it.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let bits = group.iter().enumerate().fold(0, |bits, (at, byte)| bits | u32::from(*byte) << (16 - 8 * at));
+        for at in 0..4 {
+            let sextet = (bits >> (18 - 6 * at)) as usize & 63;
+            text.push(if at <= group.len() { char::from(ALPHABET[sextet]) } else { '=' });
+        }
+    }
+    text
+}
+
+/// A text that was meant to be a URL, without what could be user information or a token in its query. It is
+/// for URLs that could not be understood; an [`Endpoint`] shows itself.
+pub(crate) fn redacted(text: &str) -> String {
+    let is_of_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) if scheme.bytes().all(is_of_scheme) => (Some(scheme), rest),
+        _ => (None, text),
+    };
+    let address = match rest.rsplit_once('@') {
+        // Either a query with an '@' or a password with a '?': it cannot be told where the secret ends.
+        Some((before, _)) if before.contains(['?', '#']) => return "(hidden)".to_owned(),
+        Some((_, address)) => address,
+        None => rest,
+    };
+    let shown = address.split(['?', '#']).next().unwrap_or_default();
+    scheme.map_or_else(|| shown.to_owned(), |scheme| format!("{scheme}://{shown}"))
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let authority = self.url.authority().map_or("", |authority| authority.as_str());
+        write!(f, "{}://{authority}{}", self.url.scheme_str().unwrap_or("http"), self.url.path())
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base(text: &str) -> String {
+        Endpoint::parse(text).unwrap().with_traces_path().url().to_string()
+    }
+
+    #[test]
+    fn a_base_url_has_the_traces_path_appended() {
+        // OTLPV-03
+        assert_eq!(base("http://h:4318"), "http://h:4318/v1/traces");
+        assert_eq!(base("http://h:4318/"), "http://h:4318/v1/traces");
+        assert_eq!(base("http://h:4318/a"), "http://h:4318/a/v1/traces");
+        assert_eq!(base("http://h:4318/a/"), "http://h:4318/a/v1/traces");
+        assert_eq!(base("http://h/a?tenant=1"), "http://h/a/v1/traces?tenant=1");
+        assert_eq!(base("http://h?tenant=1"), "http://h/v1/traces?tenant=1");
+    }
+
+    #[test]
+    fn a_url_of_the_signal_is_used_unchanged_except_that_a_missing_path_becomes_a_slash() {
+        // OTLPV-04, OTLPV-05, OTLPV-06
+        for (text, expected) in [
+            ("http://h:1", "http://h:1/"),
+            ("http://h:1/x/", "http://h:1/x/"),
+            ("http://h", "http://h/"),
+            ("https://h/v1/traces?key=1", "https://h/v1/traces?key=1"),
+            ("http://[::1]:4318/x", "http://[::1]:4318/x"),
+            ("HTTPS://Host/x", "https://Host/x"),
+            ("http://h:/x", "http://h/x"),
+            ("http://h/x#part", "http://h/x"),
+        ] {
+            assert_eq!(Endpoint::parse(text).unwrap().url().to_string(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_port_stays_missing_so_that_the_scheme_decides() {
+        // OTLPV-05
+        assert_eq!(Endpoint::parse("http://127.0.0.1").unwrap().url().port(), None);
+        assert_eq!(Endpoint::parse("https://127.0.0.1:8443").unwrap().url().port_u16(), Some(8443));
+    }
+
+    #[test]
+    fn what_is_not_an_absolute_http_url_is_refused() {
+        for text in [
+            "",
+            "localhost",
+            "localhost:4318",
+            "/v1/traces",
+            "ftp://h",
+            "grpc://h:4317",
+            "http://",
+            "http:///x",
+            "http://:4318",
+            "http://h:0",
+            "http://h:65536",
+            "http://h:+80",
+            "http://h:x",
+            "http://h:1:2",
+            "http://[::1",
+            "http://[nonsense]:1",
+            "http://a b",
+            "http://h/ä",
+            "http://h/\n",
+            "http://@:1/",
+            "http://u@",
+            "http://u%zz@h",
+            "http://u@v@h",
+            "http://h/@x",
+        ] {
+            assert!(Endpoint::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn user_information_becomes_basic_authorization_and_leaves_the_url() {
+        let endpoint = Endpoint::parse("https://Aladdin:open%20sesame@h:1/x?key=1").unwrap();
+        assert_eq!(endpoint.url().to_string(), "https://h:1/x?key=1");
+        let authorization = endpoint.authorization().unwrap();
+        assert_eq!(authorization, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        assert!(authorization.is_sensitive());
+        assert_eq!(Endpoint::parse("http://u@h").unwrap().authorization().unwrap(), "Basic dTo=");
+        assert_eq!(Endpoint::parse("http://@h").unwrap().authorization(), None);
+    }
+
+    #[test]
+    fn a_shown_endpoint_has_neither_user_information_nor_query() {
+        let endpoint = Endpoint::parse("https://user:secret@h:1/x?token=secret").unwrap();
+        assert_eq!(endpoint.to_string(), "https://h:1/x");
+        assert_eq!(format!("{endpoint:?}"), "https://h:1/x");
+    }
+
+    #[test]
+    fn a_url_that_was_not_understood_is_shown_without_what_may_be_secret() {
+        for (text, shown) in [
+            ("localhost:4318", "localhost:4318"),
+            ("ftp://user:secret@h:1/x", "ftp://h:1/x"),
+            ("user:secret@h:1", "h:1"),
+            ("http://user:sec/ret@h", "http://h"),
+            ("http://user:sec@ret@h", "http://h"),
+            ("http://user:sec?ret@h", "(hidden)"),
+            ("http://user:sec#ret@h", "(hidden)"),
+            ("user:secret://x@h", "h"),
+            ("us@secret://x", "secret://x"),
+            ("grpc://h?token=secret", "grpc://h"),
+        ] {
+            assert_eq!(redacted(text), shown, "{text}");
+        }
+    }
+
+    /// The vectors of RFC 4648, section 10.
+    #[test]
+    fn base64_matches_the_vectors_of_its_rfc() {
+        for (plain, encoded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(plain.as_bytes()), encoded);
+        }
+        assert_eq!(base64(&[0xFB, 0xFF]), "+/8=");
+    }
+}

@@ -1,0 +1,139 @@
+//! Extra request headers: from the environment's list, from code and from the URL's user information.
+
+use http::{
+    HeaderName, HeaderValue,
+    header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING},
+};
+
+use crate::{env::percent_decode, error::Error};
+
+/// Header names are unique: of two headers with one name the later wins. Values are marked as sensitive.
+pub(crate) type Headers = Vec<(HeaderName, HeaderValue)>;
+
+const ALLOWED: &str = "must have a token as its name, which is none of the headers that describe the body or the \
+                       connection, and a value without control characters";
+
+/// Reads the list of an `OTEL_EXPORTER_OTLP_HEADERS` variable and says which entries, counted from 1, are
+/// unusable and left out.
+///
+/// The format is the W3C Baggage list (OTLPV-07, OTLPV-08): entries are separated by commas, the first `=` ends the
+/// name, whitespace around names and values is dropped, `%XX` in values is decoded. Baggage's `;` properties do not
+/// exist here, so a `;` belongs to the value. Empty entries, as a trailing comma makes them, mean nothing.
+pub(crate) fn parse_list(text: &str) -> (Headers, Vec<usize>) {
+    let mut headers = Headers::new();
+    let mut unusable = Vec::new();
+    for (entry, at) in text.split(',').zip(1..) {
+        if entry.trim().is_empty() {
+            continue;
+        }
+        match parse_entry(entry) {
+            Some((name, value)) => set(&mut headers, name, value),
+            None => unusable.push(at),
+        }
+    }
+    (headers, unusable)
+}
+
+fn parse_entry(entry: &str) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = entry.split_once('=')?;
+    header(name.trim().as_bytes(), &percent_decode(value.trim())?)
+}
+
+/// Checks the headers that were given in code.
+pub(crate) fn from_code(given: Vec<(String, String)>) -> Result<Headers, Error> {
+    let mut headers = Headers::new();
+    for (name, value) in given {
+        match header(name.as_bytes(), value.as_bytes()) {
+            Some((name, value)) => set(&mut headers, name, value),
+            None => {
+                // What is not a name may be a misplaced value.
+                let name = HeaderName::from_bytes(name.as_bytes());
+                let shown = name.as_ref().map_or("(hidden)", |name| name.as_str());
+                return Err(Error::config("with_header", format_args!("{shown}: (hidden)"), ALLOWED));
+            }
+        }
+    }
+    Ok(headers)
+}
+
+fn header(name: &[u8], value: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+    let name = HeaderName::from_bytes(name).ok()?;
+    let mut value = HeaderValue::from_bytes(value).ok()?;
+    value.set_sensitive(true);
+    // These follow from the body and the connection; a second opinion would make every request unreadable.
+    let is_ours = [CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING].contains(&name);
+    // In these two the HTTP client refuses other bytes, once per request.
+    let is_unsendable = [AUTHORIZATION, HOST].contains(&name) && value.to_str().is_err();
+    (!is_ours && !is_unsendable).then_some((name, value))
+}
+
+/// Adds a header or replaces the one of the same name.
+pub(crate) fn set(headers: &mut Headers, name: HeaderName, value: HeaderValue) {
+    match headers.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, known)) => *known = value,
+        None => headers.push((name, value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(headers: &Headers) -> Vec<(&str, &[u8])> {
+        headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
+    }
+
+    #[test]
+    fn the_list_follows_the_baggage_format() {
+        // OTLPV-07, OTLPV-08
+        for (text, expected) in [
+            ("k1=v1,k2=v2", &[("k1", &b"v1"[..]), ("k2", b"v2")][..]),
+            (" k1 = v1 \t,\tk2=v2 ", &[("k1", b"v1"), ("k2", b"v2")]),
+            ("a=b=c", &[("a", b"b=c")]),
+            ("Authorization=Basic%20dXNlcjpw%3D%3D", &[("authorization", b"Basic dXNlcjpw==")]),
+            ("authorization=Bearer abc", &[("authorization", b"Bearer abc")]),
+            ("cookie=a;b=c", &[("cookie", b"a;b=c")]),
+            ("x=%E6%97%A5", &[("x", "日".as_bytes())]),
+            ("empty=", &[("empty", b"")]),
+            ("a=1,A=2", &[("a", b"2")]),
+            (",a=1,,", &[("a", b"1")]),
+            (" ", &[]),
+        ] {
+            let (headers, unusable) = parse_list(text);
+            assert_eq!(pairs(&headers), expected, "{text}");
+            assert!(unusable.is_empty(), "{text}");
+            assert!(headers.iter().all(|(_, value)| value.is_sensitive()));
+        }
+    }
+
+    #[test]
+    fn an_unusable_entry_is_left_out_and_the_others_stay() {
+        // OTLPV-08
+        for (entry, why) in [
+            ("x=%zz", "bad percent sequence"),
+            ("x=%0d%0aInjected: 1", "control characters"),
+            ("noequals", "no value"),
+            ("=v", "no name"),
+            ("a b=v", "not a token"),
+            ("content-length=3", "belongs to the body"),
+            ("authorization=%E6", "cannot be sent"),
+        ] {
+            let (headers, unusable) = parse_list(&format!("y=1,{entry},z=2"));
+            assert_eq!(pairs(&headers), [("y", &b"1"[..]), ("z", b"2")], "{why}");
+            assert_eq!(unusable, [2], "{why}");
+        }
+    }
+
+    #[test]
+    fn a_bad_header_in_code_is_an_error_that_hides_what_was_given() {
+        for (name, value, shown) in [
+            ("x-key", "secret\n", "with_header = x-key: (hidden): "),
+            ("secret name", "v", "with_header = (hidden): (hidden): "),
+            ("Content-Type", "secret", "with_header = content-type: (hidden): "),
+        ] {
+            let error = from_code(vec![(name.to_owned(), value.to_owned())]).unwrap_err();
+            assert!(error.to_string().starts_with(shown), "{error}");
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+        }
+    }
+}

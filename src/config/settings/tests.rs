@@ -1,0 +1,203 @@
+use super::*;
+use crate::env::VARIABLES;
+
+mod limits;
+mod properties;
+mod sources;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn resolve(options: Options, pairs: &[(&str, &str)]) -> Result<(Settings, Vec<String>), Error> {
+    Settings::resolve(options, Environment::from_pairs(pairs.iter().copied()))
+}
+
+/// Settings from an environment that gives no reason to warn.
+fn from_env(pairs: &[(&str, &str)]) -> Settings {
+    let (settings, warnings) = resolve(Options::default(), pairs).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    settings
+}
+
+/// Settings from an environment that gives one reason to warn.
+fn with_warning(pairs: &[(&str, &str)]) -> (Settings, String) {
+    let (settings, mut warnings) = resolve(Options::default(), pairs).unwrap();
+    assert_eq!(warnings.len(), 1, "{pairs:?}: {warnings:?}");
+    (settings, warnings.remove(0))
+}
+
+fn from_code(options: Options) -> Settings {
+    let (settings, warnings) = resolve(options, &[]).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    settings
+}
+
+fn error(options: Options) -> String {
+    resolve(options, &[]).unwrap_err().to_string()
+}
+
+fn header<'a>(settings: &'a Settings, name: &str) -> Option<&'a str> {
+    let mut found = settings.headers.iter().filter(|(known, _)| known == name);
+    let value = found.next().map(|(_, value)| value.to_str().unwrap());
+    assert!(found.next().is_none(), "{name} occurs twice");
+    value
+}
+
+fn attribute(settings: &Settings, key: &str) -> Option<String> {
+    let found = settings.resource.iter().find(|attribute| attribute.key == key)?;
+    match &found.value {
+        crate::value::Value::String(text) => Some(text.to_string()),
+        other => Some(format!("{other:?}")),
+    }
+}
+
+#[test]
+fn without_code_and_environment_everything_has_its_documented_default() {
+    // OTLPV-02, OTLPV-09, BSPV-01
+    let settings = from_env(&[]);
+    assert!(!settings.disabled);
+    assert_eq!(settings.log_level, LogLevel::Info);
+    assert_eq!(settings.endpoint.url(), "http://localhost:4318/v1/traces");
+    assert!(settings.endpoint_is_default);
+    assert!(settings.headers.is_empty());
+    assert_eq!(settings.compression, Compression::Gzip);
+    assert_eq!(settings.export_timeout, Duration::from_secs(10));
+    assert_eq!(settings.connect_timeout, Duration::from_secs(5));
+    assert_eq!(settings.keep_alive_timeout, Duration::from_secs(60));
+    assert_eq!(settings.max_idle_connections, 16);
+    assert_eq!(settings.batch, BatchConfig::default());
+    assert_eq!(settings.worker_count, 1);
+    assert_eq!(settings.max_memory_usage, 64 * 1024 * 1024);
+    assert_eq!(settings.exit_budget, ExitBudget::default());
+    assert_eq!(attribute(&settings, "service.name").unwrap(), "unknown_service");
+}
+
+#[test]
+fn the_process_gives_the_default_of_workers_and_service_name() {
+    // RES-02
+    for (cpus, workers) in [(0, 1), (1, 1), (2, 2), (4, 4), (128, 4)] {
+        let mut environment = Environment::default();
+        environment.cpus = cpus;
+        environment.executable = Some("tool".to_owned());
+        let (settings, _) = Settings::resolve(Options::default(), environment).unwrap();
+        assert_eq!(settings.worker_count, workers);
+        assert_eq!(attribute(&settings, "service.name").unwrap(), "unknown_service:tool");
+    }
+    assert!(Settings::resolve(Options::default(), Environment::from_process()).is_ok());
+}
+
+/// A usable value, other than the default, for every variable.
+const EXAMPLES: &[(&str, &str)] = &[
+    (env::SDK_DISABLED, "TRUE"),
+    (env::LOG_LEVEL, "Debug"),
+    (env::SERVICE_NAME, "tool"),
+    (env::RESOURCE_ATTRIBUTES, "a=1"),
+    (env::ENDPOINT, "http://h:1"),
+    (env::TRACES_ENDPOINT, "http://h:2/x"),
+    (env::HEADERS, "a=1"),
+    (env::TRACES_HEADERS, "b=1"),
+    (env::TIMEOUT, "200"),
+    (env::TRACES_TIMEOUT, "300"),
+    (env::COMPRESSION, "NONE"),
+    (env::TRACES_COMPRESSION, "none"),
+    (env::BSP_SCHEDULE_DELAY, "100"),
+    (env::BSP_EXPORT_TIMEOUT, "400"),
+    (env::BSP_MAX_QUEUE_SIZE, "2147483647"),
+    (env::BSP_MAX_EXPORT_BATCH_SIZE, "512"),
+    (env::EXIT_STALL_TIMEOUT, "500"),
+    (env::EXIT_TIMEOUT, "5000"),
+    (env::WORKERS, "3"),
+    (env::MAX_MEMORY_USAGE, "1048576"),
+];
+
+#[test]
+fn every_documented_variable_has_an_effect_and_none_is_missing() {
+    let names: Vec<_> = VARIABLES.iter().map(|variable| variable.name).collect();
+    assert_eq!(EXAMPLES.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names);
+    let defaults = format!("{:?}", from_env(&[]));
+    for example in EXAMPLES {
+        assert_ne!(format!("{:?}", from_env(&[*example])), defaults, "{example:?}");
+    }
+}
+
+#[test]
+fn a_documented_default_that_is_a_value_is_the_default() {
+    let comparable = |mut settings: Settings| {
+        settings.endpoint_is_default = true;
+        format!("{settings:?}")
+    };
+    for variable in VARIABLES.iter().filter(|variable| !variable.default.starts_with('(')) {
+        let written = from_env(&[(variable.name, variable.default)]);
+        assert_eq!(comparable(written), comparable(from_env(&[])), "{variable:?}");
+    }
+}
+
+#[test]
+fn an_empty_variable_changes_nothing_and_needs_no_warning() {
+    // ENV-01
+    let defaults = format!("{:?}", from_env(&[]));
+    for variable in VARIABLES {
+        assert_eq!(format!("{:?}", from_env(&[(variable.name, "")])), defaults, "{variable:?}");
+    }
+}
+
+#[test]
+fn a_bad_variable_costs_one_warning_and_leaves_the_default() {
+    // ENV-02, ENV-03, ENV-04, ENV-05, ENV-08, RES-06, SDKV-04
+    let defaults = format!("{:?}", from_env(&[]));
+    for (name, value, used) in [
+        (env::SDK_DISABLED, "1", "false"),
+        (env::LOG_LEVEL, "banana", "Info"),
+        (env::RESOURCE_ATTRIBUTES, "good=1,bad", "nothing of it"),
+        (env::ENDPOINT, "localhost:4318", "http://localhost:4318/v1/traces"),
+        (env::TRACES_ENDPOINT, "ftp://h", "http://localhost:4318/v1/traces"),
+        (env::TIMEOUT, "-1", "10s"),
+        (env::TRACES_TIMEOUT, "5s", "10s"),
+        (env::COMPRESSION, "brotli", "Gzip"),
+        (env::TRACES_COMPRESSION, "0", "Gzip"),
+        (env::BSP_SCHEDULE_DELAY, "-5", "5s"),
+        (env::BSP_EXPORT_TIMEOUT, "1e3", "10s"),
+        (env::BSP_MAX_QUEUE_SIZE, "0", "no limit"),
+        (env::BSP_MAX_QUEUE_SIZE, "12.5", "no limit"),
+        (env::BSP_MAX_QUEUE_SIZE, "99999999999999999999", "no limit"),
+        (env::BSP_MAX_EXPORT_BATCH_SIZE, "-1", "4096"),
+        (env::EXIT_STALL_TIMEOUT, "1s", "1s"),
+        (env::EXIT_TIMEOUT, "x", "10s"),
+        (env::WORKERS, "65", "1"),
+        (env::MAX_MEMORY_USAGE, "1048575", "67108864"),
+    ] {
+        let (settings, warning) = with_warning(&[(name, value)]);
+        assert_eq!(format!("{settings:?}"), defaults, "{name}");
+        assert!(warning.starts_with(&format!("{name}=\"{value}\": must be ")), "{warning}");
+        assert!(warning.ends_with(&format!("; using {used}")), "{warning}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_not_text_costs_one_warning_and_is_unset() {
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
+    let defaults = format!("{:?}", from_env(&[]));
+    for variable in VARIABLES {
+        let value = OsString::from_vec(b"a=\xFF".to_vec());
+        let environment = Environment::from_pairs([(variable.name, value)]);
+        let (settings, warnings) = Settings::resolve(Options::default(), environment).unwrap();
+        assert_eq!(format!("{settings:?}"), defaults);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].starts_with(&format!("{}=(hidden): must be UTF-8; using ", variable.name)), "{warnings:?}");
+    }
+}
+
+#[test]
+fn debug_output_shows_no_header_value_and_no_user_information() {
+    let secret = || "s3cret".to_owned();
+    let options = Options {
+        endpoint: Some("https://user:s3cret@h/x?token=s3cret".to_owned()),
+        headers: vec![("x-key".to_owned(), secret()), ("s3cret".to_owned(), secret())],
+        ..Options::default()
+    };
+    assert!(!format!("{options:?}").contains("s3cret"));
+    let options = Options { headers: vec![("x-key".to_owned(), secret())], ..options };
+    let settings = resolve(options, &[(env::HEADERS, "authorization=s3cret")]).unwrap().0;
+    assert!(!format!("{settings:?} {settings:#?}").contains("s3cret"), "{settings:?}");
+    assert_eq!(header(&settings, "x-key"), Some("s3cret"));
+}

@@ -1,0 +1,139 @@
+//! Which source of a setting wins.
+
+use super::*;
+
+#[test]
+fn a_bad_variable_falls_back_to_the_next_source_and_says_so() {
+    let pairs = [(env::TRACES_TIMEOUT, "soon"), (env::TIMEOUT, "300")];
+    let (settings, warning) = with_warning(&pairs);
+    assert_eq!(settings.export_timeout, 300 * MS);
+    assert!(warning.ends_with("; using 300ms"), "{warning}");
+
+    let options = Options { request_timeout: Some(700 * MS), ..Options::default() };
+    let (settings, warnings) = resolve(options, &pairs).unwrap();
+    assert_eq!(settings.export_timeout, 700 * MS);
+    assert_eq!(warnings.len(), 1, "told although code wins: {warnings:?}");
+    assert!(warnings[0].ends_with("; using 700ms"), "{warnings:?}");
+}
+
+#[test]
+fn code_beats_the_signal_which_beats_the_general_variable() {
+    // OTLPV-01
+    type Read = fn(&Settings) -> String;
+    let cases: [(_, _, Options, Read); 3] = [
+        (
+            [(env::ENDPOINT, "http://general:1"), (env::TRACES_ENDPOINT, "http://signal:1/x")],
+            ["http://general:1/v1/traces", "http://signal:1/x", "http://code:1/v1/traces"],
+            Options { endpoint: Some("http://code:1".to_owned()), ..Options::default() },
+            |settings| settings.endpoint.url().to_string(),
+        ),
+        (
+            [(env::TIMEOUT, "100"), (env::TRACES_TIMEOUT, "200")],
+            ["100ms", "200ms", "300ms"],
+            Options { request_timeout: Some(300 * MS), ..Options::default() },
+            |settings| format!("{:?}", settings.export_timeout),
+        ),
+        (
+            [(env::COMPRESSION, "none"), (env::TRACES_COMPRESSION, "gzip")],
+            ["None", "Gzip", "None"],
+            Options { compression: Some(Compression::None), ..Options::default() },
+            |settings| format!("{:?}", settings.compression),
+        ),
+    ];
+    for (pairs, [general, signal, code], options, read) in cases {
+        assert_eq!(read(&from_env(&pairs[..1])), general);
+        assert_eq!(read(&from_env(&pairs)), signal);
+        let (settings, warnings) = resolve(options, &pairs).unwrap();
+        assert_eq!((read(&settings), warnings), (code.to_owned(), Vec::new()));
+    }
+}
+
+#[test]
+fn a_base_url_gets_the_traces_path_and_the_url_of_the_signal_does_not() {
+    // OTLPV-03, OTLPV-04
+    for (pair, url) in [
+        ((env::ENDPOINT, "http://h:1/a/"), "http://h:1/a/v1/traces"),
+        ((env::ENDPOINT, " http://h:1 "), "http://h:1/v1/traces"),
+        ((env::TRACES_ENDPOINT, "http://h:1"), "http://h:1/"),
+        ((env::TRACES_ENDPOINT, "http://h:1/v1/traces/"), "http://h:1/v1/traces/"),
+    ] {
+        let settings = from_env(&[pair]);
+        assert_eq!(settings.endpoint.url(), url);
+        assert!(!settings.endpoint_is_default);
+    }
+    let both = Options {
+        endpoint: Some("http://base:1/v1/traces".to_owned()),
+        traces_endpoint: Some("http://whole:1/x".to_owned()),
+        ..Options::default()
+    };
+    assert_eq!(from_code(both).endpoint.url(), "http://whole:1/x");
+}
+
+#[test]
+fn a_base_url_that_ends_in_the_traces_path_is_taken_as_it_is_in_code_and_appended_to_in_the_environment() {
+    let options = Options { endpoint: Some("http://u:secret@h:1/v1/traces".to_owned()), ..Options::default() };
+    let (settings, warnings) = resolve(options, &[]).unwrap();
+    assert_eq!(settings.endpoint.url(), "http://h:1/v1/traces");
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].starts_with("with_endpoint = http://h:1/v1/traces: "), "{warnings:?}");
+    // OTLPV-03 has no exception.
+    let (settings, warning) = with_warning(&[(env::ENDPOINT, "http://h:1/v1/traces")]);
+    assert_eq!(settings.endpoint.url(), "http://h:1/v1/traces/v1/traces");
+    assert!(warning.contains("using http://h:1/v1/traces/v1/traces"), "{warning}");
+}
+
+#[test]
+fn headers_of_the_signal_replace_the_general_list_and_code_overrides_by_name() {
+    // OTLPV-01, OTLPV-07, and the open point "merge or replace"
+    let general = (env::HEADERS, "a=general,b=general");
+    let settings = from_env(&[general, (env::TRACES_HEADERS, "b=signal,c=signal")]);
+    assert_eq!(["a", "b", "c"].map(|name| header(&settings, name)), [None, Some("signal"), Some("signal")]);
+
+    let given = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let headers = vec![given("B", "first"), given("d", "code"), given("b", "code")];
+    let (settings, _) = resolve(Options { headers, ..Options::default() }, &[general]).unwrap();
+    assert_eq!(["a", "b", "d"].map(|name| header(&settings, name)), [Some("general"), Some("code"), Some("code")]);
+}
+
+#[test]
+fn a_bad_entry_of_the_headers_costs_one_warning_without_its_text() {
+    // OTLPV-08
+    let (settings, warning) = with_warning(&[(env::HEADERS, "key=%zz,y=1,topsecret")]);
+    assert_eq!(header(&settings, "y"), Some("1"));
+    assert!(warning.contains("OTEL_EXPORTER_OTLP_HEADERS: entries 1, 3 are not"), "{warning}");
+    assert!(!warning.contains("secret") && !warning.contains("zz"), "{warning}");
+
+    let (settings, _) = with_warning(&[(env::TRACES_HEADERS, "nothing usable"), (env::HEADERS, "authorization=x")]);
+    assert_eq!(header(&settings, "authorization"), None, "credentials of the general list are not for this receiver");
+}
+
+#[test]
+fn user_information_of_the_url_authorizes_unless_a_header_does() {
+    let url = (env::ENDPOINT, "http://Aladdin:open%20sesame@h");
+    assert_eq!(header(&from_env(&[url]), "authorization"), Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
+    let settings = from_env(&[url, (env::HEADERS, "Authorization=Bearer%20t")]);
+    assert_eq!(header(&settings, "authorization"), Some("Bearer t"));
+}
+
+#[test]
+fn resource_attributes_come_from_all_sources_in_their_order() {
+    // SDKV-03, RES-04
+    let options = Options {
+        service_version: Some("1.0".to_owned()),
+        resource_attributes: vec![KeyValue::new("a", 9)],
+        ..Options::default()
+    };
+    let pairs = [(env::RESOURCE_ATTRIBUTES, "a=1,b=2,service.name=listed"), (env::SERVICE_NAME, "named")];
+    let (settings, _) = resolve(options, &pairs).unwrap();
+    for (key, value) in [("a", "I64(9)"), ("b", "2"), ("service.name", "named"), ("service.version", "1.0")] {
+        assert_eq!(attribute(&settings, key).as_deref(), Some(value));
+    }
+}
+
+#[test]
+fn a_batch_config_in_code_counts_as_a_whole() {
+    let batch = Some(BatchConfig { batch_timeout: 50 * MS, ..BatchConfig::default() });
+    let options = Options { batch: batch.clone(), ..Options::default() };
+    let pairs = [(env::BSP_MAX_QUEUE_SIZE, "7"), (env::BSP_SCHEDULE_DELAY, "1")];
+    assert_eq!(Some(resolve(options, &pairs).unwrap().0.batch), batch);
+}

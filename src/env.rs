@@ -1,0 +1,356 @@
+//! The environment: which variables there are, and how their texts are read. Nothing else in the crate asks the
+//! process for its environment or its name.
+//!
+//! Parsing is pure over `(name, value)` pairs. What a value means for the client is decided by
+//! [`Settings::resolve`](crate::config::Settings::resolve).
+
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::{OsStr, OsString},
+    fmt,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::error::LogLevel;
+
+/// An environment variable that this crate reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Variable {
+    /// Its name, case-sensitive.
+    pub name: &'static str,
+    /// What holds where it is unset or empty: a value as one would write it, or a description in parentheses.
+    pub default: &'static str,
+    /// The unit or the form of its value.
+    pub unit: &'static str,
+    /// What it sets.
+    pub meaning: &'static str,
+}
+
+pub(crate) const SDK_DISABLED: &str = "OTEL_SDK_DISABLED";
+pub(crate) const LOG_LEVEL: &str = "OTEL_LOG_LEVEL";
+pub(crate) const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
+pub(crate) const RESOURCE_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
+pub(crate) const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+pub(crate) const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+pub(crate) const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+pub(crate) const TRACES_HEADERS: &str = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
+pub(crate) const TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TIMEOUT";
+pub(crate) const TRACES_TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT";
+pub(crate) const COMPRESSION: &str = "OTEL_EXPORTER_OTLP_COMPRESSION";
+pub(crate) const TRACES_COMPRESSION: &str = "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION";
+pub(crate) const BSP_SCHEDULE_DELAY: &str = "OTEL_BSP_SCHEDULE_DELAY";
+pub(crate) const BSP_EXPORT_TIMEOUT: &str = "OTEL_BSP_EXPORT_TIMEOUT";
+pub(crate) const BSP_MAX_QUEUE_SIZE: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
+pub(crate) const BSP_MAX_EXPORT_BATCH_SIZE: &str = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE";
+pub(crate) const EXIT_STALL_TIMEOUT: &str = "OTLP_EXIT_STALL_TIMEOUT";
+pub(crate) const EXIT_TIMEOUT: &str = "OTLP_EXIT_TIMEOUT";
+pub(crate) const WORKERS: &str = "OTLP_WORKERS";
+pub(crate) const MAX_MEMORY_USAGE: &str = "OTLP_MAX_MEMORY_USAGE";
+
+/// Every environment variable that this crate reads. A variable that is set to the empty string counts as unset.
+#[rustfmt::skip] // A table reads better in rows.
+pub const VARIABLES: &[Variable] = &[
+    variable(SDK_DISABLED, "false", "true or false", "true records and sends nothing"),
+    variable(LOG_LEVEL, "info", "none, off, error, warn, info or debug", "how much the client says about itself on stderr"),
+    variable(SERVICE_NAME, "(unknown_service:<executable>)", "text", "the resource attribute service.name"),
+    variable(RESOURCE_ATTRIBUTES, "(none)", "key=value,…, percent-encoded", "attributes of the resource; one error discards them all"),
+    variable(ENDPOINT, "http://localhost:4318", "URL", "the receiver's base URL, to which /v1/traces is appended"),
+    variable(TRACES_ENDPOINT, "(from OTEL_EXPORTER_OTLP_ENDPOINT)", "URL", "the receiver's URL, used as it is"),
+    variable(HEADERS, "(none)", "name=value,…, values percent-encoded", "headers of every request"),
+    variable(TRACES_HEADERS, "(from OTEL_EXPORTER_OTLP_HEADERS)", "name=value,…, values percent-encoded", "headers of every request, instead of OTEL_EXPORTER_OTLP_HEADERS"),
+    variable(TIMEOUT, "10000", "ms, 0 for no limit (one hour)", "how long one batch may take, all attempts included"),
+    variable(TRACES_TIMEOUT, "(from OTEL_EXPORTER_OTLP_TIMEOUT)", "ms, 0 for no limit (one hour)", "how long one batch may take, all attempts included"),
+    variable(COMPRESSION, "gzip", "gzip or none", "how request bodies are compressed"),
+    variable(TRACES_COMPRESSION, "(from OTEL_EXPORTER_OTLP_COMPRESSION)", "gzip or none", "how request bodies are compressed"),
+    variable(BSP_SCHEDULE_DELAY, "5000", "ms, 0 for at once", "how long an ended span waits for its batch to fill"),
+    variable(BSP_EXPORT_TIMEOUT, "(none)", "ms, 0 for no limit (one hour)", "lowers the time one batch may take, where it is shorter"),
+    variable(BSP_MAX_QUEUE_SIZE, "(bounded by OTLP_MAX_MEMORY_USAGE)", "spans, at least 1", "how many ended spans may wait"),
+    variable(BSP_MAX_EXPORT_BATCH_SIZE, "4096", "spans, at least 1", "the most spans of one request; the default adapts between 512 and 4096"),
+    variable(EXIT_STALL_TIMEOUT, "1000", "ms, 0 for no limit (one hour)", "how long the exit waits without progress"),
+    variable(EXIT_TIMEOUT, "10000", "ms, 0 for no limit (one hour)", "how long the exit waits in all"),
+    variable(WORKERS, "(number of CPUs, at most 4)", "threads, 1 to 64", "the most threads that send"),
+    variable(MAX_MEMORY_USAGE, "67108864", "bytes, at least 1048576", "the hard bound on what the client holds"),
+];
+
+const fn variable(name: &'static str, default: &'static str, unit: &'static str, meaning: &'static str) -> Variable {
+    Variable { name, default, unit, meaning }
+}
+
+/// What a process tells its client: the variables of [`VARIABLES`] that are set and not empty (ENV-01), and two
+/// facts about the process itself.
+#[derive(Clone, Default)]
+pub(crate) struct Environment {
+    values: BTreeMap<&'static str, OsString>,
+    /// The file name of the program, where it is known.
+    pub(crate) executable: Option<String>,
+    /// CPUs this process may use; 0 where that is unknown.
+    pub(crate) cpus: usize,
+}
+
+impl Environment {
+    /// The environment of this process as it is now.
+    pub(crate) fn from_process() -> Self {
+        // One by one: the whole environment may be large, and its names are case-insensitive on some platforms.
+        let pairs = VARIABLES.iter().filter_map(|variable| Some((variable.name, env::var_os(variable.name)?)));
+        let mut environment = Self { executable: executable(), ..Self::from_pairs(pairs) };
+        let disabled = environment.get(SDK_DISABLED).is_some_and(|text| text.and_then(boolean) == Ok(true));
+        // Reading control groups takes 0.1 ms, which a client that is off should not cost.
+        environment.cpus = if disabled { 0 } else { num_cpus::get() };
+        environment
+    }
+
+    /// An environment of the given pairs; of one name the last counts, unknown names do not.
+    pub(crate) fn from_pairs<N: AsRef<OsStr>, V: Into<OsString>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
+        let mut values = BTreeMap::new();
+        for (name, value) in pairs {
+            if let Some(variable) = VARIABLES.iter().find(|variable| name.as_ref() == variable.name) {
+                values.insert(variable.name, value.into());
+            }
+        }
+        values.retain(|_, value| !value.is_empty());
+        Self { values, ..Self::default() }
+    }
+
+    /// A variable's text, `None` if it is unset, or an error if it is not text at all.
+    pub(crate) fn get(&self, name: &str) -> Option<Result<&str, Rejected>> {
+        debug_assert!(VARIABLES.iter().any(|variable| variable.name == name), "{name} is missing in VARIABLES");
+        let value = self.values.get(name)?;
+        Some(value.to_str().ok_or_else(|| Rejected::hidden("must be UTF-8")))
+    }
+}
+
+/// Values may be secrets.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.values.keys()).finish()
+    }
+}
+
+/// The base name of what `/proc/self/exe` or its like points to, else of the first argument.
+fn executable() -> Option<String> {
+    let path = env::current_exe().ok().or_else(|| env::args_os().next().map(PathBuf::from))?;
+    file_name(&path)
+}
+
+fn file_name(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_string_lossy();
+    // What Linux appends once the file was replaced or removed, as an upgrade does.
+    let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// Why a variable's value is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rejected {
+    /// The value in quotes, shortened and without control characters; or a stand-in for a secret.
+    pub(crate) value: String,
+    /// What it must be instead: a sentence that goes on after the value.
+    pub(crate) must: String,
+}
+
+impl Rejected {
+    pub(crate) fn new(value: &str, must: impl Into<String>) -> Self {
+        const SHOWN: usize = 64;
+        let cut = value.char_indices().nth(SHOWN).map_or(value.len(), |(at, _)| at);
+        let ellipsis = if cut < value.len() { "…" } else { "" };
+        Self { value: format!("{:?}{ellipsis}", &value[..cut]), must: must.into() }
+    }
+
+    pub(crate) fn hidden(must: impl Into<String>) -> Self {
+        Self { value: "(hidden)".to_owned(), must: must.into() }
+    }
+}
+
+/// Only `true`, in whatever case, is true (ENV-02).
+pub(crate) fn boolean(text: &str) -> Result<bool, Rejected> {
+    choice(text, &[("true", true), ("false", false)])
+}
+
+/// The levels of `OTEL_LOG_LEVEL`.
+pub(crate) fn log_level(text: &str) -> Result<LogLevel, Rejected> {
+    choice(
+        text,
+        &[
+            ("none", LogLevel::None),
+            ("off", LogLevel::None),
+            ("error", LogLevel::Error),
+            ("warn", LogLevel::Warn),
+            ("info", LogLevel::Info),
+            ("debug", LogLevel::Debug),
+        ],
+    )
+}
+
+/// One of several names, in whatever case (ENV-07, ENV-08).
+pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Rejected> {
+    let chosen = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(text.trim()));
+    chosen.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        Rejected::new(text, format!("must be one of {}", names.join(", ")))
+    })
+}
+
+/// A whole number within `range`; nothing outside has a private meaning (ENV-03, ENV-04).
+pub(crate) fn whole_number(text: &str, range: RangeInclusive<usize>) -> Result<usize, Rejected> {
+    let number = text.trim().parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| Rejected::new(text, allowed(&range)))
+}
+
+/// What a whole number must be, for messages about code and about the environment alike.
+pub(crate) fn allowed(range: &RangeInclusive<usize>) -> String {
+    match (range.start(), range.end()) {
+        (least, &usize::MAX) => format!("must be a whole number, at least {least}"),
+        (least, most) => format!("must be a whole number from {least} to {most}"),
+    }
+}
+
+/// A duration in milliseconds, zero included (ENV-05).
+pub(crate) fn milliseconds(text: &str) -> Result<Duration, Rejected> {
+    let number = text.trim().parse().map(Duration::from_millis);
+    number.map_err(|_| Rejected::new(text, "must be a whole number of milliseconds"))
+}
+
+/// What stands in for "no limit": an export must not block for ever, whatever the user wishes.
+pub(crate) const NO_LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// A timeout in milliseconds, where zero means no limit (ENV-05, ENV-06).
+pub(crate) fn timeout(text: &str) -> Result<Duration, Rejected> {
+    milliseconds(text).map(|timeout| if timeout.is_zero() { NO_LIMIT } else { timeout })
+}
+
+/// Decodes `%XX`; every other byte stands for itself, `+` included. `None` where a `%` is not followed by
+/// two hexadecimal digits.
+pub(crate) fn percent_decode(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => hex_digit(rest.next()?)? << 4 | hex_digit(rest.next()?)?,
+            byte => byte,
+        });
+    }
+    Some(bytes)
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).map(|digit| digit as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_names_each_variable_once_and_leaves_no_cell_empty() {
+        for (at, variable) in VARIABLES.iter().enumerate() {
+            assert!(variable.name.starts_with("OTEL_") || variable.name.starts_with("OTLP_"), "{variable:?}");
+            assert!(VARIABLES[..at].iter().all(|other| other.name != variable.name), "{variable:?}");
+            for cell in [variable.default, variable.unit, variable.meaning] {
+                assert!(!cell.is_empty() && !cell.contains('|'), "{variable:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_variable_is_unset_and_an_unknown_one_is_not_kept() {
+        // ENV-01
+        let environment = Environment::from_pairs([(TIMEOUT, ""), ("PATH", "/bin"), (WORKERS, "2")]);
+        assert_eq!(environment.get(TIMEOUT), None);
+        assert_eq!(environment.get(WORKERS), Some(Ok("2")));
+        assert_eq!(format!("{environment:?}"), r#"{"OTLP_WORKERS"}"#);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_value_that_is_not_text_is_rejected_without_being_shown() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let environment = Environment::from_pairs([(HEADERS, OsString::from_vec(vec![b'a', b'=', 0xFF]))]);
+        assert_eq!(environment.get(HEADERS), Some(Err(Rejected::hidden("must be UTF-8"))));
+    }
+
+    #[test]
+    fn a_boolean_is_true_only_when_it_says_true() {
+        // ENV-02
+        for text in ["true", "TRUE", "True", " true "] {
+            assert_eq!(boolean(text), Ok(true), "{text}");
+        }
+        for text in ["false", "FALSE"] {
+            assert_eq!(boolean(text), Ok(false), "{text}");
+        }
+        for text in ["1", "yes", "on", "t", "0", "no", "truthy", " "] {
+            assert!(boolean(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_whole_and_in_range_or_rejected() {
+        // ENV-03, ENV-04
+        for (text, number) in [("1", 1), (" 64\t", 64), ("0064", 64)] {
+            assert_eq!(whole_number(text, 1..=64), Ok(number), "{text}");
+        }
+        for text in ["0", "65", "-1", "12.5", "1e3", "abc", "1 2", "0x10", "99999999999999999999", " ", "１"] {
+            assert!(whole_number(text, 1..=64).is_err(), "{text}");
+        }
+        assert_eq!(whole_number("2147483647", 1..=usize::MAX), Ok(2_147_483_647));
+        assert_eq!(whole_number("65", 1..=64).unwrap_err().must, "must be a whole number from 1 to 64");
+    }
+
+    #[test]
+    fn durations_are_whole_milliseconds_and_a_timeout_of_zero_is_no_limit() {
+        // ENV-05, ENV-06
+        assert_eq!(milliseconds("200"), Ok(Duration::from_millis(200)));
+        assert_eq!(milliseconds("0"), Ok(Duration::ZERO));
+        assert_eq!(timeout("300"), Ok(Duration::from_millis(300)));
+        assert_eq!(timeout("0"), Ok(NO_LIMIT));
+        for text in ["-5", "5s", "0.5", "18446744073709551616"] {
+            assert!(milliseconds(text).is_err() && timeout(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_choice_ignores_case_and_an_unknown_one_is_shown_with_the_known() {
+        // ENV-07, ENV-08
+        for (text, level) in [("NONE", LogLevel::None), ("off", LogLevel::None), ("Debug", LogLevel::Debug)] {
+            assert_eq!(log_level(text), Ok(level));
+        }
+        let rejected = log_level("banana").unwrap_err();
+        assert_eq!(rejected.value, r#""banana""#);
+        assert_eq!(rejected.must, "must be one of none, off, error, warn, info, debug");
+    }
+
+    #[test]
+    fn a_rejected_value_is_shown_on_one_short_line() {
+        assert_eq!(Rejected::new("a\nb\u{1b}[0m", "").value, r#""a\nb\u{1b}[0m""#);
+        assert_eq!(Rejected::new(&"é".repeat(100), "").value, format!("\"{}\"…", "é".repeat(64)));
+    }
+
+    #[test]
+    fn the_program_is_named_by_its_file_even_after_an_upgrade_replaced_it() {
+        for (path, name) in [("/usr/bin/tool", "tool"), ("tool", "tool"), ("/usr/bin/tool (deleted)", "tool")] {
+            assert_eq!(file_name(Path::new(path)).as_deref(), Some(name));
+        }
+        assert_eq!(file_name(Path::new("/")), None);
+        assert!(executable().is_some());
+    }
+
+    #[test]
+    fn percent_sequences_decode_and_broken_ones_are_refused() {
+        for (text, expected) in [
+            ("", Some(&b""[..])),
+            ("a+b", Some(b"a+b")),
+            ("%41%2c%2C", Some(b"A,,")),
+            ("%E6%97%A5", Some("日".as_bytes())),
+            ("%", None),
+            ("%4", None),
+            ("%zz", None),
+            ("%+1", None),
+            ("%4é", None),
+        ] {
+            assert_eq!(percent_decode(text).as_deref(), expected, "{text}");
+        }
+    }
+}

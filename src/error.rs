@@ -1,0 +1,215 @@
+//! What can go wrong and how it is told: the [`Error`] of fallible calls, the closed list of
+//! [`DropReason`]s, and the one door through which the library speaks about itself.
+
+use std::{
+    fmt,
+    io::Write as _,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+/// What a fallible call of this crate answers. Recording a span never returns one.
+///
+/// No message, `Debug` output or source contains a header value, a token or the user information of a URL.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting given in code makes no sense. Returned by `build()`, never later.
+    #[error("{knob} = {value}: {allowed}")]
+    Config {
+        /// The setting as it is named in code.
+        knob: &'static str,
+        /// The value that was given; hidden where it could hold a secret.
+        value: String,
+        /// What is allowed instead.
+        allowed: String,
+    },
+    /// [`init`](crate::init) was called a second time: the process-wide client exists already.
+    #[error("the process-wide client is already initialised; use otlp::client() to reach it")]
+    AlreadyInitialized,
+    /// The client was shut down before the call.
+    #[error("the client is shut down")]
+    Shutdown,
+    /// A span given to `export_spans` has a trace id or span id of zero. Nothing was sent.
+    #[error("span {index} has no valid ids: neither trace id nor span id may be zero")]
+    InvalidSpan {
+        /// Its place in the list, from 0.
+        index: usize,
+    },
+    /// The receiver answered that it does not accept the request.
+    #[error("{endpoint} answered {status}: {message}")]
+    Refused {
+        /// Where the request went, without user information and query.
+        endpoint: String,
+        /// The HTTP status code.
+        status: u16,
+        /// What the receiver said, shortened.
+        message: String,
+    },
+    /// No answer came: the receiver could not be reached, or the connection broke, or time ran out.
+    #[error("{endpoint} could not be reached: {message}")]
+    Unreachable {
+        /// Where the request went, without user information and query.
+        endpoint: String,
+        /// The kind of failure and what to check.
+        message: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn config(knob: &'static str, value: impl fmt::Display, allowed: impl Into<String>) -> Self {
+        Self::Config { knob, value: value.to_string(), allowed: allowed.into() }
+    }
+}
+
+/// Why a span that was ended did not arrive. Every lost span has exactly one reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// The queue was full: `max_queue_size` spans or `max_memory_usage` bytes were waiting.
+    QueueFull,
+    /// The receiver accepted the request and rejected these spans (partial success).
+    Rejected,
+    /// The receiver refused the request with a status that must not be retried, or the answer was unusable.
+    Refused,
+    /// Every attempt failed until the time for the batch was over.
+    Undelivered,
+    /// The client was shut down before the span was ended or delivered.
+    Shutdown,
+    /// A fault inside the exporter cost this batch; it was caught and the exporter went on.
+    Panicked,
+}
+
+impl DropReason {
+    /// Every reason.
+    pub const ALL: [Self; 6] =
+        [Self::QueueFull, Self::Rejected, Self::Refused, Self::Undelivered, Self::Shutdown, Self::Panicked];
+
+    /// The reason's name in receipts, metrics and diagnostics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::Rejected => "rejected",
+            Self::Refused => "refused",
+            Self::Undelivered => "undelivered",
+            Self::Shutdown => "already_shutdown",
+            Self::Panicked => "panicked",
+        }
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How much the library says about itself on stderr. `OTEL_LOG_LEVEL` sets it; the default is `Info`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Nothing at all.
+    None,
+    /// Only what cost spans or made the configuration unusable.
+    Error,
+    /// Also what was ignored or replaced by a default.
+    Warn,
+    /// Also what a user may want to know once.
+    #[default]
+    Info,
+    /// Also each batch that failed and will be tried again.
+    Debug,
+}
+
+/// What a diagnostic is about. Each subject has its own rate limit, so that a flood of one kind hides no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Config,
+    Export,
+    Queue,
+    Worker,
+    Shutdown,
+}
+
+const SUBJECTS: usize = 5;
+
+/// The only way the library speaks: one line each on stderr, levelled, at most one line per subject in
+/// ten seconds except for configuration, which is read once. A closed stderr is not an error.
+#[derive(Debug)]
+pub(crate) struct Diagnostics {
+    level: LogLevel,
+    since: Instant,
+    /// Milliseconds after `since` before which a subject stays silent.
+    silent_until: [AtomicU64; SUBJECTS],
+}
+
+const QUIET: Duration = Duration::from_secs(10);
+
+impl Diagnostics {
+    pub(crate) fn new(level: LogLevel) -> Self {
+        Self { level, since: Instant::now(), silent_until: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+
+    /// Says one line, unless the level or the subject's rate limit forbids it.
+    pub(crate) fn say(&self, level: LogLevel, subject: Subject, line: fmt::Arguments<'_>) {
+        if self.admits(level, subject, self.since.elapsed()) {
+            // `eprintln!` would panic where stderr is closed.
+            let _ = writeln!(std::io::stderr().lock(), "otlp: {line}");
+        }
+    }
+
+    fn admits(&self, level: LogLevel, subject: Subject, elapsed: Duration) -> bool {
+        if level == LogLevel::None || level > self.level {
+            return false;
+        }
+        if matches!(subject, Subject::Config | Subject::Shutdown) {
+            return true;
+        }
+        let now = elapsed.as_millis() as u64;
+        let quiet = QUIET.as_millis() as u64;
+        let until = &self.silent_until[subject as usize];
+        until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |until| (now >= until).then_some(now + quiet)).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_stays_small_enough_to_return_by_value() {
+        assert!(size_of::<Error>() <= 72, "{}", size_of::<Error>());
+    }
+
+    #[test]
+    fn every_reason_has_its_own_index_and_name() {
+        let mut names: Vec<_> = DropReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        names.dedup();
+        assert_eq!(names.len(), DropReason::ALL.len());
+        for (at, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), at);
+        }
+    }
+
+    #[test]
+    fn a_subject_speaks_once_in_ten_seconds_and_hides_no_other() {
+        let diagnostics = Diagnostics::new(LogLevel::Info);
+        let at = Duration::from_secs;
+        assert!(diagnostics.admits(LogLevel::Warn, Subject::Export, at(0)));
+        assert!(!diagnostics.admits(LogLevel::Warn, Subject::Export, at(9)));
+        assert!(diagnostics.admits(LogLevel::Warn, Subject::Queue, at(9)));
+        assert!(diagnostics.admits(LogLevel::Warn, Subject::Export, at(10)));
+    }
+
+    #[test]
+    fn a_level_admits_itself_and_what_is_graver() {
+        let quiet = Diagnostics::new(LogLevel::Error);
+        assert!(!quiet.admits(LogLevel::Warn, Subject::Config, Duration::ZERO));
+        assert!(quiet.admits(LogLevel::Error, Subject::Config, Duration::ZERO));
+        let none = Diagnostics::new(LogLevel::None);
+        assert!(!none.admits(LogLevel::Error, Subject::Config, Duration::ZERO));
+    }
+}

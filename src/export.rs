@@ -1,0 +1,146 @@
+//! Exporting: runs on our threads, and may block. Never on the application's behalf, but for `export_spans`,
+//! `flush` and `shutdown`, which say so.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+mod batch;
+mod compress;
+mod direct;
+mod drain;
+mod frame;
+mod ledger;
+mod outbox;
+mod pipeline;
+mod retry;
+mod transport;
+mod worker;
+
+pub use direct::{Event, ExportReport, Link, SpanData};
+pub(crate) use drain::Patience;
+
+use batch::{BatchLimits, Gatherer};
+use frame::EncodedResource;
+use ledger::Ledger;
+use outbox::Outbox;
+use retry::RetryPolicy;
+use transport::HttpTransport;
+
+use crate::{
+    capture::Intake,
+    config::Settings,
+    error::Diagnostics,
+    stats::{Receipt, Snapshot},
+};
+
+/// What the workers of one client share.
+pub(crate) struct Exporter {
+    intake: Arc<Intake>,
+    settings: Settings,
+    diagnostics: Diagnostics,
+    resource: EncodedResource,
+    transport: HttpTransport,
+    retry: RetryPolicy,
+    ledger: Ledger,
+    outbox: Mutex<Outbox>,
+    gatherer: Mutex<Gatherer>,
+    /// When a worker first saw what waits now; 0 while nothing does. Milliseconds after `origin`, plus 1.
+    waiting_since: AtomicU64,
+    origin: Instant,
+    /// Calls of `flush` under way: everything that waits is due.
+    flushing: AtomicUsize,
+    /// Nothing more comes; workers leave when nothing is left.
+    stopping: AtomicBool,
+    /// Spans that had found no room when it was last said.
+    refused_before: AtomicU64,
+    /// State of the generator behind the retry jitter.
+    chance: AtomicU64,
+}
+
+impl Exporter {
+    pub(crate) fn new(settings: Settings, intake: Arc<Intake>, diagnostics: Diagnostics) -> Arc<Self> {
+        let exporter = Arc::new(Self {
+            resource: EncodedResource::new(&settings.resource),
+            transport: HttpTransport::new(&settings),
+            retry: RetryPolicy::default(),
+            ledger: Ledger::default(),
+            outbox: Mutex::new(Outbox::new(&settings)),
+            gatherer: Mutex::new(Gatherer::new(Arc::clone(&intake))),
+            waiting_since: AtomicU64::new(0),
+            origin: Instant::now(),
+            flushing: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            refused_before: AtomicU64::new(0),
+            chance: AtomicU64::new(std::process::id().into()),
+            intake,
+            settings,
+            diagnostics,
+        });
+        let weak = Arc::downgrade(&exporter);
+        exporter.intake.doorbell.when_unanswered(move || {
+            if let Some(exporter) = weak.upgrade() {
+                worker::start_if_needed(&exporter);
+            }
+        });
+        exporter
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Whether the client was shut down.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The counts of a client that was shut down.
+    pub(crate) fn receipt(&self) -> Receipt {
+        Receipt::new(&self.snapshot(), 0)
+    }
+
+    fn batch_limits(&self) -> BatchLimits {
+        BatchLimits { spans: self.settings.batch.max_batch_size, bytes: self.settings.batch.max_batch_bytes }
+    }
+
+    /// Everything counted so far.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let intake = &self.intake;
+        let counted = intake.stats.snapshot(|| {
+            let totals = intake.registry.totals();
+            (totals.pushed, totals.refused)
+        });
+        let queued = intake.registry.count_queued() + self.ledger.spans();
+        Snapshot { queued, memory_bytes: intake.supply.held() as u64, ..counted }
+    }
+
+    /// Uniform in 0..1, well enough for jitter.
+    fn random(&self) -> f64 {
+        // A Weyl sequence through the finaliser of splitmix64.
+        let mut word = self.chance.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((word ^ word >> 31) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Notes whether anything waits, and answers since when.
+    fn note_waiting(&self, waiting: u64, now: Instant) -> Option<Instant> {
+        if waiting == 0 {
+            self.waiting_since.store(0, Ordering::Relaxed);
+            return None;
+        }
+        let millis = now.saturating_duration_since(self.origin).as_millis() as u64 + 1;
+        let since = match self.waiting_since.compare_exchange(0, millis, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => millis,
+            Err(since) => since,
+        };
+        Some(self.origin + Duration::from_millis(since - 1))
+    }
+}

@@ -1,0 +1,195 @@
+//! Spans that are complete already: encoded and sent on the caller's thread, with the answer returned.
+
+use std::{borrow::Cow, collections::BTreeMap, sync::atomic::Ordering, time::Instant, time::SystemTime};
+
+use super::{
+    Exporter,
+    pipeline::Parcel,
+    retry::Verdict,
+    transport::{Failure, Outcome},
+};
+use crate::{
+    capture::{Head, Record, Scope, SpanContext, SpanKind, Status, unix_nanos},
+    error::{DropReason, Error},
+    value::KeyValue,
+};
+
+/// A complete span, made elsewhere or in a test.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpanData {
+    /// The span's ids and flags. Both ids must be other than zero.
+    pub context: SpanContext,
+    /// The parent, if there is one.
+    pub parent: Option<SpanContext>,
+    /// The operation's name.
+    pub name: Cow<'static, str>,
+    /// What the span does, seen from this process.
+    pub kind: SpanKind,
+    /// When it began. Times before 1970 count as 1970.
+    pub start: SystemTime,
+    /// When it ended; counts as `start` if it is earlier.
+    pub end: SystemTime,
+    /// Its attributes; of equal keys the last wins.
+    pub attributes: Vec<KeyValue<'static>>,
+    /// What happened meanwhile.
+    pub events: Vec<Event>,
+    /// Other spans it has to do with.
+    pub links: Vec<Link>,
+    /// How it ended.
+    pub status: Status,
+    /// What made it.
+    pub scope: Scope,
+}
+
+impl SpanData {
+    /// A span of no duration at the UNIX epoch, to be filled in.
+    pub fn new(context: SpanContext, name: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            context,
+            parent: None,
+            name: name.into(),
+            kind: SpanKind::default(),
+            start: SystemTime::UNIX_EPOCH,
+            end: SystemTime::UNIX_EPOCH,
+            attributes: Vec::new(),
+            events: Vec::new(),
+            links: Vec::new(),
+            status: Status::default(),
+            scope: Scope::default(),
+        }
+    }
+
+    /// Encodes the span as it would have been, had it been recorded.
+    fn encode<'r>(&self, record: &'r mut Record) -> &'r [u8] {
+        record.begin(&self.name);
+        record.set_head(Head {
+            context: &self.context,
+            parent: self.parent.as_ref().map(|parent| (parent.span_id(), parent.is_remote())),
+            kind: self.kind,
+            start: unix_nanos(self.start),
+        });
+        self.attributes.iter().for_each(|entry| record.attribute(&entry.key, &entry.value));
+        self.events.iter().for_each(|event| record.event(&event.name, unix_nanos(event.time), &event.attributes));
+        self.links.iter().for_each(|link| record.link(&link.context, &link.attributes));
+        record.set_status(&self.status);
+        record.finish(unix_nanos(self.end))
+    }
+}
+
+/// Something that happened during a span.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// What happened.
+    pub name: Cow<'static, str>,
+    /// When.
+    pub time: SystemTime,
+    /// More about it.
+    pub attributes: Vec<KeyValue<'static>>,
+}
+
+/// A reference to another span.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Link {
+    /// The other span.
+    pub context: SpanContext,
+    /// More about the relation.
+    pub attributes: Vec<KeyValue<'static>>,
+}
+
+/// What the receiver said to spans that were sent directly.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExportReport {
+    /// Spans it accepted.
+    pub accepted: u64,
+    /// Spans it rejected (partial success).
+    pub rejected: u64,
+    /// What it said about them, or as a hint; empty if nothing.
+    pub message: String,
+}
+
+impl Exporter {
+    /// Encodes and sends `spans` on the calling thread.
+    pub(crate) fn export_spans(&self, spans: &[SpanData]) -> Result<ExportReport, Error> {
+        if let Some(index) = spans.iter().position(|span| !span.context.is_valid()) {
+            return Err(Error::InvalidSpan { index });
+        }
+        if self.intake.is_closed() {
+            return Err(Error::Shutdown);
+        }
+        let mut report = ExportReport::default();
+        let mut rest = spans;
+        while !rest.is_empty() {
+            let (parcel, taken) = self.pack_spans(rest);
+            rest = &rest[taken..];
+            let sent = self.deliver(parcel, &mut report);
+            if let Err(error) = sent {
+                // What was not even tried is lost too, for the same reason.
+                self.intake.stats.ended_elsewhere(rest.len() as u64);
+                self.intake.stats.dropped(DropReason::Undelivered, rest.len() as u64);
+                return Err(error);
+            }
+        }
+        Ok(report)
+    }
+
+    /// A parcel of as many of `spans` as one request may hold, and how many that are.
+    fn pack_spans(&self, spans: &[SpanData]) -> (Parcel, usize) {
+        let limits = self.batch_limits();
+        let mut record = Record::new();
+        let mut scopes = BTreeMap::<u32, Vec<u8>>::new();
+        let (mut taken, mut bytes) = (0, 0);
+        for span in spans.iter().take(limits.spans) {
+            let encoded = span.encode(&mut record);
+            if taken > 0 && bytes + encoded.len() > limits.bytes {
+                break;
+            }
+            bytes += encoded.len();
+            taken += 1;
+            scopes.entry(self.intake.scopes.id(&span.scope)).or_default().extend_from_slice(encoded);
+        }
+        let spans = taken as u64;
+        let id = self.ledger.begin(|| {
+            self.intake.stats.ended_elsewhere(spans);
+            spans
+        });
+        let runs = scopes.iter().map(|(scope, bytes)| (*scope, bytes.as_slice())).collect();
+        (self.pack_records(id.unwrap_or(u64::MAX), spans, &runs), taken)
+    }
+
+    fn deliver(&self, mut parcel: Parcel, report: &mut ExportReport) -> Result<(), Error> {
+        loop {
+            let (verdict, outcome) = self.attempt(&mut parcel);
+            match verdict {
+                Verdict::Wait(wait) => {
+                    let until = Instant::now() + wait;
+                    self.ledger.wait_until(until, |_| self.stopping.load(Ordering::SeqCst));
+                }
+                Verdict::Done { rejected } => {
+                    let rejected = rejected.min(parcel.spans);
+                    self.settle_accepted(parcel.id, rejected);
+                    report.accepted += parcel.spans - rejected;
+                    report.rejected += rejected;
+                    if let Outcome::Accepted { message: Some(message), .. } = outcome {
+                        report.message = message;
+                    }
+                    return Ok(());
+                }
+                Verdict::GiveUp(reason) => {
+                    self.lose(parcel.id, reason);
+                    return Err(self.error(outcome));
+                }
+            }
+        }
+    }
+
+    fn error(&self, outcome: Outcome) -> Error {
+        let endpoint = self.settings.endpoint.to_string();
+        match outcome {
+            Outcome::Refused { status, message } => Error::Refused { endpoint, status, message },
+            Outcome::Failed { failure: Failure::Shutdown, .. } => Error::Shutdown,
+            Outcome::Failed { message, .. } => Error::Unreachable { endpoint, message },
+            Outcome::Accepted { .. } => Error::Unreachable { endpoint, message: "accepted, but not settled".into() },
+        }
+    }
+}

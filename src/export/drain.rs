@@ -1,0 +1,172 @@
+//! Waiting for delivery: flush, shutdown, and the budget at exit.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use super::{Exporter, compress::Encoder, ledger::Open};
+use crate::{
+    capture::Ring,
+    config::ExitBudget,
+    error::{DropReason, LogLevel, Subject},
+    stats::Receipt,
+    sync::Arc as RingArc,
+};
+
+/// How long a shutdown waits for the workers to leave once nothing is left to do.
+const LEAVE_GRACE: Duration = Duration::from_millis(50);
+
+/// What a flush covers: every record that was in a ring when it was called, and every batch that these and
+/// earlier ones end up in.
+pub(super) struct Watermark {
+    /// Rings with what they had pushed.
+    rings: Vec<(RingArc<Ring>, u64)>,
+    /// Set when the rings are drained that far: batches before it are covered.
+    barrier: Option<u64>,
+}
+
+impl Watermark {
+    pub(super) fn new(rings: Vec<RingArc<Ring>>) -> Self {
+        let rings = rings.into_iter().map(|ring| {
+            let pushed = ring.pushed();
+            (ring, pushed)
+        });
+        Self { rings: rings.filter(|(ring, pushed)| ring.taken() < *pushed).collect(), barrier: None }
+    }
+
+    fn in_rings(&self) -> u64 {
+        self.rings.iter().map(|(ring, pushed)| pushed.saturating_sub(ring.taken())).sum()
+    }
+
+    /// Whether everything covered has been settled.
+    pub(super) fn is_passed(&mut self, open: &Open) -> bool {
+        // A batch is in the ledger before its records leave the ring, so once the rings are drained the
+        // barrier covers every batch that matters.
+        if self.barrier.is_none() && self.in_rings() == 0 {
+            self.barrier = Some(open.barrier());
+        }
+        self.barrier.is_some_and(|barrier| !open.any_before(barrier))
+    }
+
+    /// Spans covered that are not settled.
+    fn pending(&self, open: &Open) -> u64 {
+        self.in_rings() + open.spans_before(self.barrier.unwrap_or(open.barrier()))
+    }
+}
+
+/// Until when a drain may go on.
+#[derive(Debug, Clone)]
+pub(crate) enum Patience {
+    /// Until this long has passed.
+    Until(Duration),
+    /// While batches are being acknowledged, within a total.
+    WhileProgress(ExitBudget),
+}
+
+impl Patience {
+    /// When to give up, if nothing was acknowledged since `progress`.
+    fn deadline(&self, begun: Instant, progress: Instant) -> Instant {
+        let far = Duration::from_secs(365 * 24 * 3600);
+        let after = |from: Instant, wait: Duration| from + wait.min(far);
+        match self {
+            Self::Until(timeout) => after(begun, *timeout),
+            Self::WhileProgress(budget) => after(begun, budget.total).min(after(progress, budget.stall)),
+        }
+    }
+}
+
+impl Exporter {
+    /// Sends what was ended before the call and waits for it.
+    pub(crate) fn flush(&self, patience: Patience) -> Receipt {
+        let pending = self.drain(&patience);
+        Receipt::new(&self.snapshot(), pending)
+    }
+
+    /// Spans ended before the call that are not settled when patience ends.
+    fn drain(&self, patience: &Patience) -> u64 {
+        let begun = Instant::now();
+        let mut watermark = Watermark::new(self.intake.registry.rings());
+        self.flushing.fetch_add(1, Ordering::SeqCst);
+        if watermark.in_rings() > 0 {
+            self.wake_or_work(&mut watermark, patience.deadline(begun, begun));
+        }
+        let mut pending = 0;
+        loop {
+            let progress = self.ledger.acknowledged().map_or(begun, |at| at.max(begun));
+            let deadline = patience.deadline(begun, progress);
+            let passed = self.ledger.wait_until(deadline, |open| {
+                let passed = watermark.is_passed(open);
+                pending = if passed { 0 } else { watermark.pending(open) };
+                passed
+            });
+            let progressed = self.ledger.acknowledged().is_some_and(|at| at > progress);
+            if passed || !progressed || Instant::now() >= patience.deadline(begun, Instant::now()) {
+                break;
+            }
+        }
+        self.flushing.fetch_sub(1, Ordering::SeqCst);
+        pending
+    }
+
+    /// Has the workers look at once. Where no thread can be started, the calling one does their work.
+    fn wake_or_work(&self, watermark: &mut Watermark, deadline: Instant) {
+        self.intake.doorbell.ring_all();
+        if self.intake.doorbell.workers().0 == 0 {
+            self.intake.doorbell.ring();
+        }
+        let mut encoder = None;
+        while self.intake.doorbell.workers().0 == 0
+            && !self.ledger.wait_until(Instant::now(), |open| watermark.is_passed(open))
+            && Instant::now() < deadline
+        {
+            let encoder = encoder.get_or_insert_with(|| Encoder::new(self.settings.compression));
+            if !self.work_for_flush(encoder) {
+                break;
+            }
+        }
+    }
+
+    /// Ends recording, delivers what it can while patience lasts, and counts the rest as dropped.
+    pub(crate) fn shutdown(self: &Arc<Self>, patience: Patience) -> Receipt {
+        self.intake.close();
+        let pending = self.drain(&patience);
+        self.stopping.store(true, Ordering::SeqCst);
+        self.intake.doorbell.close();
+        if pending > 0 {
+            // Whoever is blocked in an exchange comes back now.
+            self.transport.shutdown();
+        }
+        self.write_off();
+        self.intake.doorbell.ring_all();
+        self.ledger.wait_until(Instant::now() + LEAVE_GRACE, |_| self.intake.doorbell.workers().0 == 0);
+        self.transport.shutdown();
+        self.receipt()
+    }
+
+    /// Gives up everything that is left.
+    fn write_off(&self) {
+        let mut gatherer = self.gatherer.lock();
+        while gatherer.gather(self.batch_limits(), &self.ledger).is_some() {}
+        drop(gatherer);
+        let held = self.outbox.lock().clear();
+        self.intake.supply.release(held);
+        let mut lost = 0;
+        self.ledger.write_off(|spans| {
+            lost = spans;
+            self.intake.stats.dropped(DropReason::Shutdown, spans);
+            self.intake.quota.give_back(spans);
+        });
+        if lost > 0 {
+            let endpoint = &self.settings.endpoint;
+            self.diagnostics.say(
+                if self.settings.endpoint_is_default { LogLevel::Debug } else { LogLevel::Error },
+                Subject::Shutdown,
+                format_args!(
+                    "{lost} spans were dropped at shutdown: {endpoint} did not take them in time; \
+                     check OTEL_EXPORTER_OTLP_ENDPOINT, or allow more time with OTLP_EXIT_TIMEOUT"
+                ),
+            );
+        }
+    }
+}

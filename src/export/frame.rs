@@ -1,0 +1,94 @@
+//! The envelope: an `ExportTraceServiceRequest` around records that are encoded already, grouped by scope.
+//! No span is parsed; lengths are sums.
+
+use std::sync::Arc;
+
+use crate::{
+    capture::{EncodedScope, Intake, Slice, attribute_field_len, put_attribute, recorded},
+    value::KeyValue,
+    wire::{Buffer, field_len},
+};
+
+/// `ExportTraceServiceRequest.resource_spans`, and the fields of `ResourceSpans`.
+const RESOURCE_SPANS: u32 = 1;
+const RESOURCE: u32 = 1;
+const SCOPE_SPANS: u32 = 2;
+/// `Resource.attributes`.
+const ATTRIBUTES: u32 = 1;
+
+/// A resource as it stands in every request of a client.
+pub(crate) struct EncodedResource(Box<[u8]>);
+
+impl EncodedResource {
+    pub(crate) fn new(attributes: &[KeyValue<'_>]) -> Self {
+        let message = recorded(attributes).map(attribute_field_len).sum();
+        let mut field = Buffer::default();
+        field.len_head(RESOURCE, message);
+        recorded(attributes).for_each(|entry| put_attribute(&mut field, ATTRIBUTES, &entry.key, &entry.value));
+        Self(field.as_slice().into())
+    }
+}
+
+/// Runs of records: (scope, bytes). Grouped by scope they keep the order they had.
+pub(crate) type Runs<'a> = Vec<(u32, &'a [u8])>;
+
+/// The runs of a batch, equal scopes next to each other.
+pub(crate) fn runs_by_scope(slices: &[Slice]) -> Runs<'_> {
+    let mut runs: Runs<'_> = slices.iter().flat_map(Slice::runs).collect();
+    // Stable, and linear where one scope is all there is.
+    runs.sort_by_key(|(scope, _)| *scope);
+    runs
+}
+
+/// A framed request, as the pieces of memory it consists of.
+pub(crate) struct Frame<'a> {
+    resource: &'a EncodedResource,
+    groups: Vec<Group<'a>>,
+    /// Bytes of the `ResourceSpans` message.
+    len: usize,
+}
+
+struct Group<'a> {
+    scope: Arc<EncodedScope>,
+    runs: &'a [(u32, &'a [u8])],
+    /// Bytes of the `ScopeSpans` message.
+    len: usize,
+}
+
+impl<'a> Frame<'a> {
+    /// Frames `runs`, in which equal scopes stand next to each other.
+    pub(crate) fn new(resource: &'a EncodedResource, intake: &Intake, runs: &'a [(u32, &'a [u8])]) -> Self {
+        let groups: Vec<_> = runs
+            .chunk_by(|one, other| one.0 == other.0)
+            .map(|runs| {
+                let scope = intake.scopes.get(runs[0].0);
+                let spans: usize = runs.iter().map(|(_, run)| run.len()).sum();
+                let len = scope.head.len() + spans + scope.tail.len();
+                Group { scope, runs, len }
+            })
+            .collect();
+        let len = resource.0.len() + groups.iter().map(|group| field_len(group.len)).sum::<usize>();
+        Self { resource, groups, len }
+    }
+
+    /// Bytes of the whole request.
+    pub(crate) fn len(&self) -> usize {
+        field_len(self.len)
+    }
+
+    /// Hands the pieces of the request to `sink`, in order.
+    pub(crate) fn pieces(&self, mut sink: impl FnMut(&[u8])) {
+        let mut head = Buffer::default();
+        head.len_head(RESOURCE_SPANS, self.len);
+        sink(head.as_slice());
+        sink(&self.resource.0);
+        for group in &self.groups {
+            head.clear();
+            head.len_head(SCOPE_SPANS, group.len);
+            sink(head.as_slice());
+            sink(&group.scope.head);
+            group.runs.iter().for_each(|(_, run)| sink(run));
+            sink(&group.scope.tail);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Bodies that are compressed and wait to be sent, or to be sent again, and who may send.
+
+use std::{collections::VecDeque, time::Instant};
+
+use super::pipeline::Parcel;
+use crate::config::Settings;
+
+/// Bodies that are kept for reuse, and how large one may be to be kept.
+const SPARE_BODIES: usize = 8;
+const SPARE_BYTES: usize = 1 << 20;
+
+pub(crate) struct Outbox {
+    parcels: VecDeque<Parcel>,
+    /// Bytes of their bodies.
+    bytes: usize,
+    /// Bytes they may take. A quarter of the bound is kept free for rings, so that a backlog of bodies never
+    /// stops recording and compression.
+    max_bytes: usize,
+    /// Workers that are sending.
+    senders: usize,
+    /// Workers that may send at once: all but one, which goes on compressing when the receiver is slow.
+    max_senders: usize,
+    spare: Vec<Vec<u8>>,
+}
+
+impl Outbox {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            parcels: VecDeque::new(),
+            bytes: 0,
+            max_bytes: settings.max_memory_usage / 4 * 3,
+            senders: 0,
+            max_senders: settings.worker_count.saturating_sub(1).max(1),
+            spare: Vec::new(),
+        }
+    }
+
+    /// Whether another body may be added.
+    pub(crate) fn has_room(&self) -> bool {
+        self.bytes < self.max_bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parcels.is_empty()
+    }
+
+    /// Adds a parcel; returns the bytes its body holds from now on.
+    pub(crate) fn put(&mut self, mut parcel: Parcel) -> usize {
+        // What waits is kept tight: a body's buffer grows in steps larger than most bodies' remainder.
+        if self.parcels.len() >= SPARE_BODIES {
+            parcel.body.shrink_to_fit();
+        }
+        let bytes = parcel.body.capacity();
+        self.bytes += bytes;
+        self.parcels.push_back(parcel);
+        bytes
+    }
+
+    /// The oldest parcel that is due, if the caller may send it. The caller is a sender until `sent`.
+    pub(crate) fn take(&mut self, now: Instant) -> Option<Parcel> {
+        let at = self.due(now)?;
+        let parcel = self.parcels.remove(at)?;
+        self.bytes -= parcel.body.capacity();
+        self.senders += 1;
+        Some(parcel)
+    }
+
+    /// Whether `take` would answer a parcel.
+    pub(crate) fn can_take(&self, now: Instant) -> bool {
+        self.due(now).is_some()
+    }
+
+    fn due(&self, now: Instant) -> Option<usize> {
+        if self.senders >= self.max_senders {
+            return None;
+        }
+        self.parcels.iter().position(|parcel| parcel.not_before.is_none_or(|not_before| not_before <= now))
+    }
+
+    /// The caller is no sender any more.
+    pub(crate) fn sent(&mut self) {
+        self.senders -= 1;
+    }
+
+    /// When the next parcel is due that is not yet.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.parcels.iter().filter_map(|parcel| parcel.not_before).min()
+    }
+
+    /// Everything that waits, to be given up.
+    pub(crate) fn clear(&mut self) -> usize {
+        self.parcels.clear();
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// An empty buffer for a body.
+    pub(crate) fn spare_body(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes a body's buffer back.
+    pub(crate) fn keep(&mut self, body: Vec<u8>) {
+        if self.spare.len() < SPARE_BODIES && body.capacity() <= SPARE_BYTES {
+            self.spare.push(body);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Getting a body to the receiver: bytes in, a typed outcome out.
+
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message as _;
+
+mod http;
+
+pub(crate) use http::HttpTransport;
+
+/// What one attempt came to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Outcome {
+    /// The request was accepted, but for so many spans.
+    Accepted { rejected: u64, message: Option<String> },
+    /// The receiver answered, and must not be asked the same again.
+    Refused { status: u16, message: String },
+    /// It may succeed another time.
+    Failed { failure: Failure, message: String, retry_after: Option<Duration> },
+}
+
+/// Why an attempt failed that may succeed another time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// Nobody listens there.
+    Refused,
+    /// The connection broke.
+    Broken,
+    /// The name is not known.
+    Resolve,
+    /// The encrypted connection could not be set up.
+    Tls,
+    /// No answer in time.
+    Timeout,
+    /// The receiver asks to come back later.
+    Unavailable,
+    /// The client was shut down meanwhile.
+    Shutdown,
+}
+
+/// How much of a receiver's own words is repeated.
+const MESSAGE_CHARS: usize = 256;
+
+/// Classifies an answer ([OTLP/HTTP response](https://opentelemetry.io/docs/specs/otlp/#otlphttp-response)).
+pub(crate) fn classify(status: u16, retry_after: Option<&str>, body: &[u8]) -> Outcome {
+    match status {
+        200..=299 => {
+            // A body that is not the message it should be does not undo the acceptance.
+            let partial = ExportTraceServiceResponse::decode(body).ok().and_then(|answer| answer.partial_success);
+            let (rejected, message) = partial.map_or((0, String::new()), |p| (p.rejected_spans, p.error_message));
+            Outcome::Accepted {
+                rejected: rejected.try_into().unwrap_or(0),
+                message: (!message.is_empty()).then(|| excerpt(&message)),
+            }
+        }
+        429 | 502 | 503 | 504 => Outcome::Failed {
+            failure: Failure::Unavailable,
+            message: format!("status {status}"),
+            retry_after: retry_after.and_then(|value| value.trim().parse().ok()).map(Duration::from_secs),
+        },
+        _ => Outcome::Refused { status, message: status_message(body) },
+    }
+}
+
+/// What the body of a failure says: the message of a `google.rpc.Status`, or text as it is.
+fn status_message(body: &[u8]) -> String {
+    /// The part of `google.rpc.Status` that is of use here.
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct RpcStatus {
+        #[prost(int32, tag = "1")]
+        code: i32,
+        #[prost(string, tag = "2")]
+        message: String,
+    }
+    match RpcStatus::decode(body) {
+        Ok(status) if !status.message.is_empty() => excerpt(&status.message),
+        _ => excerpt(&String::from_utf8_lossy(body)),
+    }
+}
+
+/// The first line's worth of `text`, without control characters.
+fn excerpt(text: &str) -> String {
+    text.chars().take(MESSAGE_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn partial(rejected_spans: i64, error_message: &str) -> Vec<u8> {
+        let partial_success = Some(ExportTracePartialSuccess { rejected_spans, error_message: error_message.into() });
+        ExportTraceServiceResponse { partial_success }.encode_to_vec()
+    }
+
+    #[test]
+    fn success_carries_the_rejected_spans_and_the_message() {
+        // RTY-06
+        let accepted =
+            |rejected, message: Option<&str>| Outcome::Accepted { rejected, message: message.map(Into::into) };
+        assert_eq!(classify(200, None, &[]), accepted(0, None));
+        assert_eq!(classify(200, None, &partial(3, "bad")), accepted(3, Some("bad")));
+        assert_eq!(classify(200, None, &partial(0, "hint")), accepted(0, Some("hint")));
+        assert_eq!(classify(200, None, &partial(-1, "")), accepted(0, None));
+    }
+
+    #[test]
+    fn only_four_statuses_are_worth_another_attempt() {
+        // RTY-02, RTY-03
+        for status in 300..=599 {
+            let may_retry = matches!(classify(status, None, &[]), Outcome::Failed { .. });
+            assert_eq!(may_retry, [429, 502, 503, 504].contains(&status), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_repeats_what_the_receiver_said_in_one_line() {
+        let refused = |body: &[u8]| match classify(400, None, body) {
+            Outcome::Refused { message, .. } => message,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused(b"\x08\x03\x12\x05wrong"), "wrong");
+        assert_eq!(refused(b"<html>\nno"), "<html> no");
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_it_panic(status: u16, retry_after: Option<String>, body: Vec<u8>) {
+            // RTY-11
+            classify(status, retry_after.as_deref(), &body);
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The pool's threads: each sends what is due, else packs what is ready, else rests.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Instant,
+};
+
+use super::{
+    Exporter,
+    batch::Batch,
+    compress::Encoder,
+    pipeline::{Parcel, Sent},
+};
+use crate::error::{DropReason, LogLevel, Subject};
+
+/// What a worker does next.
+enum Job {
+    Send(Parcel),
+    Pack(Batch),
+    Rest(Option<Instant>),
+    Leave,
+}
+
+/// Starts a worker if there is none, or if more waits than those there are get done.
+pub(super) fn start_if_needed(exporter: &Arc<Exporter>) {
+    let intake = &exporter.intake;
+    let (started, _) = intake.doorbell.workers();
+    if started > 0 && intake.registry.waiting() < 2 * intake.arrivals.ready() {
+        return;
+    }
+    let Some(number) = intake.doorbell.admit() else { return };
+    let worker = Arc::clone(exporter);
+    let spawned = with_signals_blocked(|| {
+        thread::Builder::new().name(format!("otlp-worker-{number}")).spawn(move || run(&worker))
+    });
+    if let Err(error) = spawned {
+        intake.doorbell.dismiss();
+        exporter.diagnostics.say(
+            LogLevel::Error,
+            Subject::Worker,
+            format_args!("no worker thread could be started: {error}; spans wait until one can, or are sent by flush"),
+        );
+    }
+}
+
+/// A thread inherits the mask of the one that starts it: handlers of the host stay on the host's threads.
+fn with_signals_blocked<R>(spawn: impl FnOnce() -> R) -> R {
+    #[cfg(unix)]
+    {
+        use nix::sys::signal::{SigSet, SigmaskHow};
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
+        let result = spawn();
+        if let Ok(before) = before {
+            let _ = before.thread_set_mask();
+        }
+        result
+    }
+    #[cfg(not(unix))]
+    spawn()
+}
+
+fn run(exporter: &Arc<Exporter>) {
+    let mut encoder = Encoder::new(exporter.settings.compression);
+    loop {
+        let done = catch_unwind(AssertUnwindSafe(|| exporter.work(&mut encoder)));
+        match done {
+            Ok(true) => {}
+            Ok(false) => break,
+            // The batch at hand was counted as lost on the way here; the encoder may be in any state.
+            Err(_) => encoder = Encoder::new(exporter.settings.compression),
+        }
+    }
+    exporter.intake.doorbell.dismiss();
+    exporter.ledger.nudge();
+}
+
+impl Exporter {
+    /// Does one job; false when there will never be another.
+    pub(super) fn work(&self, encoder: &mut Encoder) -> bool {
+        match self.next_job() {
+            Job::Send(parcel) => self.send_one(parcel),
+            Job::Pack(batch) => self.pack_one(batch, encoder),
+            Job::Rest(until) => self.rest(until),
+            Job::Leave => return false,
+        }
+        true
+    }
+
+    /// Does one job on a thread that waits for delivery; false if all that is left is to wait.
+    pub(super) fn work_for_flush(&self, encoder: &mut Encoder) -> bool {
+        match self.next_job() {
+            Job::Send(parcel) => self.send_one(parcel),
+            Job::Pack(batch) => self.pack_one(batch, encoder),
+            Job::Rest(Some(until)) => {
+                self.ledger.wait_until(until, |_| self.stopping.load(Ordering::SeqCst));
+            }
+            Job::Rest(None) | Job::Leave => return false,
+        }
+        true
+    }
+
+    fn next_job(&self) -> Job {
+        let now = Instant::now();
+        if let Some(parcel) = self.take_parcel(now) {
+            return Job::Send(parcel);
+        }
+        let stopping = self.stopping.load(Ordering::Acquire);
+        let (due, has_room, nothing_to_send) = {
+            let outbox = self.outbox.lock();
+            (outbox.next_due(), outbox.has_room(), outbox.is_empty())
+        };
+        let mut gatherer = self.gatherer.lock();
+        let waiting = gatherer.waiting();
+        let since = self.note_waiting(waiting, now);
+        let overdue = since.map(|since| since + self.settings.batch.batch_timeout);
+        let leaves = self.is_ready(waiting) || overdue.is_some_and(|overdue| overdue <= now);
+        if has_room
+            && leaves
+            && let Some(batch) = gatherer.gather(self.batch_limits(), &self.ledger)
+        {
+            let left = waiting.saturating_sub(batch.spans);
+            self.note_waiting(left, now);
+            drop(gatherer);
+            if left >= self.intake.arrivals.ready() {
+                self.intake.doorbell.after_batch();
+            }
+            return Job::Pack(batch);
+        }
+        if stopping && waiting == 0 && nothing_to_send {
+            return Job::Leave;
+        }
+        // Without room for its body no batch is overdue: the bell rings when there is room again.
+        Job::Rest(overdue.filter(|_| has_room).into_iter().chain(due).min())
+    }
+
+    fn take_parcel(&self, now: Instant) -> Option<Parcel> {
+        let mut outbox = self.outbox.lock();
+        let was_full = !outbox.has_room();
+        let parcel = outbox.take(now)?;
+        let has_room_again = was_full && outbox.has_room();
+        drop(outbox);
+        if has_room_again {
+            self.intake.doorbell.after_batch();
+        }
+        Some(parcel)
+    }
+
+    /// Whether so many waiting spans are to leave now, whatever their age.
+    fn is_ready(&self, waiting: u64) -> bool {
+        waiting >= self.intake.arrivals.ready()
+            || waiting > 0
+                && (self.flushing.load(Ordering::SeqCst) > 0
+                    || self.stopping.load(Ordering::SeqCst)
+                    || self.intake.supply.is_pressed())
+    }
+
+    fn rest(&self, until: Option<Instant>) {
+        if until.is_none() {
+            self.intake.registry.reap();
+            self.intake.supply.trim();
+        }
+        self.intake.doorbell.rest(until, || self.has_job(until));
+    }
+
+    /// Whether `next_job` would answer anything but the rest that was announced.
+    fn has_job(&self, until: Option<Instant>) -> bool {
+        let now = Instant::now();
+        let waiting = self.gatherer.lock().waiting();
+        let outbox = self.outbox.lock();
+        // Something that begins to wait sets a time to leave.
+        let begins = until.is_none() && waiting > 0;
+        outbox.can_take(now)
+            || outbox.has_room() && (begins || self.is_ready(waiting))
+            || self.stopping.load(Ordering::SeqCst) && waiting == 0 && outbox.is_empty()
+    }
+
+    fn pack_one(&self, batch: Batch, encoder: &mut Encoder) {
+        let unsettled = LoseOnPanic { exporter: self, id: batch.id, sending: false };
+        let body = self.outbox.lock().spare_body();
+        let parcel = self.pack(batch, encoder, body);
+        std::mem::forget(unsettled);
+        self.put(parcel);
+        self.say_overflow();
+    }
+
+    /// Says that spans found no room, while they do.
+    fn say_overflow(&self) {
+        let refused = self.intake.registry.totals().refused;
+        let new = refused.saturating_sub(self.refused_before.swap(refused, Ordering::Relaxed));
+        if new > 0 {
+            self.diagnostics.say(
+                LogLevel::Warn,
+                Subject::Queue,
+                format_args!(
+                    "the queue is full: {new} more spans were dropped, {refused} in all; raise OTLP_MAX_MEMORY_USAGE \
+                     or OTEL_BSP_MAX_QUEUE_SIZE if the receiver keeps up on average"
+                ),
+            );
+        }
+    }
+
+    fn put(&self, parcel: Parcel) {
+        let held = self.outbox.lock().put(parcel);
+        self.intake.supply.hold(held);
+    }
+
+    fn send_one(&self, parcel: Parcel) {
+        self.intake.supply.release(parcel.body.capacity());
+        // While this worker is blocked, another one minds the time.
+        self.intake.doorbell.hand_over();
+        let unsettled = LoseOnPanic { exporter: self, id: parcel.id, sending: true };
+        let sent = self.send(parcel);
+        std::mem::forget(unsettled);
+        match sent {
+            Sent::Settled(body) => {
+                let mut outbox = self.outbox.lock();
+                outbox.sent();
+                outbox.keep(body);
+            }
+            Sent::Again(parcel) => {
+                self.outbox.lock().sent();
+                self.put(parcel);
+            }
+        }
+    }
+}
+
+/// Counts the batch at hand as lost if its worker panics.
+struct LoseOnPanic<'a> {
+    exporter: &'a Exporter,
+    id: u64,
+    sending: bool,
+}
+
+impl Drop for LoseOnPanic<'_> {
+    fn drop(&mut self) {
+        if self.sending {
+            self.exporter.outbox.lock().sent();
+        }
+        self.exporter.lose(self.id, DropReason::Panicked);
+        self.exporter.diagnostics.say(
+            LogLevel::Error,
+            Subject::Worker,
+            format_args!("a fault in the exporter cost a batch; this is a bug in otlp, and the exporter goes on"),
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! One counter set for all stages, and the snapshots users see of it.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use crossbeam::utils::CachePadded;
+
+use crate::error::DropReason;
+
+/// Counters that stages add to in steps of a batch. Per-span counting happens in the rings, by one writer
+/// each.
+#[derive(Default)]
+pub(crate) struct Stats {
+    /// Spans ended that never were in a ring: exported directly, or lost before they reached one.
+    ended_elsewhere: AtomicU64,
+    outcome: CachePadded<Outcome>,
+    truncated: AtomicU64,
+    requests: AtomicU64,
+    uncompressed_bytes: AtomicU64,
+    sent_bytes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Outcome {
+    exported: AtomicU64,
+    dropped: [AtomicU64; DropReason::ALL.len()],
+}
+
+impl Stats {
+    /// Counts spans as ended that go to the receiver without passing a ring.
+    pub(crate) fn ended_elsewhere(&self, spans: u64) {
+        self.ended_elsewhere.fetch_add(spans, Ordering::Relaxed);
+    }
+
+    pub(crate) fn exported(&self, spans: u64) {
+        self.outcome.exported.fetch_add(spans, Ordering::Release);
+    }
+
+    pub(crate) fn dropped(&self, reason: DropReason, spans: u64) {
+        self.outcome.dropped[reason.index()].fetch_add(spans, Ordering::Release);
+    }
+
+    /// A span that was lost before it reached a ring.
+    pub(crate) fn lost(&self, reason: DropReason) {
+        self.ended_elsewhere(1);
+        self.dropped(reason, 1);
+    }
+
+    pub(crate) fn truncated(&self) {
+        self.truncated.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One request with a body of so many bytes, before and after compression.
+    pub(crate) fn request(&self, uncompressed: usize, sent: usize) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.uncompressed_bytes.fetch_add(uncompressed as u64, Ordering::Relaxed);
+        self.sent_bytes.fetch_add(sent as u64, Ordering::Relaxed);
+    }
+
+    /// The counters now. What is counted in rings is read by `rings`, as (pushed, refused), after everything
+    /// that follows from it, so that a live snapshot never shows more spans arrived than ended.
+    pub(crate) fn snapshot(&self, rings: impl FnOnce() -> (u64, u64)) -> Snapshot {
+        let exported = self.outcome.exported.load(Ordering::Acquire);
+        let mut dropped = Dropped(std::array::from_fn(|at| self.outcome.dropped[at].load(Ordering::Acquire)));
+        let (pushed, refused) = rings();
+        dropped.0[DropReason::QueueFull.index()] += refused;
+        Snapshot {
+            ended: pushed + refused + self.ended_elsewhere.load(Ordering::Acquire),
+            exported,
+            dropped,
+            queued: 0,
+            truncated: self.truncated.load(Ordering::Relaxed),
+            requests: self.requests.load(Ordering::Relaxed),
+            uncompressed_bytes: self.uncompressed_bytes.load(Ordering::Relaxed),
+            sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
+            memory_bytes: 0,
+        }
+    }
+}
+
+/// Lost spans by reason.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Dropped([u64; DropReason::ALL.len()]);
+
+impl Dropped {
+    /// Spans lost for this reason.
+    pub fn get(&self, reason: DropReason) -> u64 {
+        self.0[reason.index()]
+    }
+
+    /// Spans lost for any reason.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Every reason with its count, zeros included.
+    pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().map(|reason| (*reason, self.get(*reason)))
+    }
+
+    fn since(&self, earlier: &Self) -> Self {
+        Self(std::array::from_fn(|at| self.0[at].saturating_sub(earlier.0[at])))
+    }
+}
+
+/// Shows the reasons that lost something.
+impl fmt::Debug for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lost = self.iter().filter(|(_, count)| *count > 0);
+        f.debug_map().entries(lost.map(|(reason, count)| (reason.as_str(), count))).finish()
+    }
+}
+
+/// What a client counted since it began.
+///
+/// At rest `ended = exported + dropped + queued`; while spans are being recorded `exported + dropped` is at
+/// most `ended`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Spans ended, and spans given to `export_spans`.
+    pub ended: u64,
+    /// Spans the receiver accepted.
+    pub exported: u64,
+    /// Spans lost, by reason; those the receiver rejected are among them.
+    pub dropped: Dropped,
+    /// Spans waiting or on their way, counted in the rings and batches themselves.
+    pub queued: u64,
+    /// Spans that were cut because they exceeded the 4 MiB a record may take; they were exported all the same.
+    pub truncated: u64,
+    /// Export requests made, each attempt counted.
+    pub requests: u64,
+    /// Bytes of the request bodies before compression.
+    pub uncompressed_bytes: u64,
+    /// Bytes of the request bodies as they were sent.
+    pub sent_bytes: u64,
+    /// Bytes the client holds now: rings, idle chunks, open spans, bodies.
+    pub memory_bytes: u64,
+}
+
+/// What `flush` and `shutdown` answer: cumulative counts since the client began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// Spans ended before the call that the receiver accepted, and any later ones it accepted meanwhile.
+    pub exported: u64,
+    /// Spans the receiver rejected in a partial success; also in `dropped`.
+    pub rejected: u64,
+    /// Lost spans by reason.
+    pub dropped: Dropped,
+    /// Spans ended before the call that had neither arrived nor been given up when it returned.
+    pub pending: u64,
+}
+
+impl Receipt {
+    pub(crate) fn new(snapshot: &Snapshot, pending: u64) -> Self {
+        let Snapshot { exported, dropped, .. } = *snapshot;
+        Self { exported, rejected: dropped.get(DropReason::Rejected), dropped, pending }
+    }
+
+    /// Whether every span ended before the call has arrived: nothing is pending, and nothing was lost since
+    /// the client began (or since the earlier receipt, for one made by [`since`](Self::since)).
+    pub fn is_complete(&self) -> bool {
+        self.pending == 0 && self.dropped.total() == 0
+    }
+
+    /// Spans lost for any reason, rejected ones included.
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.total()
+    }
+
+    /// The same counts for the time since an earlier receipt of the same client; `pending` is as it is now.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            exported: self.exported.saturating_sub(earlier.exported),
+            rejected: self.rejected.saturating_sub(earlier.rejected),
+            dropped: self.dropped.since(&earlier.dropped),
+            pending: self.pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_is_complete_only_if_nothing_is_pending_and_nothing_was_lost() {
+        let stats = Stats::default();
+        stats.exported(5);
+        let earlier = Receipt::new(&stats.snapshot(|| (5, 0)), 0);
+        assert!(earlier.is_complete());
+        assert!(!Receipt { pending: 1, ..earlier }.is_complete());
+        stats.dropped(DropReason::Rejected, 2);
+        let later = Receipt::new(&stats.snapshot(|| (7, 0)), 0);
+        assert!(!later.is_complete());
+        assert_eq!((later.rejected, later.dropped_total()), (2, 2));
+        assert_eq!(later.since(&earlier).exported, 0);
+        stats.exported(3);
+        assert!(Receipt::new(&stats.snapshot(|| (10, 0)), 0).since(&later).is_complete());
+    }
+
+    #[test]
+    fn refused_records_are_ended_and_dropped() {
+        let stats = Stats::default();
+        stats.exported(3);
+        stats.lost(DropReason::Shutdown);
+        let snapshot = stats.snapshot(|| (3, 4));
+        assert_eq!((snapshot.ended, snapshot.exported, snapshot.dropped.total()), (8, 3, 5));
+        assert_eq!(format!("{:?}", snapshot.dropped), r#"{"queue_full": 4, "already_shutdown": 1}"#);
+    }
+}

@@ -1,0 +1,194 @@
+//! One connection from its first request to its last, on a thread of its own: read, judge, answer.
+
+use std::{
+    io::{BufReader, Read as _, Write as _},
+    net::{Shutdown, TcpStream},
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message as _;
+
+use super::{
+    exchange::{Request, Response},
+    http::{self, Failure, Framing, Head},
+    message::{self, Ids},
+    receiver::Keep,
+    shared::Shared,
+};
+
+/// What a buffer may keep for the next request of its connection, in bytes.
+const BUFFER_KEPT: usize = 8 * 1024 * 1024;
+/// How long to read on, and throw away, what a sender still sends after it was refused. Closing at once would
+/// reset the connection, and the answer could be lost.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Serves the requests of one connection until either side wants it closed.
+pub(super) fn serve(stream: &TcpStream, number: u64, shared: &Shared) {
+    // Refused by sockets that are gone already, which the first read finds out.
+    let _ = stream.set_nodelay(true);
+    let reader = BufReader::with_capacity(16 * 1024, stream);
+    let mut connection = Connection { stream, reader, number, shared, encoded: Vec::new(), inflated: Vec::new() };
+    while connection.exchange() == Next::Request {}
+}
+
+struct Connection<'a> {
+    stream: &'a TcpStream,
+    reader: BufReader<&'a TcpStream>,
+    number: u64,
+    shared: &'a Shared,
+    /// The body of the current request as received.
+    encoded: Vec<u8>,
+    /// The body of the current request inflated, if it was compressed.
+    inflated: Vec<u8>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Next {
+    Request,
+    Close,
+}
+
+impl Connection<'_> {
+    /// One request and its answer.
+    fn exchange(&mut self) -> Next {
+        let head = match Head::read(&mut self.reader) {
+            Ok(Some(head)) => head,
+            Ok(None) => return Next::Close,
+            Err(failure) => return self.refuse(None, failure),
+        };
+        if let Err(failure) = self.read_body(&head) {
+            return self.refuse(Some(head), failure);
+        }
+        let close = head.close;
+        let mut request = self.request(head);
+
+        let (response, ids) = match self.judge(&mut request) {
+            Ok(ids) => (self.respond(&request), ids),
+            Err((status, defect)) => {
+                self.shared.add_error(format!("request {}: {defect}", request.number));
+                (Response::failure(status, &defect), Vec::new())
+            }
+        };
+        request.status = Some(response.status);
+        let body = if request.header("content-encoding").is_some_and(is_gzip) { &self.inflated } else { &self.encoded };
+        // Before the answer: who has it finds the spans here.
+        self.shared.record(request, ids, body);
+        self.encoded.shrink_to(BUFFER_KEPT);
+        self.inflated.shrink_to(BUFFER_KEPT);
+
+        let close = close || response.find("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        let sent = self.shared.pause() && self.stream.write_all(&http::encode(&response, close)).is_ok();
+        if sent && !close { Next::Request } else { Next::Close }
+    }
+
+    fn read_body(&mut self, head: &Head) -> Result<(), Failure> {
+        self.encoded.clear();
+        let framing = Framing::of(head)?;
+        // Who has sent some of the body already does not wait for this.
+        if head.expects_continue && self.reader.buffer().is_empty() {
+            self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        framing.read(&mut self.reader, &mut self.encoded)
+    }
+
+    fn request(&self, head: Head) -> Request {
+        Request {
+            number: self.shared.number_request(),
+            connection: self.number,
+            received_at: Instant::now(),
+            method: head.method,
+            path: head.path,
+            headers: head.headers,
+            header_len: head.header_len,
+            encoded_len: self.encoded.len() as u64,
+            decoded_len: 0,
+            spans: 0,
+            message: None,
+            status: None,
+        }
+    }
+
+    /// The ids of the request's spans, or the status and the reason to refuse it with.
+    fn judge(&mut self, request: &mut Request) -> Result<Vec<Ids>, (u16, String)> {
+        let path = request.path.split('?').next().unwrap_or_default();
+        if request.method != "POST" || !path.ends_with("/v1/traces") {
+            return Err((404, "only POST to /v1/traces is served".to_owned()));
+        }
+        let content_type = request.header("content-type").unwrap_or_default();
+        let media_type = content_type.split(';').next().unwrap_or_default().trim();
+        if !media_type.eq_ignore_ascii_case("application/x-protobuf") {
+            return Err((400, format!("content-type is {content_type:?} instead of application/x-protobuf")));
+        }
+        let body = match request.header("content-encoding") {
+            None => &self.encoded,
+            Some(coding) if coding.eq_ignore_ascii_case("identity") => &self.encoded,
+            Some(coding) if is_gzip(coding) => {
+                match http::inflate(&self.encoded, &mut self.inflated, http::DECODED_LIMIT) {
+                    Ok(()) => &self.inflated,
+                    Err(Failure::Answer(status, reason)) => return Err((status, reason)),
+                    Err(Failure::Aborted) => return Err((400, "the body is cut short".to_owned())),
+                }
+            }
+            Some(coding) => return Err((415, format!("content-encoding {coding} is not supported"))),
+        };
+        request.decoded_len = body.len() as u64;
+        if self.shared.keep == Keep::Everything {
+            let message = ExportTraceServiceRequest::decode(body.as_slice())
+                .map_err(|error| (400, format!("protobuf does not decode: {error}")))?;
+            request.message = Some(message);
+        }
+        let ids = message::check(body).map_err(|defect| (400, defect))?;
+        request.spans = ids.len() as u64;
+        Ok(ids)
+    }
+
+    /// The scripted answer, or 200.
+    fn respond(&self, request: &Request) -> Response {
+        let Some(responder) = &self.shared.responder else { return Response::ok() };
+        catch_unwind(AssertUnwindSafe(|| responder(request))).unwrap_or_else(|_| {
+            self.shared.add_error(format!("the scripted answer to request {} panicked", request.number));
+            Response::failure(500, "the scripted answer panicked")
+        })
+    }
+
+    /// The connection cannot go on: where the next request would begin is unknown.
+    fn refuse(&mut self, head: Option<Head>, failure: Failure) -> Next {
+        let Failure::Answer(status, reason) = failure else {
+            self.shared.count_aborted();
+            return Next::Close;
+        };
+        let answer = http::encode(&Response::failure(status, &reason), true);
+        if let Some(head) = head {
+            let request = Request { status: Some(status), ..self.request(head) };
+            self.shared.add_error(format!("request {}: {reason}", request.number));
+            self.shared.record(request, Vec::new(), &[]);
+        } else {
+            self.shared.add_error(format!("connection {}: {reason}", self.number));
+        }
+        if self.shared.pause() && self.stream.write_all(&answer).is_ok() {
+            self.linger();
+        }
+        Next::Close
+    }
+
+    fn linger(&mut self) {
+        let deadline = Instant::now() + LINGER;
+        let mut scratch = [0; 16 * 1024];
+        let _ = self.stream.shutdown(Shutdown::Write);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.stream.set_read_timeout(Some(left)).is_err() {
+                return;
+            }
+            if !matches!(self.reader.read(&mut scratch), Ok(1..)) {
+                return;
+            }
+        }
+    }
+}
+
+fn is_gzip(coding: &str) -> bool {
+    coding.eq_ignore_ascii_case("gzip")
+}

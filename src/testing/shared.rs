@@ -1,0 +1,250 @@
+//! What the receiver and its threads have in common: the log of what arrived, and the open connections.
+
+use std::{
+    collections::HashMap,
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use parking_lot::{Condvar, Mutex};
+use prost::Message as _;
+
+use super::{
+    connection,
+    exchange::{ReceivedSpan, Request, Response},
+    message::Ids,
+    receiver::{Keep, Totals},
+};
+
+/// Whole spans kept with [`Keep::Ids`].
+const WHOLE_SPANS: usize = 1_000;
+/// Entries of the list of errors.
+const ERRORS: usize = 1_000;
+
+pub(super) type Responder = Box<dyn Fn(&Request) -> Response + Send + Sync>;
+
+/// What the receiver and its threads have in common.
+pub(super) struct Shared {
+    pub(super) keep: Keep,
+    pub(super) responder: Option<Responder>,
+    response_delay: Duration,
+    requests: AtomicU64,
+    log: Mutex<Log>,
+    /// Notified when spans have been added to `log`.
+    arrived: Condvar,
+    /// The trace whose spans are kept whole with [`Keep::Ids`].
+    first_trace: OnceLock<[u8; 16]>,
+    /// Whole spans kept so far with [`Keep::Ids`]; may pass `WHOLE_SPANS` by what is refused.
+    whole_spans: AtomicUsize,
+    sockets: Mutex<Sockets>,
+    /// Notified when `sockets.stopped` or `sockets.finished` has been set.
+    changed: Condvar,
+}
+
+/// What has been received. Locked only to append, or to copy the list of references.
+#[derive(Default)]
+struct Log {
+    records: Vec<Arc<Record>>,
+    errors: Vec<String>,
+    totals: Totals,
+}
+
+pub(super) struct Record {
+    pub(super) request: Request,
+    /// Empty unless the request was accepted.
+    pub(super) ids: Vec<Ids>,
+    /// The spans kept whole with [`Keep::Ids`].
+    pub(super) whole: Vec<ReceivedSpan>,
+}
+
+/// The connections, and how far the receiver's end has come.
+#[derive(Default)]
+struct Sockets {
+    /// By number, to cut off blocked reads.
+    open: HashMap<u64, Arc<TcpStream>>,
+    /// Counted from the first; the number of the newest connection.
+    accepted: u64,
+    stopped: bool,
+    finished: bool,
+}
+
+impl Shared {
+    pub(super) fn new(keep: Keep, responder: Option<Responder>, response_delay: Duration) -> Self {
+        Self {
+            keep,
+            responder,
+            response_delay,
+            requests: AtomicU64::new(0),
+            log: Mutex::default(),
+            arrived: Condvar::new(),
+            first_trace: OnceLock::new(),
+            whole_spans: AtomicUsize::new(0),
+            sockets: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Serves connections until the receiver stops; returns after all of them have ended.
+    pub(super) fn run(&self, listener: TcpListener) {
+        self.accept(listener);
+        self.sockets.lock().finished = true;
+        self.changed.notify_all();
+    }
+
+    /// Cuts off every connection, and waits at most `timeout` for their threads. True if `run` is over.
+    pub(super) fn stop(&self, address: SocketAddr, timeout: Duration) -> bool {
+        let mut sockets = self.sockets.lock();
+        sockets.stopped = true;
+        for socket in sockets.open.values() {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        self.changed.notify_all();
+        drop(sockets);
+
+        // Nothing in std wakes a thread from accept but a connection.
+        let _woken = TcpStream::connect_timeout(&address, Duration::from_secs(1));
+        let mut sockets = self.sockets.lock();
+        self.changed.wait_while_for(&mut sockets, |sockets| !sockets.finished, timeout);
+        sockets.finished
+    }
+
+    /// Accepts connections, each on a thread of its own.
+    fn accept(&self, listener: TcpListener) {
+        // The scope's body owns the listener: the port closes before the connections' threads are waited for.
+        thread::scope(move |scope| {
+            loop {
+                let accepted = listener.accept();
+                let mut sockets = self.sockets.lock();
+                if sockets.stopped {
+                    return;
+                }
+                let Ok((stream, _)) = accepted else {
+                    // Out of file descriptors, most likely: wait for some to be closed.
+                    self.changed.wait_for(&mut sockets, Duration::from_millis(10));
+                    continue;
+                };
+                let stream = Arc::new(stream);
+                sockets.accepted += 1;
+                let number = sockets.accepted;
+                sockets.open.insert(number, Arc::clone(&stream));
+                drop(sockets);
+                let serve = move || {
+                    // A panic that is not the script's would be a fault in here; it must not take the others down.
+                    if catch_unwind(AssertUnwindSafe(|| connection::serve(&stream, number, self))).is_err() {
+                        self.add_error(format!("connection {number}: its thread panicked"));
+                    }
+                    let _ = stream.shutdown(Shutdown::Both);
+                    self.sockets.lock().open.remove(&number);
+                };
+                if thread::Builder::new().name(format!("otlp-recv-{number}")).spawn_scoped(scope, serve).is_err() {
+                    self.sockets.lock().open.remove(&number);
+                }
+            }
+        });
+    }
+
+    pub(super) fn records(&self) -> Vec<Arc<Record>> {
+        self.log.lock().records.clone()
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        self.log.lock().totals
+    }
+
+    pub(super) fn errors(&self) -> Vec<String> {
+        self.log.lock().errors.clone()
+    }
+
+    pub(super) fn connections(&self) -> u64 {
+        self.sockets.lock().accepted
+    }
+
+    pub(super) fn wait_for_spans(&self, count: u64, timeout: Duration) -> bool {
+        let mut log = self.log.lock();
+        self.arrived.wait_while_for(&mut log, |log| log.totals.spans < count, timeout);
+        log.totals.spans >= count
+    }
+
+    /// The number of the next request.
+    pub(super) fn number_request(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Remembers a request that has its status, and its spans if it was accepted.
+    pub(super) fn record(&self, request: Request, mut ids: Vec<Ids>, body: &[u8]) {
+        let mut whole = Vec::new();
+        if !request.accepted() {
+            ids = Vec::new();
+        } else if self.keep == Keep::Ids {
+            whole = self.whole_spans(&ids, body);
+        }
+        // Kept for as long as the receiver lives.
+        ids.shrink_to_fit();
+        let record = Arc::new(Record { request, ids, whole });
+        let mut log = self.log.lock();
+        log.totals.requests += 1;
+        log.totals.spans += record.ids.len() as u64;
+        log.totals.encoded_bytes += record.request.encoded_len;
+        log.totals.decoded_bytes += record.request.decoded_len;
+        log.totals.header_bytes += record.request.header_len;
+        log.records.push(record);
+        drop(log);
+        self.arrived.notify_all();
+    }
+
+    /// The spans of the first trace, as long as there is room for them.
+    fn whole_spans(&self, ids: &[Ids], body: &[u8]) -> Vec<ReceivedSpan> {
+        let Some((first, _)) = ids.first() else { return Vec::new() };
+        let trace_id = self.first_trace.get_or_init(|| *first);
+        let count = ids.iter().filter(|(id, _)| id == trace_id).count();
+        if count == 0 || self.whole_spans.load(Ordering::Relaxed) >= WHOLE_SPANS {
+            return Vec::new();
+        }
+        let room = WHOLE_SPANS.saturating_sub(self.whole_spans.fetch_add(count, Ordering::Relaxed));
+        match ExportTraceServiceRequest::decode(body) {
+            Ok(message) => ReceivedSpan::flatten(&message)
+                .filter(|received| received.span.trace_id == trace_id)
+                .take(room)
+                .collect(),
+            Err(error) => {
+                self.add_error(format!("protobuf does not decode: {error}"));
+                Vec::new()
+            }
+        }
+    }
+
+    pub(super) fn add_error(&self, error: String) {
+        let mut log = self.log.lock();
+        if log.errors.len() < ERRORS {
+            log.errors.push(error);
+        }
+    }
+
+    pub(super) fn count_aborted(&self) {
+        self.log.lock().totals.aborted += 1;
+    }
+
+    /// Holds an answer back as long as configured. False if the receiver has stopped.
+    pub(super) fn pause(&self) -> bool {
+        if self.response_delay.is_zero() {
+            return true;
+        }
+        let deadline = Instant::now().checked_add(self.response_delay);
+        let mut sockets = self.sockets.lock();
+        while !sockets.stopped {
+            match deadline {
+                Some(deadline) if self.changed.wait_until(&mut sockets, deadline).timed_out() => return true,
+                Some(_) => {}
+                None => self.changed.wait(&mut sockets),
+            }
+        }
+        false
+    }
+}
