@@ -1,0 +1,99 @@
+//! Recording allocates nothing once a thread is warm. A promise, so it is counted.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    time::Duration,
+};
+
+use otlp::{KeyValue, SpanKind, Status, Tracer, testing::Receiver};
+
+/// Counts what the calling thread allocates.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+}
+
+// SAFETY: every call is passed on to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(of: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    of();
+    ALLOCATIONS.get() - before
+}
+
+/// A span with everything that is promised to be free of allocation.
+fn record(tracer: &Tracer, item: u64, path: &str) {
+    tracer.in_span("GET /items", |outer| {
+        outer.set_attribute("http.request.method", "GET");
+        outer.set_attribute("url.path", path);
+        outer.set_attribute("http.response.status_code", 200);
+        outer.set_attribute("retry", false);
+        outer.set_attribute("share", 0.5);
+        outer.set_attribute("bytes", &b"raw"[..]);
+        outer.set_attribute("sizes", &[1_i64, 2, 3]);
+        outer.set_attribute("tags", &["a", "b"]);
+        outer.set_attribute("item", item);
+        outer.set_attribute("url.path", "/replaced");
+        outer.add_event("found", [KeyValue::new("rows", 3)]);
+        let inner = tracer.span("query").kind(SpanKind::Client).attribute("db.system.name", "sqlite").start();
+        outer.add_link(&inner.context(), []);
+        inner.end();
+        outer.set_status(Status::error("disk full"));
+        outer.update_name("GET /items/{id}");
+    });
+}
+
+#[test]
+fn recording_a_span_allocates_nothing_once_the_thread_is_warm() {
+    let receiver = Receiver::start().unwrap();
+    let client = otlp::Client::builder().with_endpoint(receiver.endpoint()).build().unwrap();
+    let tracer = client.tracer("warm");
+    let path = String::from("/items/0123456789abc");
+    // 400 spans a round: fewer than make a batch ready, so that no worker takes chunks meanwhile. The second
+    // round begins with a partly filled chunk and may need one more than the first; then all there can be exist.
+    let round = || (0..200).for_each(|item| record(&tracer, item, &path));
+    let cold = allocations(round);
+    assert!(cold > 0, "the counter counts");
+    assert!(client.flush(Duration::from_secs(30)).is_complete());
+    round();
+    for number in 0..20 {
+        assert!(client.flush(Duration::from_secs(30)).is_complete());
+        assert_eq!(allocations(round), 0, "allocations of 400 spans in round {number}");
+    }
+    assert!(client.flush(Duration::from_secs(30)).is_complete());
+    assert_eq!(receiver.span_count(), 22 * 400);
+}
+
+#[test]
+fn a_disabled_tracer_allocates_nothing_at_all() {
+    let tracer = otlp::tracer("before init");
+    record(&tracer, 0, "warm the thread's own state");
+    assert_eq!(allocations(|| (0..1_000).for_each(|item| record(&tracer, item, "/"))), 0);
+}

@@ -1,0 +1,199 @@
+//! The map holds: imports point upstream, and what is fenced stays inside its fence.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// What each stage may import from the crate. A stage that is not listed fails the test.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("sync", &[]),
+    ("wire", &[]),
+    ("value", &[]),
+    ("error", &[]),
+    ("stats", &["error"]),
+    ("env", &["error"]),
+    ("resource", &["env", "value"]),
+    ("config", &["env", "error", "resource", "value"]),
+    ("capture", &["error", "stats", "sync", "value", "wire"]),
+    ("export", &["capture", "config", "error", "stats", "sync", "value", "wire"]),
+    ("client", &["capture", "config", "env", "error", "export", "stats", "sync", "value"]),
+    ("testing", &["capture", "export", "value"]),
+];
+
+/// Where `unsafe` may stand, and why there.
+const UNSAFE: &[(&str, &str)] = &[
+    ("src/capture/ring.rs", "the producer's pointer to its tail chunk, which the chain keeps alive"),
+    ("src/capture/ring/chunk.rs", "record memory that one thread writes while another reads what is published"),
+    ("src/capture/clock.rs", "reading the time stamp counter"),
+];
+
+/// Words that stand in one place only.
+const FENCES: &[(&str, &[&str])] = &[
+    ("ureq", &["src/export/transport/http.rs"]),
+    ("std::env", &["src/env.rs"]),
+    ("thread::Builder", &["src/export/worker.rs", "src/testing/receiver.rs", "src/testing/shared.rs"]),
+];
+
+/// What the library never does.
+const NEVER: &[&str] =
+    &["println!", "print!", "eprintln!", "eprint!", "dbg!", "process::exit", "thread::sleep", "todo!"];
+
+fn sources() -> Vec<(String, String)> {
+    fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    walk(&root.join("src"), &mut found);
+    found.sort();
+    let relative = |path: &Path| path.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
+    found.iter().map(|path| (relative(path), fs::read_to_string(path).unwrap())).collect()
+}
+
+fn is_test(path: &str) -> bool {
+    path.ends_with("tests.rs") || path.contains("/tests/")
+}
+
+/// The code of a source: comments, and what only tests compile, left out.
+fn code(source: &str) -> String {
+    let until_tests = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let until_tests = until_tests.split("#[cfg(all(test, not(loom)))]\nmod tests {").next().unwrap();
+    until_tests.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+fn stage_of(path: &str) -> &str {
+    path.trim_start_matches("src/").split(['/', '.']).next().unwrap()
+}
+
+/// The first names of all paths that begin with `crate::`, groups in braces included.
+fn imported_stages(code: &str) -> BTreeSet<String> {
+    let mut stages = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let path = &code[at + "crate::".len()..];
+        if !path.starts_with('{') {
+            stages.insert(path.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned());
+            continue;
+        }
+        let mut depth = 0;
+        let mut name = String::new();
+        for c in path.chars() {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            if depth == 1 && (c.is_alphanumeric() || c == '_') {
+                name.push(c);
+                continue;
+            }
+            if depth == 1 && c == ':' || depth <= 1 && matches!(c, ',' | '}') {
+                if !name.is_empty() && !name.starts_with(':') {
+                    stages.insert(name.clone());
+                }
+                // Until the next comma at this depth, names belong to the stage that was just seen.
+                name = if c == ':' { ":".to_owned() } else { String::new() };
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    stages
+}
+
+#[test]
+fn imports_point_upstream_or_to_a_leaf() {
+    let stages: BTreeSet<&str> = MAY_IMPORT.iter().map(|(stage, _)| *stage).collect();
+    for (path, source) in sources() {
+        let stage = stage_of(&path);
+        if stage == "lib" || is_test(&path) {
+            continue;
+        }
+        let Some((_, allowed)) = MAY_IMPORT.iter().find(|(name, _)| *name == stage) else {
+            panic!("{path}: the stage `{stage}` is not on the map in tests/layering.rs");
+        };
+        for imported in imported_stages(&code(&source)) {
+            // Names re-exported at the root are the public interface, which only `testing` stands outside of.
+            let known = stages.contains(imported.as_str());
+            assert!(known || stage == "testing", "{path} imports `crate::{imported}`, which is no stage");
+            let upstream = !known || imported == stage || allowed.contains(&imported.as_str());
+            assert!(upstream, "{path}: `{stage}` may not import `{imported}`");
+        }
+    }
+}
+
+#[test]
+fn the_import_reader_sees_single_paths_groups_and_nested_groups() {
+    let seen =
+        imported_stages("use crate::wire::Buffer; use crate::{value::{A, B}, sync::Arc, error}; crate::stats::x()");
+    let expected = ["error", "stats", "sync", "value", "wire"];
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn unsafe_stands_in_the_files_of_the_allow_list_and_nowhere_else() {
+    let found: BTreeSet<String> = sources()
+        .into_iter()
+        .filter(|(path, source)| {
+            let words = code(source).replace("unsafe_op_in_unsafe_fn", "");
+            !is_test(path) && words.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe")
+        })
+        .map(|(path, _)| path)
+        .collect();
+    let allowed: BTreeSet<String> = UNSAFE.iter().map(|(path, _)| (*path).to_owned()).collect();
+    assert_eq!(found, allowed, "files with unsafe, and files that may have it");
+    assert!(UNSAFE.iter().all(|(_, reason)| !reason.is_empty()));
+}
+
+#[test]
+fn what_is_fenced_stays_inside_its_fence() {
+    for (path, source) in sources() {
+        let code = code(&source);
+        for (word, places) in FENCES {
+            let inside = places.contains(&path.as_str()) || is_test(&path);
+            assert!(inside || !code.contains(word), "{path} uses `{word}`, which belongs in {places:?}");
+        }
+        for word in NEVER {
+            let used = code.match_indices(word).any(|(at, _)| {
+                // `eprintln!` contains `println!`, and so on.
+                !code[..at].chars().next_back().is_some_and(|before| before.is_alphanumeric() || before == '_')
+            });
+            assert!(is_test(&path) || !used, "{path} uses `{word}`");
+        }
+    }
+}
+
+#[test]
+fn files_stay_small_enough_to_hold_one_idea() {
+    for (path, source) in sources().into_iter().filter(|(path, _)| !is_test(path)) {
+        let lines = code(&source).lines().count();
+        assert!(lines <= 500, "{path} has {lines} lines of code: does it hold one idea?");
+    }
+}
+
+#[test]
+fn no_async_runtime_is_in_the_default_dependency_tree() {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "-e", "normal", "--prefix", "none", "--manifest-path"])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .output()
+        .unwrap();
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    assert!(tree.contains("ureq "), "the tree was read");
+    let runtimes: Vec<_> = tree
+        .lines()
+        .filter(|line| ["tokio ", "hyper ", "tonic ", "async-std ", "smol "].iter().any(|name| line.starts_with(name)))
+        .collect();
+    assert_eq!(runtimes, Vec::<&str>::new());
+}

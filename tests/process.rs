@@ -1,0 +1,210 @@
+//! The process-wide client and the environment: each case is a process of its own, run against a receiver
+//! in this one.
+
+mod support;
+
+use std::{
+    env,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use otlp::testing::Receiver;
+use support::LONG;
+
+/// Names the role a child process plays.
+const ROLE: &str = "OTLP_TEST_ROLE";
+
+/// Not a test of its own: what the child processes run.
+#[test]
+fn child() {
+    match env::var(ROLE).as_deref() {
+        Ok("job") => job(),
+        Ok("late tracer") => late_tracer(),
+        Ok("second init") => {
+            let _otlp = otlp::init().unwrap();
+            assert!(matches!(otlp::init(), Err(otlp::Error::AlreadyInitialized)));
+        }
+        Ok("before init") => {
+            let tracer = otlp::tracer("nobody");
+            let span = tracer.start("nothing");
+            assert!(!span.is_recording() && !span.context().is_valid() && !tracer.enabled());
+            assert!(otlp::client().flush(LONG).is_complete());
+        }
+        _ => {}
+    }
+}
+
+/// What a small tool does.
+fn job() {
+    let _otlp = otlp::init().unwrap();
+    let tracer = otlp::tracer("job");
+    let rows = tracer.in_span("load", |span| {
+        span.set_attribute("file", "a.csv");
+        42
+    });
+    assert_eq!(rows, 42);
+}
+
+fn late_tracer() {
+    let tracer = otlp::tracer("late");
+    tracer.start("before there is a client").end();
+    let _otlp = otlp::init().unwrap();
+    tracer.start("after").end();
+}
+
+/// Runs a child in `role` with only the given variables of ours set.
+fn run(role: &str, variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", "child", "--nocapture", "--test-threads=1"]);
+    for (name, _) in env::vars().filter(|(name, _)| name.starts_with("OTEL_") || name.starts_with("OTLP_")) {
+        command.env_remove(name);
+    }
+    let output = command.env(ROLE, role).envs(variables.iter().copied()).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    output
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The library's own lines.
+fn said(output: &Output) -> Vec<String> {
+    stderr(output).lines().filter(|line| line.starts_with("otlp: ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn everything_comes_from_the_environment_and_dropping_the_guard_delivers() {
+    // OTLPV-01, OTLPV-03, OTLPV-08, SDKV-03, RES-01, RES-05
+    let receiver = Receiver::start().unwrap();
+    let output = run(
+        "job",
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint()),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic%20dXNlcjpw%3D%3D,x-tenant=blue"),
+            ("OTEL_SERVICE_NAME", "importer"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "service.name=ignored,deployment.environment.name=a%2Cb"),
+        ],
+    );
+    assert_eq!(said(&output), Vec::<String>::new());
+    let requests = receiver.requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0].path, "/v1/traces");
+    assert_eq!(requests[0].header("authorization"), Some("Basic dXNlcjpw=="));
+    assert_eq!(requests[0].header("x-tenant"), Some("blue"));
+    let spans = receiver.spans();
+    let resource = |key: &str| format!("{:?}", spans[0].resource_attribute(key).unwrap());
+    assert_eq!((spans.len(), spans[0].span.name.as_str()), (1, "load"));
+    assert!(resource("service.name").contains("importer"));
+    assert!(resource("deployment.environment.name").contains("a,b"));
+    assert!(resource("telemetry.sdk.language").contains("rust"));
+    assert_eq!(receiver.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn the_traces_endpoint_is_taken_as_it_is_and_wins() {
+    // OTLPV-01, OTLPV-04
+    let receiver = Receiver::start().unwrap();
+    let url = format!("{}/tenant/v1/traces", receiver.endpoint());
+    run(
+        "job",
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"), ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", url.as_str())],
+    );
+    assert_eq!(receiver.requests()[0].path, "/tenant/v1/traces");
+}
+
+#[test]
+fn compression_none_sends_bodies_as_they_are() {
+    // OTLPV-12
+    let receiver = Receiver::start().unwrap();
+    run("job", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint()), ("OTEL_EXPORTER_OTLP_COMPRESSION", "NONE")]);
+    assert_eq!(receiver.requests()[0].header("content-encoding"), None);
+    assert_eq!(receiver.span_count(), 1);
+}
+
+#[test]
+fn a_disabled_sdk_sends_nothing_and_says_nothing() {
+    // SDKV-01, ENV-02
+    let receiver = Receiver::start().unwrap();
+    let output = run("job", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint()), ("OTEL_SDK_DISABLED", "TRUE")]);
+    assert_eq!((receiver.connections(), said(&output).len()), (0, 0));
+}
+
+#[test]
+fn a_variable_that_makes_no_sense_costs_one_warning_each_and_nothing_else() {
+    // ENV-03, ENV-04, ENV-08, OTLPV-08
+    let receiver = Receiver::start().unwrap();
+    let output = run(
+        "job",
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint()),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "5s"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "banana"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x=%zzsecret,y=1"),
+        ],
+    );
+    let said = said(&output);
+    assert_eq!(said.len(), 4, "{said:?}");
+    for name in ["MAX_QUEUE_SIZE", "SCHEDULE_DELAY", "COMPRESSION", "HEADERS"] {
+        assert_eq!(said.iter().filter(|line| line.contains(name)).count(), 1, "{name}: {said:?}");
+    }
+    assert!(said.iter().any(|line| line.contains("banana")));
+    assert!(!said.iter().any(|line| line.contains("secret")));
+    assert_eq!(receiver.span_count(), 1);
+}
+
+#[test]
+fn a_log_level_of_none_silences_the_library() {
+    // SDKV-04
+    let output = run(
+        "job",
+        &[
+            ("OTEL_LOG_LEVEL", "none"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"),
+            ("OTLP_EXIT_TIMEOUT", "200"),
+        ],
+    );
+    assert_eq!(said(&output), Vec::<String>::new());
+}
+
+#[test]
+fn a_collector_that_never_answers_does_not_hold_the_exit_beyond_the_stall_budget() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let begun = std::time::Instant::now();
+    let output = run("job", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTLP_EXIT_STALL_TIMEOUT", "300")]);
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_millis(2_000), "{took:?}");
+    let said = said(&output);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("1 spans were dropped at shutdown"), "{said:?}");
+}
+
+#[test]
+fn a_tracer_made_before_init_records_once_there_is_a_client() {
+    let receiver = Receiver::start().unwrap();
+    run("late tracer", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint())]);
+    let names: Vec<_> = receiver.spans().into_iter().map(|span| span.span.name).collect();
+    assert_eq!(names, ["after"]);
+}
+
+#[test]
+fn without_init_spans_are_not_recorded_and_carry_no_invented_ids() {
+    // TPR-09
+    run("before init", &[]);
+}
+
+#[test]
+fn a_second_init_is_an_error_and_leaves_the_first_as_it_is() {
+    run("second init", &[]);
+}
+
+#[test]
+fn nothing_is_ever_written_to_stdout() {
+    let output = run("job", &[("OTEL_BSP_MAX_QUEUE_SIZE", "x"), ("OTLP_EXIT_TIMEOUT", "100")]);
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!stdout.contains("otlp"), "{stdout}");
+}
