@@ -1,4 +1,40 @@
-//! Synchronous OTLP span exporter.
+//! Traces for programs without an async runtime.
+//!
+//! [`init`] makes the process-wide [`Client`] from the environment, [`tracer`] hands out [`Tracer`]s for it, and
+//! each tracer starts [`Span`]s. Ending a span, or dropping it, hands it to a few OS threads that batch, compress
+//! and post it; [`Client::flush`] and [`Client::shutdown`] wait for that and answer a [`Receipt`].
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let receiver = otlp::testing::Receiver::start()?;
+//! # let client = otlp::Client::builder().with_endpoint(receiver.endpoint()).build()?;
+//! let tracer = client.tracer("import");
+//! tracer.in_span("load", |span| {
+//!     span.set_attribute("file", "a.csv");
+//! });
+//! assert!(client.flush(std::time::Duration::from_secs(5)).is_complete());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The journey of a span
+//!
+//! 1. `capture`, on the application's thread: [`Tracer::start`] takes a buffer from the thread's pool and writes
+//!    ids and start time into it as protobuf. Each attribute and event is appended as it is set.
+//! 2. Ending the span copies the finished bytes into the thread's ring: a chain of 16 KiB chunks with one writer.
+//!    No lock is taken, no system call made and, once the thread is warm, nothing allocated.
+//! 3. `export`, on a worker: when 512 spans wait, or the oldest has waited for
+//!    [`batch_timeout`](BatchConfig::batch_timeout), or somebody flushes, slices of all rings are detached.
+//! 4. The worker writes the request envelope around them, grouped by [`Scope`], and compresses straight from ring
+//!    memory; the chunks are then free for the next spans.
+//! 5. The body is posted over a kept-alive connection. Temporary failures are retried with exponential backoff
+//!    until the batch's time is over, while other workers go on.
+//! 6. The outcome is settled once: exported, rejected, or dropped with a [`DropReason`].
+//!
+//! # Limits and defaults
+//!
+//! [`ClientBuilder`] documents each setting with its default; [`VARIABLES`] lists the environment variables. The
+//! default bound on memory is 64 MiB, for everything a client holds.
 
 mod capture;
 mod client;
@@ -23,3 +59,8 @@ pub use error::{DropReason, Error, LogLevel};
 pub use export::{Event, ExportReport, Link, SpanData};
 pub use stats::{Dropped, Receipt, Snapshot};
 pub use value::{KeyValue, Value};
+
+/// The README's snippets, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
