@@ -17,7 +17,7 @@
 //! # std::io::Result::Ok(())
 //! ```
 //!
-//! [`waterfall()`] draws the spans of a trace as text.
+//! [`waterfall()`] draws the spans of a trace as text. [`generate_test_spans()`] makes some to send.
 //!
 //! Nothing here is meant for production: the receiver keeps what it receives until it is dropped.
 
@@ -27,6 +27,7 @@ mod http;
 mod message;
 mod receiver;
 mod shared;
+mod spans;
 mod waterfall;
 
 #[cfg(test)]
@@ -34,4 +35,5 @@ mod tests;
 
 pub use exchange::{ReceivedSpan, Request, Response};
 pub use receiver::{Keep, Receiver, ReceiverBuilder, Totals};
+pub use spans::generate_test_spans;
 pub use waterfall::waterfall;

@@ -147,6 +147,9 @@ impl Exporter {
             bytes += encoded.len();
             taken += 1;
             scopes.entry(self.intake.scopes.id(&span.scope)).or_default().extend_from_slice(encoded);
+            if record.is_truncated() {
+                self.intake.stats.truncated();
+            }
         }
         let spans = taken as u64;
         let id = self.ledger.begin(|| {
@@ -157,17 +160,24 @@ impl Exporter {
         (self.pack_records(id.unwrap_or(u64::MAX), spans, &runs), taken)
     }
 
+    /// Sends one parcel and settles it. Its spans never were in the queue, so that nothing goes back to its quota.
     fn deliver(&self, mut parcel: Parcel, report: &mut ExportReport) -> Result<(), Error> {
         loop {
             let (verdict, outcome) = self.attempt(&mut parcel);
             match verdict {
                 Verdict::Wait(wait) => {
                     let until = Instant::now() + wait;
-                    self.ledger.wait_until(until, |_| self.stopping.load(Ordering::SeqCst));
+                    if self.ledger.wait_until(until, |_| self.stopping.load(Ordering::SeqCst)) {
+                        self.settle_lost(parcel.id, DropReason::Shutdown);
+                        return Err(Error::Shutdown);
+                    }
                 }
                 Verdict::Done { rejected } => {
                     let rejected = rejected.min(parcel.spans);
-                    self.settle_accepted(parcel.id, rejected);
+                    self.ledger.settle(parcel.id, Some(Instant::now()), |spans| {
+                        self.intake.stats.exported(spans - rejected);
+                        self.intake.stats.dropped(DropReason::Rejected, rejected);
+                    });
                     report.accepted += parcel.spans - rejected;
                     report.rejected += rejected;
                     if let Outcome::Accepted { message: Some(message), .. } = outcome {
@@ -176,11 +186,15 @@ impl Exporter {
                     return Ok(());
                 }
                 Verdict::GiveUp(reason) => {
-                    self.lose(parcel.id, reason);
+                    self.settle_lost(parcel.id, reason);
                     return Err(self.error(outcome));
                 }
             }
         }
+    }
+
+    fn settle_lost(&self, id: u64, reason: DropReason) {
+        self.ledger.settle(id, None, |spans| self.intake.stats.dropped(reason, spans));
     }
 
     fn error(&self, outcome: Outcome) -> Error {
