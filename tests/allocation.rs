@@ -57,8 +57,8 @@ fn record(tracer: &Tracer, item: u64, path: &str) {
         outer.set_attribute("retry", false);
         outer.set_attribute("share", 0.5);
         outer.set_attribute("bytes", &b"raw"[..]);
-        outer.set_attribute("sizes", &[1_i64, 2, 3]);
-        outer.set_attribute("tags", &["a", "b"]);
+        outer.set_attribute("sizes", &[1_i64, 2, 3][..]);
+        outer.set_attribute("tags", &["a", "b"][..]);
         outer.set_attribute("item", item);
         outer.set_attribute("url.path", "/replaced");
         outer.add_event("found", [KeyValue::new("rows", 3)]);

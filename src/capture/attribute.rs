@@ -231,3 +231,6 @@ impl Scalar {
         &self.bytes[..self.len]
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

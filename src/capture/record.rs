@@ -26,6 +26,9 @@ pub(crate) const MAX_RECORD_BYTES: usize = 4 << 20;
 /// Kept free for what `finish` appends: three counts, and the status with its description.
 const TAIL_BYTES: usize = 1024;
 
+/// The most bytes of a field whose lengths are all single bytes.
+const SHORT_FIELD_BYTES: usize = 2 + 0x7f;
+
 /// Bytes a new record has room for before it grows; most spans fit.
 pub(super) const INITIAL_BYTES: usize = 1024;
 
@@ -170,7 +173,7 @@ impl Record {
         self.truncated = false;
         self.buffer.clear();
         self.buffer.room(FIELDS_AT)[PREFIX..].copy_from_slice(&HEAD);
-        self.rename(name);
+        self.put_name(name);
     }
 
     /// Fills the fixed fields in.
@@ -213,11 +216,26 @@ impl Record {
         (MAX_RECORD_BYTES - TAIL_BYTES).saturating_sub(self.buffer.len())
     }
 
-    /// Names the span. A name set later replaces the earlier one, as the last occurrence of a field does.
+    /// Whether a field of at most [`SHORT_FIELD_BYTES`] fits, whatever is in it.
     #[inline]
-    pub(crate) fn rename(&mut self, name: &str) {
-        let name = if name.len() < 0x80 { name } else { self.cut(name, 1 + varint_len(name.len() as u64)) };
+    fn has_room_for_short(&self) -> bool {
+        self.buffer.len() <= MAX_RECORD_BYTES - TAIL_BYTES - SHORT_FIELD_BYTES
+    }
+
+    #[inline]
+    fn put_name(&mut self, name: &str) {
+        let is_short = name.len() < 0x80 && self.has_room_for_short();
+        let name = if is_short { name } else { self.cut(name, 1 + varint_len(name.len() as u64)) };
         self.buffer.bytes_field(NAME, name.as_bytes());
+    }
+
+    /// Gives the span another name, in place of the one it has: however often it is renamed, it does not grow.
+    pub(crate) fn rename(&mut self, name: &str) {
+        let old = Fields::new(self.buffer.as_slice(), FIELDS_AT).find(|field| field.tag == tag(NAME, LEN));
+        if let Some(old) = old {
+            self.buffer.remove(old.whole);
+        }
+        self.put_name(name);
     }
 
     /// As much of `text` as fits beside `overhead` bytes.
@@ -227,14 +245,13 @@ impl Record {
             return text;
         }
         self.truncated = true;
-        let end = (0..=room).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        &text[..end]
+        prefix(text, room)
     }
 
     /// Sets `key` to text.
     #[inline]
     pub(crate) fn attribute_text(&mut self, key: &str, text: &str) {
-        if self.admit(key) && !put_short_text(&mut self.buffer, ATTRIBUTES, key, text) {
+        if self.admit(key) && !(self.has_room_for_short() && put_short_text(&mut self.buffer, ATTRIBUTES, key, text)) {
             self.attribute_long(key, &Value::String(Cow::Borrowed(text)));
         }
     }
@@ -242,7 +259,9 @@ impl Record {
     /// Sets `key` to a value of a few bytes.
     #[inline]
     pub(crate) fn attribute_scalar(&mut self, key: &str, scalar: &Scalar, value: &Value<'_>) {
-        if self.admit(key) && !put_short_scalar(&mut self.buffer, ATTRIBUTES, key, scalar.as_slice()) {
+        if self.admit(key)
+            && !(self.has_room_for_short() && put_short_scalar(&mut self.buffer, ATTRIBUTES, key, scalar.as_slice()))
+        {
             self.attribute_long(key, value);
         }
     }
@@ -360,7 +379,6 @@ impl Record {
     /// Ok is final, Unset changes nothing, the last Error wins.
     pub(crate) fn set_status(&mut self, status: &Status) {
         match status {
-            _ if self.status == OK => {}
             Status::Unset => {}
             Status::Ok => {
                 self.status = OK;
@@ -375,7 +393,8 @@ impl Record {
         if self.status != OK {
             self.status = ERROR;
             self.description.clear();
-            self.description.push_str(description);
+            // The rest would be cut at the end; it need not take memory until then.
+            self.description.push_str(prefix(description, MAX_RECORD_BYTES));
         }
     }
 
@@ -419,8 +438,7 @@ impl Record {
         let description = std::mem::take(&mut self.description);
         // The tail is kept free: short descriptions always fit, long ones as far as there is room.
         let fits = self.left().max(TAIL_BYTES - 128);
-        let text = &description
-            [..(0..=fits.min(description.len())).rev().find(|at| description.is_char_boundary(*at)).unwrap_or(0)];
+        let text = prefix(&description, fits);
         self.truncated |= text.len() < description.len();
         let message_len = if text.is_empty() { 0 } else { field_len(text.len()) };
         self.buffer.len_head(STATUS, message_len + 2);
@@ -430,6 +448,12 @@ impl Record {
         self.buffer.varint_field(CODE, self.status.into());
         self.description = description;
     }
+}
+
+/// As much of `text` as ends at a character boundary within `len` bytes.
+fn prefix(text: &str, len: usize) -> &str {
+    let end = (0..=len.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    &text[..end]
 }
 
 /// One of 64 bits for a key, 0 for the empty one. Not a good hash, but one multiplication: a collision costs
@@ -447,3 +471,6 @@ fn key_bit(key: &[u8]) -> u64 {
     };
     1 << ((mixed ^ key.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,7 +57,7 @@ impl Span {
     /// ([Set Attributes](https://opentelemetry.io/docs/specs/otel/trace/api/#set-attributes)). An empty key
     /// is not recorded. Attributes known at the start are better given to
     /// [`Tracer::span`](crate::Tracer::span), where samplers can see them.
-    #[inline]
+    #[inline(always)]
     pub fn set_attribute<'v>(&mut self, key: &str, value: impl Into<Value<'v>>) -> &mut Self {
         if let Some(open) = &mut self.open {
             open.set_attribute(key, value.into());
@@ -174,9 +174,9 @@ impl Span {
 }
 
 impl OpenSpan {
-    #[inline]
+    // Always inlined: where the caller's type is known one arm is left, and no `Value` is made or dropped.
+    #[inline(always)]
     pub(super) fn set_attribute(&mut self, key: &str, value: Value<'_>) {
-        // Matched here, where the caller's type is known, so that one arm is left.
         match value {
             Value::String(text) => self.record.attribute_text(key, &text),
             Value::I64(number) => self.record.attribute_scalar(key, &Scalar::int(number), &value),
