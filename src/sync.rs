@@ -97,3 +97,46 @@ mod modelled {
         }
     }
 }
+
+/// One scenario, two judges: loom goes through its interleavings, real threads run it over and over.
+#[cfg(test)]
+pub(crate) mod scenario {
+    #[cfg(loom)]
+    pub(crate) use loom::thread::{spawn, yield_now};
+    #[cfg(not(loom))]
+    pub(crate) use std::thread::{spawn, yield_now};
+
+    /// Runs `scenario` in every interleaving, or, where that takes too long, in those with at most so many
+    /// forced switches between threads; known bugs of this kind need two or three. `LOOM_MAX_PREEMPTIONS`
+    /// overrides it.
+    #[cfg(loom)]
+    pub(crate) fn explore(preemptions: Option<usize>, scenario: impl Fn() + Send + Sync + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = model.preemption_bound.or(preemptions);
+        model.check(scenario);
+    }
+
+    /// Runs `scenario` on real threads for a second.
+    #[cfg(not(loom))]
+    pub(crate) fn explore(_preemptions: Option<usize>, scenario: impl Fn() + Send + Sync + 'static) {
+        within_a_minute(move || {
+            let begun = std::time::Instant::now();
+            while begun.elapsed().as_secs() < 1 {
+                scenario();
+            }
+        });
+    }
+
+    /// Runs `test`, and fails if it hangs: a lost wake is a failure and not a stuck build.
+    #[cfg(not(loom))]
+    pub(crate) fn within_a_minute(test: impl FnOnce() + Send + 'static) {
+        let (done, is_done) = std::sync::mpsc::channel();
+        let test = spawn(move || {
+            test();
+            let _ = done.send(());
+        });
+        let hangs = Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+        assert_ne!(is_done.recv_timeout(std::time::Duration::from_secs(60)), hangs, "hangs");
+        test.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    }
+}

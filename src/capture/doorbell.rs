@@ -10,7 +10,8 @@ use crossbeam::utils::CachePadded;
 
 use crate::sync::{AtomicU32, Condvar, Mutex, Ordering, fence};
 
-/// Nobody is awake and nobody will wake by itself: the next record must ring.
+/// Nobody is awake who would look at the rings again, and nobody wakes in time for what is recorded now: the
+/// next record must ring.
 const ASLEEP: u32 = 1;
 /// A worker rests, or another could be started: a full batch must ring.
 const RESTING: u32 = 2;
@@ -33,24 +34,25 @@ struct Workers {
     started: usize,
     /// Workers that may exist.
     allowed: usize,
-    /// When the resting workers that wake by themselves do so.
-    timed: Vec<Instant>,
-    /// Resting workers that have to be woken.
-    untimed: usize,
+    /// Workers that rest.
+    resting: usize,
+    /// When those of them that watch the rings wake by themselves, if they do. Who watches has seen that
+    /// something waits: what is recorded meanwhile leaves with it.
+    watching: Vec<Option<Instant>>,
+    /// Workers that are blocked for long, and so neither rest nor look.
+    away: usize,
 }
 
 impl Workers {
-    fn resting(&self) -> usize {
-        self.timed.len() + self.untimed
-    }
-
     fn rest(&self) -> u32 {
-        let resting = self.resting();
+        let awake = self.started.saturating_sub(self.resting + self.away);
+        // Where all there are is away, nobody could come for a single record.
+        let someone_to_wake = self.resting > 0 || self.started == 0;
         if self.allowed == 0 {
             0
-        } else if resting == self.started && self.timed.is_empty() {
+        } else if awake == 0 && self.watching.is_empty() && someone_to_wake {
             ASLEEP | RESTING
-        } else if resting > 0 || self.started < self.allowed {
+        } else if self.resting > 0 || self.started < self.allowed {
             RESTING
         } else {
             0
@@ -99,7 +101,7 @@ impl Doorbell {
     pub(crate) fn ring(&self) {
         let mut workers = self.workers.lock();
         workers.rings += 1;
-        if workers.resting() == 0 {
+        if workers.resting == 0 {
             drop(workers);
             if let Some(start) = self.unanswered.get() {
                 start();
@@ -121,25 +123,32 @@ impl Doorbell {
         self.rung.notify_all();
     }
 
-    /// Wakes a resting worker if none of them would wake by itself: before the caller blocks for long.
-    pub(crate) fn hand_over(&self) {
+    /// Before a worker blocks for long: wakes a resting one if none of them watches the rings. The caller
+    /// counts as away until it drops the answer.
+    pub(crate) fn hand_over(&self) -> Away<'_> {
         let watched = {
-            let workers = self.workers.lock();
-            !workers.timed.is_empty() || workers.untimed == 0
+            let mut workers = self.workers.lock();
+            workers.away += 1;
+            self.rest.store(workers.rest(), Ordering::Relaxed);
+            !workers.watching.is_empty() || workers.resting == 0
         };
         if !watched {
             self.ring();
         }
+        Away(self)
     }
 
     /// Rests until the bell rings or `until` comes, unless `has_work` finds something after the rest was
-    /// announced. Where another worker wakes by itself no later than that, this one waits for the bell alone.
-    pub(crate) fn rest(&self, until: Option<Instant>, has_work: impl FnOnce() -> bool) {
+    /// announced. `watches` says that records wait already and the caller minds when they have to leave; where
+    /// another worker that does wakes no later, this one waits for the bell alone.
+    pub(crate) fn rest(&self, until: Option<Instant>, watches: bool, has_work: impl FnOnce() -> bool) {
         let mut workers = self.workers.lock();
-        let until = until.filter(|until| workers.timed.iter().all(|other| other > until));
-        match until {
-            Some(until) => workers.timed.push(until),
-            None => workers.untimed += 1,
+        let is_in_time = |other: &Option<Instant>| until.is_some() && other.is_some() && *other <= until;
+        let spare = watches && workers.watching.iter().any(is_in_time);
+        let (until, watches) = if spare { (None, false) } else { (until, watches) };
+        workers.resting += 1;
+        if watches {
+            workers.watching.push(until);
         }
         let seen = workers.rings;
         self.rest.store(workers.rest(), Ordering::Relaxed);
@@ -158,17 +167,17 @@ impl Doorbell {
                 None => self.rung.wait(&mut workers),
             }
         }
-        match until {
-            Some(until) => workers.timed.retain(|other| *other != until),
-            None => workers.untimed -= 1,
+        workers.resting -= 1;
+        if watches && let Some(at) = workers.watching.iter().position(|other| *other == until) {
+            workers.watching.swap_remove(at);
         }
         self.rest.store(workers.rest(), Ordering::Relaxed);
     }
 
-    /// A place for one more worker, if one may be started.
-    pub(crate) fn admit(&self) -> Option<usize> {
+    /// A place for one more worker beside `started` others, if one may be started and nobody was faster.
+    pub(crate) fn admit(&self, started: usize) -> Option<usize> {
         let mut workers = self.workers.lock();
-        if workers.started >= workers.allowed {
+        if workers.started != started || started >= workers.allowed {
             return None;
         }
         workers.started += 1;
@@ -186,7 +195,7 @@ impl Doorbell {
     /// Workers that exist, and how many of them rest.
     pub(crate) fn workers(&self) -> (usize, usize) {
         let workers = self.workers.lock();
-        (workers.started, workers.resting())
+        (workers.started, workers.resting)
     }
 
     /// No more workers are started.
@@ -196,3 +205,18 @@ impl Doorbell {
         self.rest.store(0, Ordering::Relaxed);
     }
 }
+
+/// A worker that is blocked for long: it looks at nothing until this is dropped.
+#[must_use = "the worker counts as away as long as this lives"]
+pub(crate) struct Away<'a>(&'a Doorbell);
+
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        let mut workers = self.0.workers.lock();
+        workers.away -= 1;
+        self.0.rest.store(workers.rest(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

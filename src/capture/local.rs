@@ -33,7 +33,11 @@ pub(crate) struct Local {
 #[inline]
 pub(super) fn with<R>(f: impl FnOnce(&mut Local) -> R) -> R {
     let mut f = Some(f);
-    let run = |local: &RefCell<Local>| Some((f.take()?)(&mut *local.try_borrow_mut().ok()?));
+    let run = |local: &RefCell<Local>| {
+        // Borrowed before `f` is taken: where that fails, `f` is still there to be run elsewhere.
+        let mut local = local.try_borrow_mut().ok()?;
+        Some((f.take()?)(&mut local))
+    };
     match LOCAL.try_with(run) {
         Ok(Some(result)) => result,
         _ => without_thread_local(f),
@@ -269,5 +273,13 @@ impl Drop for Seat {
             }
             self.intake.registry.give_back(producer);
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    #[test]
+    fn a_thread_whose_state_is_in_use_gets_another_one() {
+        assert_eq!(super::with(|_| super::with(|_| 1) + 1), 2);
     }
 }

@@ -120,3 +120,6 @@ impl Registry {
         totals
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -230,8 +230,11 @@ impl Producer {
         let fresh = supply.chunk(needed).ok_or(Full)?;
         let (tail, capacity) = (fresh.as_ptr(), fresh.capacity());
         // SAFETY: the ring keeps its tail alive (L), and this is our last access to it.
-        unsafe { self.tail.as_ref() }.set_next(fresh);
+        unsafe { Chunk::set_next(self.tail, fresh) };
         (self.tail, self.records, self.used, self.free) = (tail, 0, 0, capacity);
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

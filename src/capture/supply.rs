@@ -71,15 +71,13 @@ impl Supply {
     /// Accounts for `bytes`, giving idle chunks back to the allocator if it must; false if they exceed the
     /// bound all the same.
     pub(crate) fn reserve(&self, bytes: usize) -> bool {
-        loop {
-            let before = self.held.fetch_add(bytes, Ordering::Relaxed);
-            if before.saturating_add(bytes) <= self.limit {
-                return true;
-            }
-            self.held.fetch_sub(bytes, Ordering::Relaxed);
+        // Never added in advance: a large request that fails must not make a small one fail beside it.
+        let fits = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        while self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
             let Some(idle) = self.take_idle() else { return false };
             idle.free();
         }
+        true
     }
 
     /// Accounts for `bytes` that exist already, bound or not.
@@ -233,6 +231,24 @@ mod tests {
         assert!(!supply.reserve(51));
         supply.release(150);
         assert!(supply.chunk(200).is_some(), "a large record gets a chunk of its own");
+    }
+
+    #[test]
+    fn a_request_that_is_refused_does_not_stand_in_the_way_of_one_that_fits() {
+        let supply = Supply::with_chunks_of(1000, 64);
+        let is_over = AtomicUsize::new(0);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while is_over.load(Ordering::Relaxed) == 0 {
+                    assert!(!supply.reserve(1001));
+                }
+            });
+            for _ in 0..200_000 {
+                assert!(supply.reserve(1000));
+                supply.release(1000);
+            }
+            is_over.store(1, Ordering::Relaxed);
+        });
     }
 
     #[test]

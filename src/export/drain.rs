@@ -88,7 +88,7 @@ impl Exporter {
         let begun = Instant::now();
         let mut watermark = Watermark::new(self.intake.registry.rings());
         self.flushing.fetch_add(1, Ordering::SeqCst);
-        if watermark.in_rings() > 0 {
+        if !self.ledger.wait_until(begun, |open| watermark.is_passed(open)) {
             self.wake_or_work(&mut watermark, patience.deadline(begun, begun));
         }
         let mut pending = 0;
@@ -170,3 +170,6 @@ impl Exporter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

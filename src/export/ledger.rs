@@ -39,11 +39,6 @@ impl Open {
 }
 
 impl Ledger {
-    #[cfg(loom)]
-    pub(crate) fn new() -> Self {
-        Self { open: Mutex::new(Open::default()), changed: Condvar::new() }
-    }
-
     /// Opens a batch that `fill` takes out of the rings; none if it took nothing. The batch is in the ledger
     /// before its records leave the rings, so that a flush sees them in one or the other.
     pub(crate) fn begin(&self, fill: impl FnOnce() -> u64) -> Option<u64> {

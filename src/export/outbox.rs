@@ -82,8 +82,12 @@ impl Outbox {
         self.senders -= 1;
     }
 
-    /// When the next parcel is due that is not yet.
+    /// When the next parcel is due that is not yet; never while no other worker may send, since one that
+    /// sends looks again when it is done.
     pub(crate) fn next_due(&self) -> Option<Instant> {
+        if self.senders >= self.max_senders {
+            return None;
+        }
         self.parcels.iter().filter_map(|parcel| parcel.not_before).min()
     }
 

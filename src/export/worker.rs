@@ -19,8 +19,17 @@ use crate::error::{DropReason, LogLevel, Subject};
 enum Job {
     Send(Parcel),
     Pack(Batch),
-    Rest(Option<Instant>),
+    Rest(Rest),
     Leave,
+}
+
+/// Nothing to do for now.
+#[derive(Clone, Copy)]
+struct Rest {
+    /// When there will be something, if that is known.
+    until: Option<Instant>,
+    /// Records wait already, but not for long enough, or without room for their body.
+    watches: bool,
 }
 
 /// Starts a worker if there is none, or if more waits than those there are get done.
@@ -30,7 +39,7 @@ pub(super) fn start_if_needed(exporter: &Arc<Exporter>) {
     if started > 0 && intake.registry.waiting() < 2 * intake.arrivals.ready() {
         return;
     }
-    let Some(number) = intake.doorbell.admit() else { return };
+    let Some(number) = intake.doorbell.admit(started) else { return };
     let worker = Arc::clone(exporter);
     let spawned = with_signals_blocked(|| {
         thread::Builder::new().name(format!("otlp-worker-{number}")).spawn(move || run(&worker))
@@ -82,7 +91,7 @@ impl Exporter {
         match self.next_job() {
             Job::Send(parcel) => self.send_one(parcel),
             Job::Pack(batch) => self.pack_one(batch, encoder),
-            Job::Rest(until) => self.rest(until),
+            Job::Rest(rest) => self.rest(rest),
             Job::Leave => return false,
         }
         true
@@ -93,10 +102,10 @@ impl Exporter {
         match self.next_job() {
             Job::Send(parcel) => self.send_one(parcel),
             Job::Pack(batch) => self.pack_one(batch, encoder),
-            Job::Rest(Some(until)) => {
+            Job::Rest(Rest { until: Some(until), .. }) => {
                 self.ledger.wait_until(until, |_| self.stopping.load(Ordering::SeqCst));
             }
-            Job::Rest(None) | Job::Leave => return false,
+            Job::Rest(_) | Job::Leave => return false,
         }
         true
     }
@@ -132,7 +141,8 @@ impl Exporter {
             return Job::Leave;
         }
         // Without room for its body no batch is overdue: the bell rings when there is room again.
-        Job::Rest(overdue.filter(|_| has_room).into_iter().chain(due).min())
+        let until = overdue.filter(|_| has_room).into_iter().chain(due).min();
+        Job::Rest(Rest { until, watches: waiting > 0 })
     }
 
     fn take_parcel(&self, now: Instant) -> Option<Parcel> {
@@ -156,23 +166,24 @@ impl Exporter {
                     || self.intake.supply.is_pressed())
     }
 
-    fn rest(&self, until: Option<Instant>) {
-        if until.is_none() {
+    fn rest(&self, rest: Rest) {
+        if rest.until.is_none() {
             self.intake.registry.reap();
             self.intake.supply.trim();
         }
-        self.intake.doorbell.rest(until, || self.has_job(until));
+        self.intake.doorbell.rest(rest.until, rest.watches, || self.has_job(rest));
     }
 
     /// Whether `next_job` would answer anything but the rest that was announced.
-    fn has_job(&self, until: Option<Instant>) -> bool {
+    fn has_job(&self, rest: Rest) -> bool {
         let now = Instant::now();
         let waiting = self.gatherer.lock().waiting();
         let outbox = self.outbox.lock();
         // Something that begins to wait sets a time to leave.
-        let begins = until.is_none() && waiting > 0;
+        let begins = !rest.watches && waiting > 0;
         outbox.can_take(now)
-            || outbox.has_room() && (begins || self.is_ready(waiting))
+            || begins
+            || outbox.has_room() && self.is_ready(waiting)
             || self.stopping.load(Ordering::SeqCst) && waiting == 0 && outbox.is_empty()
     }
 
@@ -202,17 +213,19 @@ impl Exporter {
     }
 
     fn put(&self, parcel: Parcel) {
-        let held = self.outbox.lock().put(parcel);
-        self.intake.supply.hold(held);
+        let mut outbox = self.outbox.lock();
+        // Under the lock: whoever takes the parcel releases as much.
+        self.intake.supply.hold(outbox.put(parcel));
     }
 
     fn send_one(&self, parcel: Parcel) {
         self.intake.supply.release(parcel.body.capacity());
         // While this worker is blocked, another one minds the time.
-        self.intake.doorbell.hand_over();
+        let away = self.intake.doorbell.hand_over();
         let unsettled = LoseOnPanic { exporter: self, id: parcel.id, sending: true };
         let sent = self.send(parcel);
         std::mem::forget(unsettled);
+        drop(away);
         match sent {
             Sent::Settled(body) => {
                 let mut outbox = self.outbox.lock();

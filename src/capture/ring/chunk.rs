@@ -108,9 +108,16 @@ impl Chunk {
         self.published.store(records, Ordering::Release);
     }
 
-    /// Links the chunk after this one. Only the producer calls it, once, and writes nothing here afterwards.
-    pub(super) fn set_next(&self, next: ChunkRef) {
-        self.next.store(next.into_raw(), Ordering::Release);
+    /// Links the chunk after `chunk`.
+    ///
+    /// # Safety
+    /// The caller is the ring's producer, does this once for each chunk, and never touches `chunk` again. It
+    /// is a pointer because no reference may be around for longer than the store: the consumer may free the
+    /// chunk at once.
+    pub(super) unsafe fn set_next(chunk: NonNull<Self>, next: ChunkRef) {
+        // SAFETY: the chunk is alive until its `next` is set.
+        let link = unsafe { &(*chunk.as_ptr()).next };
+        link.store(next.into_raw(), Ordering::Release);
     }
 
     /// Whether this chunk is full and another follows; then `published` is final.
@@ -155,6 +162,8 @@ impl Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
+        #[cfg(loom)]
+        self.shadow.write(0, self.capacity);
         if self.capacity > 0 {
             // SAFETY: allocated with this layout, and nothing refers to the chunk any more.
             unsafe { std::alloc::dealloc(self.memory.as_ptr(), Self::layout(self.capacity)) };

@@ -1,0 +1,255 @@
+use super::*;
+use crate::{
+    capture::{
+        ring::{Limit, Producer, Ring},
+        supply::Supply,
+    },
+    sync::{
+        Arc,
+        scenario::{explore, spawn, yield_now},
+    },
+};
+
+/// What a worker does that sleeps without a deadline: takes records until it has `enough`.
+fn work(bell: &Doorbell, ring: &Ring, enough: u64) {
+    while ring.taken() < enough {
+        ring.detach(&mut Limit { records: u32::MAX, bytes: usize::MAX }, &mut Vec::new());
+        if ring.taken() < enough {
+            // A record that is counted and not yet published keeps workers going; loom must let its producer run.
+            if cfg!(loom) {
+                yield_now();
+            }
+            bell.rest(None, false, || ring.waiting() > 0 || ring.taken() >= enough);
+        }
+    }
+}
+
+fn record(bell: &Doorbell, producer: &mut Producer, supply: &Supply) {
+    producer.push(supply, 0, &[7; 8]).unwrap();
+    bell.after_record();
+}
+
+/// A lost wake leaves the worker asleep for ever, which loom reports as a deadlock.
+#[test]
+fn loom_no_lost_wake() {
+    // All of them take half a minute.
+    explore(Some(5), || {
+        let (bell, supply) = (Arc::new(Doorbell::new(1)), Supply::new(1 << 20));
+        let (ring, mut producer) = Ring::new();
+        bell.admit(0).unwrap();
+        let working = {
+            let bell = Arc::clone(&bell);
+            spawn(move || work(&bell, &ring, 2))
+        };
+        record(&bell, &mut producer, &supply);
+        record(&bell, &mut producer, &supply);
+        working.join().unwrap();
+    });
+}
+
+/// One of two workers is about to be blocked for ever; the other one has to come for the record.
+#[test]
+fn loom_no_lost_wake_while_a_worker_is_away() {
+    // Three threads: all interleavings take too long.
+    explore(Some(4), || {
+        let (bell, supply) = (Arc::new(Doorbell::new(2)), Supply::new(1 << 20));
+        let (ring, mut producer) = Ring::new();
+        bell.admit(0).unwrap();
+        bell.admit(1).unwrap();
+        let working = {
+            let bell = Arc::clone(&bell);
+            spawn(move || work(&bell, &ring, 1))
+        };
+        let leaving = {
+            let bell = Arc::clone(&bell);
+            spawn(move || std::mem::forget(bell.hand_over()))
+        };
+        record(&bell, &mut producer, &supply);
+        working.join().unwrap();
+        leaving.join().unwrap();
+    });
+}
+
+#[cfg(not(loom))]
+mod on_real_threads {
+    use std::{
+        sync::atomic::AtomicUsize,
+        thread,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::sync::scenario::within_a_minute;
+
+    fn rings(bell: &Doorbell) -> u64 {
+        bell.workers.lock().rings
+    }
+
+    fn far() -> Option<Instant> {
+        Some(Instant::now() + Duration::from_secs(3600))
+    }
+
+    /// Runs `meanwhile` while a worker rests as it is told; it has to wake the worker.
+    fn while_one_rests(bell: &Doorbell, until: Option<Instant>, watches: bool, meanwhile: impl FnOnce()) {
+        let (_, resting) = bell.workers();
+        thread::scope(|threads| {
+            let worker = threads.spawn(|| bell.rest(until, watches, || false));
+            while bell.workers().1 == resting {
+                yield_now();
+            }
+            meanwhile();
+            worker.join().unwrap();
+        });
+    }
+
+    fn bell_with(workers: usize) -> Doorbell {
+        let bell = Doorbell::new(workers);
+        assert!((0..workers).all(|started| bell.admit(started).is_some()));
+        bell
+    }
+
+    #[test]
+    fn the_first_record_starts_a_worker_and_simultaneous_ones_no_second() {
+        let started = std::sync::Arc::new(AtomicUsize::new(0));
+        let bell = Doorbell::new(2);
+        let counted = std::sync::Arc::clone(&started);
+        bell.when_unanswered(move || _ = counted.fetch_add(1, Ordering::Relaxed));
+        bell.after_record();
+        assert_eq!(started.load(Ordering::Relaxed), 1);
+        assert_eq!((bell.admit(0), bell.admit(0)), (Some(0), None));
+        bell.after_record();
+        assert_eq!(started.load(Ordering::Relaxed), 1, "somebody is awake");
+        bell.after_batch();
+        assert_eq!(started.load(Ordering::Relaxed), 2, "another one could help");
+        assert_eq!((bell.admit(1), bell.admit(2)), (Some(1), None));
+        bell.after_batch();
+        assert_eq!(started.load(Ordering::Relaxed), 2, "there may be no more");
+    }
+
+    #[test]
+    fn a_closed_bell_is_silent() {
+        let bell = Doorbell::new(2);
+        bell.when_unanswered(|| panic!("no worker is to be started"));
+        bell.close();
+        bell.after_record();
+        bell.after_batch();
+        assert_eq!((rings(&bell), bell.admit(0)), (0, None));
+    }
+
+    #[test]
+    fn records_do_not_ring_while_a_worker_watches_them_wait_but_a_full_batch_does() {
+        let bell = bell_with(1);
+        while_one_rests(&bell, far(), true, || {
+            bell.after_record();
+            assert_eq!(rings(&bell), 0);
+            bell.after_batch();
+        });
+        assert_eq!(rings(&bell), 1);
+    }
+
+    #[test]
+    fn a_record_wakes_a_worker_whose_deadline_has_nothing_to_do_with_records() {
+        let bell = bell_with(1);
+        while_one_rests(&bell, far(), false, || bell.after_record());
+        assert_eq!(rings(&bell), 1);
+    }
+
+    #[test]
+    fn only_the_first_record_rings_for_a_sleeper() {
+        let bell = bell_with(1);
+        // The worker was woken and has not looked yet.
+        bell.rest(None, false, || {
+            bell.after_record();
+            bell.after_record();
+            false
+        });
+        assert_eq!(rings(&bell), 1);
+    }
+
+    #[test]
+    fn a_record_wakes_the_resting_worker_while_the_other_one_is_away() {
+        let bell = bell_with(2);
+        let away = bell.hand_over();
+        assert_eq!(rings(&bell), 0, "nobody rests: whoever is awake looks again");
+        while_one_rests(&bell, None, false, || bell.after_record());
+        assert_eq!(rings(&bell), 1);
+        drop(away);
+        while_one_rests(&bell, None, false, || {
+            bell.after_record();
+            assert_eq!(rings(&bell), 1, "the other one is back");
+            bell.after_batch();
+        });
+    }
+
+    #[test]
+    fn single_records_ring_for_nobody_while_all_workers_are_away() {
+        let bell = bell_with(1);
+        bell.when_unanswered(|| panic!("there may be no more"));
+        let _away = bell.hand_over();
+        bell.after_record();
+        bell.after_batch();
+        assert_eq!(rings(&bell), 0);
+    }
+
+    #[test]
+    fn a_worker_that_leaves_wakes_another_one_unless_the_rings_are_watched() {
+        let bell = bell_with(2);
+        while_one_rests(&bell, far(), false, || drop(bell.hand_over()));
+        assert_eq!(rings(&bell), 1);
+        while_one_rests(&bell, far(), true, || {
+            drop(bell.hand_over());
+            assert_eq!(rings(&bell), 1);
+            bell.ring();
+        });
+    }
+
+    #[test]
+    fn where_one_worker_watches_in_time_the_others_wait_for_the_bell_alone() {
+        let bell = bell_with(2);
+        let soon = Instant::now() + Duration::from_secs(1800);
+        while_one_rests(&bell, Some(soon), true, || {
+            while_one_rests(&bell, far(), true, || {
+                assert_eq!(bell.workers.lock().watching, [Some(soon)]);
+                bell.ring_all();
+            });
+        });
+        assert!(bell.workers.lock().watching.is_empty());
+    }
+
+    /// Single records to workers that sleep without a deadline, each sent as soon as the one before is taken:
+    /// every round races the worker that goes to sleep.
+    fn play(workers: usize, rounds: u64) {
+        within_a_minute(move || {
+            let (bell, supply) = (&bell_with(workers), &*Supply::new(1 << 20));
+            let (ring, mut producer) = Ring::new();
+            let ring = &*ring;
+            thread::scope(|threads| {
+                for _ in 0..workers {
+                    threads.spawn(|| {
+                        work(bell, ring, rounds);
+                        // Whoever took the last one sends the others home.
+                        bell.ring_all();
+                    });
+                }
+                for round in 1..=rounds {
+                    // Meets the worker at another point each time.
+                    (0..round % 128).for_each(|_| std::hint::spin_loop());
+                    record(bell, &mut producer, supply);
+                    while ring.taken() < round {
+                        yield_now();
+                    }
+                }
+            });
+        });
+    }
+
+    #[test]
+    fn no_wake_is_lost_by_a_worker() {
+        play(1, 200_000);
+    }
+
+    #[test]
+    fn no_wake_is_lost_between_two_workers() {
+        play(2, 100_000);
+    }
+}
