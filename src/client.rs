@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::{
     capture::{Clock, Intake, Limits, Scope, Tracer, set_global},
-    config::{BatchConfig, Compression, ExitBudget, Options, Settings},
+    config::{BatchConfig, Compression, ExitBudget, Options, RetryConfig, Settings},
     env::Environment,
     error::{Diagnostics, Error, LogLevel, Subject},
     export::{ExportReport, Exporter, Patience, SpanData},
@@ -246,6 +246,12 @@ impl ClientBuilder {
     /// `OTLP_MAX_MEMORY_USAGE`.
     pub fn with_max_memory_usage(mut self, bytes: usize) -> Self {
         self.options.max_memory_usage = Some(bytes);
+        self
+    }
+
+    /// Which failures are tried again, how often and how far apart; see [`RetryConfig`].
+    pub fn with_retry_config(mut self, retry: RetryConfig) -> Self {
+        self.options.retry = Some(retry);
         self
     }
 

@@ -13,10 +13,12 @@ use crate::{error::LogLevel, value::KeyValue};
 
 mod endpoint;
 mod headers;
+mod retry;
 mod settings;
 
 pub(crate) use endpoint::Endpoint;
 pub(crate) use headers::Headers;
+pub use retry::{ErrorType, RetryConfig};
 pub(crate) use settings::Settings;
 
 /// How ended spans are gathered into requests, and how many may wait.
@@ -116,6 +118,7 @@ pub(crate) struct Options {
     /// Bytes; the hard bound on what the client holds. Default 64 MiB, at least 1 MiB.
     pub(crate) max_memory_usage: Option<usize>,
     pub(crate) exit_budget: Option<ExitBudget>,
+    pub(crate) retry: Option<RetryConfig>,
     pub(crate) log_level: Option<LogLevel>,
 }
 

@@ -72,6 +72,8 @@ pub enum DropReason {
     Rejected,
     /// The receiver refused the request with a status that must not be retried, or the answer was unusable.
     Refused,
+    /// The receiver does not take a request as large as this span alone.
+    TooLarge,
     /// Every attempt failed until the time for the batch was over.
     Undelivered,
     /// The client was shut down before the span was ended or delivered.
@@ -82,8 +84,15 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 6] =
-        [Self::QueueFull, Self::Rejected, Self::Refused, Self::Undelivered, Self::Shutdown, Self::Panicked];
+    pub const ALL: [Self; 7] = [
+        Self::QueueFull,
+        Self::Rejected,
+        Self::Refused,
+        Self::TooLarge,
+        Self::Undelivered,
+        Self::Shutdown,
+        Self::Panicked,
+    ];
 
     /// The reason's name in receipts, metrics and diagnostics.
     pub fn as_str(self) -> &'static str {
@@ -91,6 +100,7 @@ impl DropReason {
             Self::QueueFull => "queue_full",
             Self::Rejected => "rejected",
             Self::Refused => "refused",
+            Self::TooLarge => "too_large",
             Self::Undelivered => "undelivered",
             Self::Shutdown => "already_shutdown",
             Self::Panicked => "panicked",

@@ -20,6 +20,7 @@ mod ledger;
 mod outbox;
 mod pipeline;
 mod retry;
+mod split;
 mod transport;
 mod worker;
 
@@ -30,7 +31,6 @@ use batch::{BatchLimits, Gatherer};
 use frame::EncodedResource;
 use ledger::Ledger;
 use outbox::Outbox;
-use retry::RetryPolicy;
 use transport::HttpTransport;
 
 use crate::{
@@ -47,7 +47,6 @@ pub(crate) struct Exporter {
     diagnostics: Diagnostics,
     resource: EncodedResource,
     transport: HttpTransport,
-    retry: RetryPolicy,
     ledger: Ledger,
     outbox: Mutex<Outbox>,
     gatherer: Mutex<Gatherer>,
@@ -69,7 +68,6 @@ impl Exporter {
         let exporter = Arc::new(Self {
             resource: EncodedResource::new(&settings.resource),
             transport: HttpTransport::new(&settings),
-            retry: RetryPolicy::default(),
             ledger: Ledger::default(),
             outbox: Mutex::new(Outbox::new(&settings)),
             gatherer: Mutex::new(Gatherer::new(Arc::clone(&intake))),

@@ -261,6 +261,10 @@ fn a_ready_batch_leaves_at_once_and_a_smaller_one_waits_for_its_time_or_a_flush(
     let tracer = client.tracer("ready");
     record(&tracer, 10);
     assert!(receiver.wait_for_spans(10, LONG));
+    // The receiver has them a moment before its answer is here.
+    while client.stats().exported < 10 {
+        thread::yield_now();
+    }
     record(&tracer, 9);
     assert_eq!(client.stats().queued, 9);
     assert!(client.flush(LONG).is_complete());

@@ -4,7 +4,7 @@ use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use http::header::AUTHORIZATION;
 
-use super::{BatchConfig, Compression, Endpoint, ExitBudget, Headers, Options, endpoint, headers};
+use super::{BatchConfig, Compression, Endpoint, ExitBudget, Headers, Options, RetryConfig, endpoint, headers};
 use crate::{
     env::{self, Environment, Rejected, allowed, milliseconds, timeout, whole_number},
     error::{Error, LogLevel},
@@ -31,7 +31,7 @@ const MEMORY: RangeInclusive<usize> = MIB..=usize::MAX;
 /// Zero would keep a worker spinning.
 const SHORTEST_DELAY: Duration = Duration::from_millis(1);
 /// Added to any point in time, this overflows on no platform.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(super) const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Every setting, complete and valid. Its `Debug` shows no header value and no user information.
 #[derive(Debug, Clone)]
@@ -56,6 +56,7 @@ pub(crate) struct Settings {
     /// Bytes.
     pub(crate) max_memory_usage: usize,
     pub(crate) exit_budget: ExitBudget,
+    pub(crate) retry: RetryConfig,
     /// Keys are unique and not empty.
     pub(crate) resource: Vec<KeyValue<'static>>,
 }
@@ -102,6 +103,7 @@ impl Settings {
         );
         let batch = choose.batch(options.batch, max_memory_usage)?;
         let exit_budget = choose.exit_budget(options.exit_budget)?;
+        let retry = options.retry.unwrap_or_default().checked()?;
 
         let attributes = choose.text(env::RESOURCE_ATTRIBUTES, resource_attributes);
         let environment_service_name = choose.text(env::SERVICE_NAME, |text| Ok(text.to_owned()));
@@ -133,6 +135,7 @@ impl Settings {
             worker_count,
             max_memory_usage,
             exit_budget,
+            retry,
             resource,
         };
         Ok((settings, warnings))
@@ -370,7 +373,7 @@ fn within(knob: &'static str, value: Option<usize>, range: RangeInclusive<usize>
     }
 }
 
-fn positive(knob: &'static str, value: Option<Duration>) -> Result<Option<Duration>, Error> {
+pub(super) fn positive(knob: &'static str, value: Option<Duration>) -> Result<Option<Duration>, Error> {
     match value {
         Some(Duration::ZERO) => Err(Error::config(knob, "0s", "must be longer than zero")),
         value => Ok(value.map(|value| value.min(LONGEST))),

@@ -1,6 +1,8 @@
 //! Compression: the pieces of a request in, the body of it out.
 
-use flate2::{Compress, Crc, FlushCompress, Status};
+use std::io::Read as _;
+
+use flate2::{Compress, Crc, FlushCompress, Status, read::GzDecoder};
 
 use crate::config::Compression;
 
@@ -43,6 +45,18 @@ impl Encoder {
                 pieces(&mut |piece| gzip.write(piece, body));
                 gzip.finish(body);
             }
+        }
+    }
+}
+
+/// What a body of this crate's own making held before compression; `len` bytes.
+pub(crate) fn decode(body: &[u8], compression: Compression, len: usize) -> Option<Vec<u8>> {
+    match compression {
+        Compression::None => Some(body.to_vec()),
+        Compression::Gzip => {
+            let mut plain = Vec::with_capacity(len);
+            GzDecoder::new(body).take(len as u64).read_to_end(&mut plain).ok()?;
+            Some(plain)
         }
     }
 }
@@ -120,15 +134,13 @@ impl Gzip {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-
     use proptest::prelude::*;
 
     use super::*;
 
     fn gunzip(body: &[u8]) -> Vec<u8> {
         let mut plain = Vec::new();
-        flate2::read::GzDecoder::new(body).read_to_end(&mut plain).expect("valid gzip");
+        GzDecoder::new(body).read_to_end(&mut plain).expect("valid gzip");
         plain
     }
 
@@ -149,6 +161,8 @@ mod tests {
             for _ in 0..2 {
                 encoder.encode(&mut body, |sink| pieces.iter().for_each(|piece| sink(piece)));
                 prop_assert_eq!(gunzip(&body), pieces.concat());
+                let len = pieces.concat().len();
+                prop_assert_eq!(decode(&body, Compression::Gzip, len), Some(pieces.concat()));
             }
             Encoder::new(Compression::None).encode(&mut body, |sink| pieces.iter().for_each(|piece| sink(piece)));
             prop_assert_eq!(body, pieces.concat());

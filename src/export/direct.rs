@@ -160,47 +160,58 @@ impl Exporter {
         (self.pack_records(id.unwrap_or(u64::MAX), spans, &runs), taken)
     }
 
-    /// Sends one parcel and settles it. Its spans never were in the queue, so that nothing goes back to its quota.
-    fn deliver(&self, mut parcel: Parcel, report: &mut ExportReport) -> Result<(), Error> {
-        loop {
+    /// Sends one parcel, or its parts, and settles them. Their spans never were in the queue, so that nothing goes
+    /// back to its quota.
+    fn deliver(&self, parcel: Parcel, report: &mut ExportReport) -> Result<(), Error> {
+        let id = parcel.id;
+        let mut parcels = vec![parcel];
+        while let Some(mut parcel) = parcels.pop() {
             let (verdict, outcome) = self.attempt(&mut parcel);
-            match verdict {
+            let lost = match verdict {
                 Verdict::Wait(wait) => {
                     let until = Instant::now() + wait;
-                    if self.ledger.wait_until(until, |_| self.stopping.load(Ordering::SeqCst)) {
-                        self.settle_lost(parcel.id, DropReason::Shutdown);
-                        return Err(Error::Shutdown);
+                    parcels.push(parcel);
+                    if !self.ledger.wait_until(until, |_| self.stopping.load(Ordering::SeqCst)) {
+                        continue;
                     }
+                    (DropReason::Shutdown, Error::Shutdown)
                 }
                 Verdict::Done { rejected } => {
                     let rejected = rejected.min(parcel.spans);
-                    self.ledger.settle(parcel.id, Some(Instant::now()), |spans| {
-                        self.intake.stats.exported(spans - rejected);
-                        self.intake.stats.dropped(DropReason::Rejected, rejected);
+                    self.ledger.settle(id, parcel.spans, Some(Instant::now()), |spans| {
+                        self.intake.stats.exported(spans - rejected.min(spans));
+                        self.intake.stats.dropped(DropReason::Rejected, rejected.min(spans));
                     });
                     report.accepted += parcel.spans - rejected;
                     report.rejected += rejected;
                     if let Outcome::Accepted { message: Some(message), .. } = outcome {
                         report.message = message;
                     }
-                    return Ok(());
+                    continue;
                 }
-                Verdict::GiveUp(reason) => {
-                    self.settle_lost(parcel.id, reason);
-                    return Err(self.error(outcome));
-                }
-            }
+                Verdict::Split => match self.split(&parcel) {
+                    Some(halves) => {
+                        parcels.extend(halves.into_iter().rev());
+                        continue;
+                    }
+                    None => (DropReason::TooLarge, self.error(outcome)),
+                },
+                Verdict::GiveUp(reason) => (reason, self.error(outcome)),
+            };
+            let (reason, error) = lost;
+            // The rest of the batch shares the fate of the part that failed.
+            self.ledger.settle(id, u64::MAX, None, |spans| self.intake.stats.dropped(reason, spans));
+            return Err(error);
         }
-    }
-
-    fn settle_lost(&self, id: u64, reason: DropReason) {
-        self.ledger.settle(id, None, |spans| self.intake.stats.dropped(reason, spans));
+        Ok(())
     }
 
     fn error(&self, outcome: Outcome) -> Error {
         let endpoint = self.settings.endpoint.to_string();
         match outcome {
-            Outcome::Refused { status, message } => Error::Refused { endpoint, status, message },
+            Outcome::Refused { status, message } | Outcome::TooLarge { status, message } => {
+                Error::Refused { endpoint, status, message }
+            }
             Outcome::Failed { failure: Failure::Shutdown, .. } => Error::Shutdown,
             Outcome::Failed { message, .. } => Error::Unreachable { endpoint, message },
             Outcome::Accepted { .. } => Error::Unreachable { endpoint, message: "accepted, but not settled".into() },

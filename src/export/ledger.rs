@@ -62,11 +62,17 @@ impl Ledger {
         (spans > 0).then_some(id)
     }
 
-    /// Closes a batch and tells `count` how many spans it had, unless it was closed before.
-    pub(crate) fn settle(&self, id: u64, acknowledged: Option<Instant>, count: impl FnOnce(u64)) {
+    /// Settles `spans` spans of a batch and tells `count` how many that were: fewer, or none, if their fate was
+    /// decided before. The last of them close the batch.
+    pub(crate) fn settle(&self, id: u64, spans: u64, acknowledged: Option<Instant>, count: impl FnOnce(u64)) {
         let mut open = self.open.lock();
-        if let Some(spans) = open.batches.remove(&id) {
-            // Under the lock: whoever sees the batch gone sees its spans counted.
+        if let Some(left) = open.batches.get_mut(&id) {
+            let spans = spans.min(*left);
+            *left -= spans;
+            if *left == 0 {
+                open.batches.remove(&id);
+            }
+            // Under the lock: whoever sees the spans gone sees them counted.
             count(spans);
             open.acknowledged = acknowledged.or(open.acknowledged);
         }

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use super::{
     Exporter,
     batch::Batch,
-    compress::Encoder,
+    compress::{self, Encoder},
     frame::{Frame, Runs, runs_by_scope},
-    retry::Verdict,
+    retry::{Verdict, decide},
+    split,
     transport::{Failure, Outcome},
 };
 use crate::{
@@ -26,6 +27,8 @@ pub(crate) struct Parcel {
     attempts: u32,
     /// When delivery was first tried; the batch's time runs from there.
     begun: Option<Instant>,
+    /// Whether a broken connection was replaced once, at no cost.
+    reconnected: bool,
     /// Not to be tried again before.
     pub(crate) not_before: Option<Instant>,
 }
@@ -40,6 +43,7 @@ impl Parcel {
             uncompressed: 0,
             attempts: 0,
             begun: None,
+            reconnected: false,
             not_before: None,
         }
     }
@@ -47,10 +51,10 @@ impl Parcel {
 
 /// What became of an attempt.
 pub(crate) enum Sent {
-    /// The batch is settled; its body is free.
+    /// The parcel is settled; its body is free.
     Settled(Vec<u8>),
-    /// Try again later.
-    Again(Parcel),
+    /// Try these, some of them later.
+    Again(Vec<Parcel>),
 }
 
 impl Exporter {
@@ -73,44 +77,71 @@ impl Exporter {
         parcel
     }
 
-    /// Makes one attempt and settles the batch if that decides its fate.
+    /// Makes one attempt and settles the parcel if that decides its fate.
     pub(super) fn send(&self, mut parcel: Parcel) -> Sent {
-        match self.attempt(&mut parcel) {
-            (Verdict::Wait(wait), outcome) => {
+        let (verdict, outcome) = self.attempt(&mut parcel);
+        match verdict {
+            Verdict::Wait(wait) => {
                 self.say_failure(LogLevel::Debug, &parcel, &outcome, format_args!("trying again in {wait:?}"));
                 parcel.not_before = Some(Instant::now() + wait);
-                Sent::Again(parcel)
+                return Sent::Again(vec![parcel]);
             }
-            (Verdict::Done { rejected }, outcome) => {
-                let rejected = rejected.min(parcel.spans);
-                self.settle_accepted(parcel.id, rejected);
+            Verdict::Split => {
+                if let Some(halves) = self.split(&parcel) {
+                    self.say_failure(LogLevel::Debug, &parcel, &outcome, format_args!("trying its halves"));
+                    return Sent::Again(halves.into());
+                }
+                self.lose(&parcel, DropReason::TooLarge);
+                self.say_failure(LogLevel::Error, &parcel, &outcome, format_args!("the span was dropped"));
+            }
+            Verdict::Done { rejected } => {
+                self.settle_accepted(&parcel, rejected);
                 self.say_partial(rejected, &outcome);
-                Sent::Settled(parcel.body)
             }
-            (Verdict::GiveUp(reason), outcome) => {
-                self.lose(parcel.id, reason);
+            Verdict::GiveUp(reason) => {
+                self.lose(&parcel, reason);
                 if !matches!(outcome, Outcome::Failed { failure: Failure::Shutdown, .. }) {
                     let level = if self.is_default_and_refused(&outcome) { LogLevel::Info } else { LogLevel::Error };
                     let spans = parcel.spans;
                     self.say_failure(level, &parcel, &outcome, format_args!("{spans} spans were dropped ({reason})"));
                 }
-                Sent::Settled(parcel.body)
             }
         }
+        Sent::Settled(parcel.body)
     }
 
-    /// Counts the spans of a batch as exported, but for those the receiver rejected.
-    pub(super) fn settle_accepted(&self, id: u64, rejected: u64) {
-        self.ledger.settle(id, Some(Instant::now()), |spans| {
+    /// Two parcels with half of the spans each; none for a single span. They share the batch and its time.
+    pub(super) fn split(&self, parcel: &Parcel) -> Option<[Parcel; 2]> {
+        let plain = compress::decode(&parcel.body, parcel.compression, parcel.uncompressed)?;
+        let mut encoder = Encoder::new(parcel.compression);
+        let halves = split::halves(&plain)?.map(|half| {
+            let mut parcel = Parcel { begun: parcel.begun, ..Parcel::new(parcel.id, half.spans, Vec::new()) };
+            parcel.compression = self.settings.compression;
+            parcel.uncompressed = half.request.len();
+            encoder.encode(&mut parcel.body, |sink| sink(&half.request));
+            parcel
+        });
+        Some(halves)
+    }
+
+    /// Counts the spans of a parcel as exported, but for those the receiver rejected.
+    fn settle_accepted(&self, parcel: &Parcel, rejected: u64) {
+        self.ledger.settle(parcel.id, parcel.spans, Some(Instant::now()), |spans| {
+            let rejected = rejected.min(spans);
             self.intake.stats.exported(spans - rejected);
             self.intake.stats.dropped(DropReason::Rejected, rejected);
             self.intake.quota.give_back(spans);
         });
     }
 
-    /// Counts the spans of a batch as lost, unless its fate was decided before.
-    pub(super) fn lose(&self, id: u64, reason: DropReason) {
-        self.ledger.settle(id, None, |spans| {
+    /// Counts the spans of a parcel as lost, unless their fate was decided before.
+    fn lose(&self, parcel: &Parcel, reason: DropReason) {
+        self.lose_batch(parcel.id, parcel.spans, reason);
+    }
+
+    /// Counts so many spans of a batch as lost, unless their fate was decided before.
+    pub(super) fn lose_batch(&self, id: u64, spans: u64, reason: DropReason) {
+        self.ledger.settle(id, spans, None, |spans| {
             self.intake.stats.dropped(reason, spans);
             self.intake.quota.give_back(spans);
         });
@@ -123,9 +154,14 @@ impl Exporter {
         parcel.attempts += 1;
         self.intake.stats.request(parcel.uncompressed, parcel.body.len());
         let left = deadline.saturating_duration_since(now).max(Duration::from_millis(1));
-        let outcome = self.transport.send(&parcel.body, parcel.compression, left);
-        let left = deadline.saturating_duration_since(Instant::now());
-        (self.retry.decide(parcel.attempts, left, &outcome, self.random()), outcome)
+        let mut outcome = self.transport.send(&parcel.body, parcel.compression, left);
+        let left = || deadline.saturating_duration_since(Instant::now());
+        if matches!(outcome, Outcome::Failed { failure: Failure::Broken, .. }) && !parcel.reconnected {
+            // Most likely the receiver had closed a connection that was kept alive: not its fault, and no attempt.
+            parcel.reconnected = true;
+            outcome = self.transport.send(&parcel.body, parcel.compression, left().max(Duration::from_millis(1)));
+        }
+        (decide(&self.settings.retry, parcel.attempts, left(), &outcome, self.random()), outcome)
     }
 
     /// Nobody asked for a collector and none is there: not worth a line at the default level's errors.
@@ -137,7 +173,9 @@ impl Exporter {
         let attempt = parcel.attempts;
         let endpoint = &self.settings.endpoint;
         let what = match outcome {
-            Outcome::Refused { status, message } => format!("answered {status}: {message}"),
+            Outcome::Refused { status, message } | Outcome::TooLarge { status, message } => {
+                format!("answered {status}: {message}")
+            }
             Outcome::Failed { message, .. } => message.clone(),
             Outcome::Accepted { .. } => return,
         };

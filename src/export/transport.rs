@@ -1,6 +1,6 @@
 //! Getting a body to the receiver: bytes in, a typed outcome out.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message as _;
@@ -16,6 +16,8 @@ pub(crate) enum Outcome {
     Accepted { rejected: u64, message: Option<String> },
     /// The receiver answered, and must not be asked the same again.
     Refused { status: u16, message: String },
+    /// The receiver does not take requests of this size; smaller ones it may.
+    TooLarge { status: u16, message: String },
     /// It may succeed another time.
     Failed { failure: Failure, message: String, retry_after: Option<Duration> },
 }
@@ -33,6 +35,8 @@ pub(crate) enum Failure {
     Tls,
     /// No answer in time.
     Timeout,
+    /// The receiver asks to slow down.
+    Throttled,
     /// The receiver asks to come back later.
     Unavailable,
     /// The client was shut down meanwhile.
@@ -43,7 +47,9 @@ pub(crate) enum Failure {
 const MESSAGE_CHARS: usize = 256;
 
 /// Classifies an answer ([OTLP/HTTP response](https://opentelemetry.io/docs/specs/otlp/#otlphttp-response)).
-pub(crate) fn classify(status: u16, retry_after: Option<&str>, body: &[u8]) -> Outcome {
+///
+/// `now` is what a `Retry-After` date is compared with.
+pub(crate) fn classify(status: u16, retry_after: Option<&str>, body: &[u8], now: SystemTime) -> Outcome {
     match status {
         200..=299 => {
             // A body that is not the message it should be does not undo the acceptance.
@@ -55,11 +61,24 @@ pub(crate) fn classify(status: u16, retry_after: Option<&str>, body: &[u8]) -> O
             }
         }
         429 | 502 | 503 | 504 => Outcome::Failed {
-            failure: Failure::Unavailable,
+            failure: if status == 429 { Failure::Throttled } else { Failure::Unavailable },
             message: format!("status {status}"),
-            retry_after: retry_after.and_then(|value| value.trim().parse().ok()).map(Duration::from_secs),
+            retry_after: retry_after.and_then(|value| delay(value.trim(), now)),
         },
+        413 => Outcome::TooLarge { status, message: status_message(body) },
         _ => Outcome::Refused { status, message: status_message(body) },
+    }
+}
+
+/// `Retry-After`, as seconds or as an HTTP date; none where it is neither.
+fn delay(retry_after: &str, now: SystemTime) -> Option<Duration> {
+    match retry_after.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => {
+            let date = httpdate::parse_http_date(retry_after).ok()?;
+            // A date that has passed means now.
+            Some(date.duration_since(now).unwrap_or_default())
+        }
     }
 }
 
@@ -91,6 +110,8 @@ mod tests {
 
     use super::*;
 
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
     fn partial(rejected_spans: i64, error_message: &str) -> Vec<u8> {
         let partial_success = Some(ExportTracePartialSuccess { rejected_spans, error_message: error_message.into() });
         ExportTraceServiceResponse { partial_success }.encode_to_vec()
@@ -101,24 +122,38 @@ mod tests {
         // RTY-06
         let accepted =
             |rejected, message: Option<&str>| Outcome::Accepted { rejected, message: message.map(Into::into) };
-        assert_eq!(classify(200, None, &[]), accepted(0, None));
-        assert_eq!(classify(200, None, &partial(3, "bad")), accepted(3, Some("bad")));
-        assert_eq!(classify(200, None, &partial(0, "hint")), accepted(0, Some("hint")));
-        assert_eq!(classify(200, None, &partial(-1, "")), accepted(0, None));
+        assert_eq!(classify(200, None, &[], NOW), accepted(0, None));
+        assert_eq!(classify(200, None, &partial(3, "bad"), NOW), accepted(3, Some("bad")));
+        assert_eq!(classify(200, None, &partial(0, "hint"), NOW), accepted(0, Some("hint")));
+        assert_eq!(classify(200, None, &partial(-1, ""), NOW), accepted(0, None));
     }
 
     #[test]
     fn only_four_statuses_are_worth_another_attempt() {
         // RTY-02, RTY-03
         for status in 300..=599 {
-            let may_retry = matches!(classify(status, None, &[]), Outcome::Failed { .. });
+            let may_retry = matches!(classify(status, None, &[], NOW), Outcome::Failed { .. });
             assert_eq!(may_retry, [429, 502, 503, 504].contains(&status), "{status}");
         }
     }
 
     #[test]
+    fn retry_after_is_read_as_seconds_and_as_a_date() {
+        // RTY-04
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let delay = |text| match classify(503, Some(text), &[], now) {
+            Outcome::Failed { retry_after, .. } => retry_after,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(delay(" 2 "), Some(Duration::from_secs(2)));
+        assert_eq!(delay("Sun, 06 Nov 1994 08:49:39 GMT"), Some(Duration::from_secs(2)));
+        assert_eq!(delay("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!((delay("soon"), delay("-1"), delay("")), (None, None, None));
+    }
+
+    #[test]
     fn a_refusal_repeats_what_the_receiver_said_in_one_line() {
-        let refused = |body: &[u8]| match classify(400, None, body) {
+        let refused = |body: &[u8]| match classify(400, None, body, NOW) {
             Outcome::Refused { message, .. } => message,
             other => panic!("{other:?}"),
         };
@@ -130,7 +165,7 @@ mod tests {
         #[test]
         fn no_answer_makes_it_panic(status: u16, retry_after: Option<String>, body: Vec<u8>) {
             // RTY-11
-            classify(status, retry_after.as_deref(), &body);
+            classify(status, retry_after.as_deref(), &body, NOW);
         }
     }
 }

@@ -232,9 +232,9 @@ impl Exporter {
                 outbox.sent();
                 outbox.keep(body);
             }
-            Sent::Again(parcel) => {
+            Sent::Again(parcels) => {
                 self.outbox.lock().sent();
-                self.put(parcel);
+                parcels.into_iter().for_each(|parcel| self.put(parcel));
             }
         }
     }
@@ -252,7 +252,8 @@ impl Drop for LoseOnPanic<'_> {
         if self.sending {
             self.exporter.outbox.lock().sent();
         }
-        self.exporter.lose(self.id, DropReason::Panicked);
+        // All that is left of the batch: which part was at hand is not known any more.
+        self.exporter.lose_batch(self.id, u64::MAX, DropReason::Panicked);
         self.exporter.diagnostics.say(
             LogLevel::Error,
             Subject::Worker,

@@ -4,7 +4,7 @@ use std::{
     io,
     net::{SocketAddr, ToSocketAddrs as _},
     sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::Uri;
@@ -67,7 +67,7 @@ impl HttpTransport {
             let retry_after = retry_after.map(str::to_owned);
             let body = response.body_mut().with_config().limit(MAX_RESPONSE_BYTES).read_to_vec();
             match body {
-                Ok(body) => Ok(classify(status, retry_after.as_deref(), &body)),
+                Ok(body) => Ok(classify(status, retry_after.as_deref(), &body, SystemTime::now())),
                 // RTY-09: an answer beyond the limit is final, whatever it would have said.
                 Err(Error::BodyExceedsLimit(limit)) => {
                     Ok(Outcome::Refused { status, message: format!("the answer is larger than {limit} bytes") })

@@ -1,0 +1,251 @@
+//! What each answer of a receiver does to a batch, its spans, and what users are told.
+
+mod support;
+
+use std::{
+    collections::HashSet,
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use otlp::{
+    Client, DropReason, Error, ErrorType, RetryConfig,
+    testing::{Receiver, ReceiverBuilder, Response},
+};
+use support::{LONG, assert_accounted, client_of};
+
+/// Quick and without jitter, so that pauses can be measured.
+fn quick() -> RetryConfig {
+    RetryConfig { initial_interval: Duration::from_millis(20), randomization_factor: 0.0, ..RetryConfig::default() }
+}
+
+fn record(client: &Client, spans: usize) {
+    let tracer = client.tracer("outcomes");
+    (0..spans).for_each(|_| tracer.start("span").end());
+}
+
+/// A receiver that answers request number `n` (from 1) with `answer(n)`.
+fn scripted(answer: impl Fn(u64) -> Response + Send + Sync + 'static) -> Receiver {
+    ReceiverBuilder::default().respond_with(move |request| answer(request.number as u64)).start().unwrap()
+}
+
+#[test]
+fn temporary_statuses_are_tried_again_with_the_same_body_and_counted_once() {
+    // RTY-02
+    for status in [429, 502, 503, 504] {
+        let receiver = scripted(move |n| if n == 1 { Response::status(status) } else { Response::ok() });
+        let client = client_of(&receiver).with_retry_config(quick()).build().unwrap();
+        record(&client, 10);
+        let receipt = client.flush(LONG);
+        assert!(receipt.is_complete(), "{status}: {receipt:?}");
+        let requests = receiver.requests();
+        assert_eq!(requests.len(), 2, "{status}");
+        assert_eq!(requests[0].message, requests[1].message, "{status}");
+        assert_eq!(assert_accounted(&client).exported, 10);
+    }
+}
+
+#[test]
+fn every_other_failure_status_is_final_and_the_next_batch_goes_out() {
+    // RTY-03
+    for status in [400, 401, 403, 404, 408, 415, 500, 501, 505] {
+        let receiver = scripted(move |n| if n == 1 { Response::status(status) } else { Response::ok() });
+        let client = client_of(&receiver).with_retry_config(quick()).build().unwrap();
+        record(&client, 3);
+        let refused = client.flush(LONG);
+        assert_eq!(refused.dropped.get(DropReason::Refused), 3, "{status}");
+        assert_eq!(receiver.requests().len(), 1, "{status}");
+        record(&client, 2);
+        assert!(client.flush(LONG).since(&refused).is_complete(), "{status}");
+        assert_accounted(&client);
+    }
+}
+
+#[test]
+fn redirects_are_not_followed_and_not_taken_for_delivery() {
+    // RTY-10
+    let elsewhere = Receiver::start().unwrap();
+    let location = format!("{}/v1/traces", elsewhere.endpoint());
+    for status in [301, 302, 307, 308] {
+        let location = location.clone();
+        let receiver = scripted(move |_| Response::status(status).header("location", &location));
+        let client = client_of(&receiver).with_header("authorization", "Bearer secret").build().unwrap();
+        record(&client, 1);
+        assert_eq!(client.flush(LONG).dropped.get(DropReason::Refused), 1, "{status}");
+    }
+    assert_eq!(elsewhere.connections(), 0);
+}
+
+#[test]
+fn a_delay_the_receiver_asks_for_is_kept() {
+    // RTY-04
+    let receiver = scripted(|n| match n {
+        1 => Response::status(429).header("retry-after", "1"),
+        _ => Response::ok(),
+    });
+    let client = client_of(&receiver).with_retry_config(quick()).build().unwrap();
+    record(&client, 1);
+    assert!(client.flush(LONG).is_complete());
+    let requests = receiver.requests();
+    let gap = requests[1].received_at - requests[0].received_at;
+    assert!(gap >= Duration::from_millis(990) && gap < Duration::from_secs(3), "{gap:?}");
+}
+
+#[test]
+fn a_delay_beyond_the_time_of_the_batch_gives_it_up_at_once() {
+    // RTY-12
+    let receiver = scripted(|_| Response::status(503).header("retry-after", "3600"));
+    let client = client_of(&receiver).build().unwrap();
+    record(&client, 4);
+    let begun = Instant::now();
+    let receipt = client.flush(LONG);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(receipt.dropped.get(DropReason::Undelivered), 4);
+    assert_eq!(receiver.requests().len(), 1);
+}
+
+#[test]
+fn pauses_grow_and_the_configured_attempts_are_the_most_there_are() {
+    // RTY-01
+    let receiver = scripted(|_| Response::status(503));
+    let client = client_of(&receiver)
+        .with_retry_config(RetryConfig { max_attempts: 4, multiplier: 3.0, ..quick() })
+        .build()
+        .unwrap();
+    record(&client, 1);
+    assert_eq!(client.flush(LONG).dropped.get(DropReason::Undelivered), 1);
+    let at: Vec<_> = receiver.requests().iter().map(|request| request.received_at).collect();
+    assert_eq!(at.len(), 4);
+    let gaps: Vec<_> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    for (gap, least) in gaps.iter().zip([20, 60, 180]) {
+        assert!(*gap >= Duration::from_millis(least), "{gaps:?}");
+    }
+}
+
+#[test]
+fn a_kind_of_failure_that_is_not_to_be_retried_is_not() {
+    let receiver = scripted(|_| Response::status(429));
+    let retry = RetryConfig { retryable_errors: vec![ErrorType::Network, ErrorType::Timeout], ..quick() };
+    let client = client_of(&receiver).with_retry_config(retry).build().unwrap();
+    record(&client, 1);
+    assert_eq!(client.flush(LONG).dropped.get(DropReason::Undelivered), 1);
+    assert_eq!(receiver.requests().len(), 1);
+}
+
+#[test]
+fn a_request_that_is_too_large_is_halved_until_the_span_at_fault_is_alone() {
+    let receiver = ReceiverBuilder::default()
+        .respond_with(|request| if request.decoded_len > 20_000 { Response::status(413) } else { Response::ok() })
+        .start()
+        .unwrap();
+    let client = client_of(&receiver).build().unwrap();
+    let tracers = [client.tracer("one"), client.tracer("other")];
+    let huge = "x".repeat(30_000);
+    let mut expected = HashSet::new();
+    for number in 0..101 {
+        let mut span = tracers[number % 2].start("span");
+        if number == 40 {
+            span.set_attribute("huge", &huge);
+        } else {
+            span.set_attribute("padding", "y".repeat(500));
+            expected.insert(support::ids(&span.context()));
+        }
+    }
+    let receipt = client.flush(LONG);
+    assert_eq!((receipt.exported, receipt.dropped.get(DropReason::TooLarge), receipt.pending), (100, 1, 0));
+    assert_accounted(&client);
+    // Two scopes, each span still in its own.
+    let spans = receiver.spans();
+    assert!(spans.iter().all(|span| ["one", "other"].contains(&span.scope.name.as_str())));
+    let accepted: HashSet<_> = receiver.span_ids().into_iter().collect();
+    assert_eq!(accepted, expected);
+    // Directly exported spans are halved as well.
+    let spans = otlp::testing::generate_test_spans(300);
+    let report = client.export_spans(&spans).unwrap();
+    assert_eq!(report.accepted, 300);
+    assert_accounted(&client);
+}
+
+#[test]
+fn a_single_span_that_is_too_large_is_an_error_for_who_exports_it_directly() {
+    let receiver = scripted(|_| Response::status(413));
+    let client = client_of(&receiver).build().unwrap();
+    let error = client.export_spans(otlp::testing::generate_test_spans(1)).unwrap_err();
+    assert!(matches!(error, Error::Refused { status: 413, .. }), "{error:?}");
+    assert_eq!(assert_accounted(&client).dropped.get(DropReason::TooLarge), 1);
+}
+
+/// A server that answers one request per connection, then closes it without having said so.
+#[test]
+fn a_connection_the_server_closed_while_idle_is_replaced_without_losing_a_batch_or_an_attempt() {
+    // HTTP-04, RTY-08
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (closed, is_closed) = mpsc::channel();
+    let serving = thread::spawn(move || {
+        for _ in 0..5 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            let mut buffer = [0; 4096];
+            let body_at = loop {
+                let read = stream.read(&mut buffer).unwrap();
+                request.extend_from_slice(&buffer[..read]);
+                if let Some(at) = request.windows(4).position(|window| window == b"\r\n\r\n") {
+                    break at + 4;
+                }
+            };
+            let head = String::from_utf8_lossy(&request[..body_at]).to_lowercase();
+            let len: usize =
+                head.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
+            while request.len() < body_at + len {
+                let read = stream.read(&mut buffer).unwrap();
+                request.extend_from_slice(&buffer[..read]);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+            drop(stream);
+            closed.send(()).unwrap();
+        }
+    });
+    let client = Client::builder()
+        .with_endpoint(endpoint)
+        // One attempt is all there is: a stale connection must not use it up.
+        .with_retry_config(RetryConfig { max_attempts: 1, ..RetryConfig::default() })
+        .build()
+        .unwrap();
+    for round in 0..5 {
+        record(&client, 3);
+        let receipt = client.flush(LONG);
+        assert!(receipt.is_complete(), "round {round}: {receipt:?}");
+        is_closed.recv_timeout(LONG).unwrap();
+    }
+    serving.join().unwrap();
+    assert_eq!(assert_accounted(&client).exported, 15);
+}
+
+#[test]
+fn other_workers_go_on_while_a_batch_waits_for_its_next_attempt() {
+    let receiver = scripted(|n| match n {
+        1 => Response::status(503).header("retry-after", "2"),
+        _ => Response::ok(),
+    });
+    let client = client_of(&receiver).with_worker_count(2).build().unwrap();
+    record(&client, 5);
+    // The first batch is refused for two seconds...
+    thread::scope(|scope| {
+        let flushing = scope.spawn(|| client.flush(LONG));
+        while receiver.requests().is_empty() {
+            thread::yield_now();
+        }
+        // ... and a second one arrives meanwhile.
+        let begun = Instant::now();
+        record(&client, 600);
+        assert!(receiver.wait_for_spans(600, LONG));
+        assert!(begun.elapsed() < Duration::from_millis(1_500), "{:?}", begun.elapsed());
+        assert!(flushing.join().unwrap().is_complete());
+    });
+    assert_eq!(receiver.span_count(), 605);
+    assert_accounted(&client);
+}
