@@ -59,8 +59,17 @@ pub(crate) struct Exporter {
     stopping: AtomicBool,
     /// Spans that had found no room when it was last said.
     refused_before: AtomicU64,
+    /// Why the last attempt that failed did, for the line at the end.
+    last_failure: Mutex<Option<LastFailure>>,
     /// State of the generator behind the retry jitter.
     chance: AtomicU64,
+}
+
+/// Why an attempt failed.
+struct LastFailure {
+    message: String,
+    /// Nobody asked for a collector, and none is there.
+    is_expected: bool,
 }
 
 impl Exporter {
@@ -76,6 +85,7 @@ impl Exporter {
             flushing: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             refused_before: AtomicU64::new(0),
+            last_failure: Mutex::new(None),
             chance: AtomicU64::new(std::process::id().into()),
             intake,
             settings,
@@ -115,7 +125,10 @@ impl Exporter {
             let totals = intake.registry.totals();
             (totals.pushed, totals.refused)
         });
+        // Nothing moves from the rings to the ledger meanwhile, so that no span is counted in both or in neither.
+        let gathering = self.gatherer.lock();
         let queued = intake.registry.count_queued() + self.ledger.spans();
+        drop(gathering);
         Snapshot { queued, memory_bytes: intake.supply.held() as u64, ..counted }
     }
 

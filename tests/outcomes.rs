@@ -29,7 +29,7 @@ fn record(client: &Client, spans: usize) {
 
 /// A receiver that answers request number `n` (from 1) with `answer(n)`.
 fn scripted(answer: impl Fn(u64) -> Response + Send + Sync + 'static) -> Receiver {
-    ReceiverBuilder::default().respond_with(move |request| answer(request.number as u64)).start().unwrap()
+    ReceiverBuilder::default().respond_with(move |request| answer(request.number)).start().unwrap()
 }
 
 #[test]

@@ -123,16 +123,18 @@ impl Doorbell {
         self.rung.notify_all();
     }
 
-    /// Before a worker blocks for long: wakes a resting one if none of them watches the rings. The caller
-    /// counts as away until it drops the answer.
-    pub(crate) fn hand_over(&self) -> Away<'_> {
-        let watched = {
+    /// Before a worker blocks for long: it counts as away until it drops the answer, so that the next record
+    /// wakes a resting one. One is woken at once where `has_waiting` finds records that nobody watches.
+    pub(crate) fn hand_over(&self, has_waiting: impl FnOnce() -> bool) -> Away<'_> {
+        let unwatched = {
             let mut workers = self.workers.lock();
             workers.away += 1;
             self.rest.store(workers.rest(), Ordering::Relaxed);
-            !workers.watching.is_empty() || workers.resting == 0
+            workers.watching.is_empty() && workers.resting > 0
         };
-        if !watched {
+        // As before a rest: a producer that did not see the change has published what is seen here.
+        fence(Ordering::SeqCst);
+        if unwatched && has_waiting() {
             self.ring();
         }
         Away(self)

@@ -80,9 +80,15 @@ impl Supply {
         true
     }
 
-    /// Accounts for `bytes` that exist already, bound or not.
+    /// Accounts for `bytes` that exist already. Idle chunks make room for them; where there are none, the next
+    /// chunks that come back do.
     pub(crate) fn hold(&self, bytes: usize) {
         self.held.fetch_add(bytes, Ordering::Relaxed);
+        while self.held() > self.limit
+            && let Some(idle) = self.take_idle()
+        {
+            idle.free();
+        }
     }
 
     /// Gives accounted bytes back.
@@ -114,6 +120,11 @@ impl Supply {
     }
 
     pub(super) fn take_back(&self, chunk: ChunkRef) {
+        if self.held() > self.limit {
+            // Bodies took what the rings had: the chunk makes room for them.
+            chunk.free();
+            return;
+        }
         self.idle.fetch_add(chunk.capacity(), Ordering::Relaxed);
         if let Err(chunk) = self.warm.give(chunk)
             && let Err(chunk) = self.cold.give(chunk)
@@ -249,6 +260,19 @@ mod tests {
             }
             is_over.store(1, Ordering::Relaxed);
         });
+    }
+
+    #[test]
+    fn what_is_held_beyond_the_bound_is_taken_from_the_chunks() {
+        let supply = Supply::with_chunks_of(256, 64);
+        let mut chunks: Vec<_> = std::iter::from_fn(|| supply.chunk(10)).collect();
+        supply.hold(100);
+        assert_eq!(supply.held(), 356, "it exists already");
+        chunks.truncate(2);
+        assert_eq!(supply.held(), 228, "two chunks were freed, not kept");
+        drop(chunks);
+        supply.hold(100);
+        assert_eq!(supply.held(), 200, "idle chunks made room");
     }
 
     #[test]

@@ -141,7 +141,9 @@ impl Exporter {
         self.intake.doorbell.ring_all();
         self.ledger.wait_until(Instant::now() + LEAVE_GRACE, |_| self.intake.doorbell.workers().0 == 0);
         self.transport.shutdown();
-        self.receipt()
+        let receipt = self.receipt();
+        self.say_lost(&receipt);
+        receipt
     }
 
     /// Gives up everything that is left.
@@ -151,23 +153,30 @@ impl Exporter {
         drop(gatherer);
         let held = self.outbox.lock().clear();
         self.intake.supply.release(held);
-        let mut lost = 0;
         self.ledger.write_off(|spans| {
-            lost = spans;
             self.intake.stats.dropped(DropReason::Shutdown, spans);
             self.intake.quota.give_back(spans);
         });
-        if lost > 0 {
-            let endpoint = &self.settings.endpoint;
-            self.diagnostics.say(
-                if self.settings.endpoint_is_default { LogLevel::Debug } else { LogLevel::Error },
-                Subject::Shutdown,
-                format_args!(
-                    "{lost} spans were dropped at shutdown: {endpoint} did not take them in time; \
-                     check OTEL_EXPORTER_OTLP_ENDPOINT, or allow more time with OTLP_EXIT_TIMEOUT"
-                ),
-            );
+    }
+
+    /// At the end, one line for everything that was lost.
+    fn say_lost(&self, receipt: &Receipt) {
+        let lost = receipt.dropped_total();
+        if lost == 0 {
+            return;
         }
+        let failure = self.last_failure.lock().take();
+        let expected = failure.as_ref().is_some_and(|failure| failure.is_expected);
+        let why = failure.map_or_else(|| "no answer in time".to_owned(), |failure| failure.message);
+        let (endpoint, dropped) = (&self.settings.endpoint, &receipt.dropped);
+        self.diagnostics.say(
+            if expected { LogLevel::Debug } else { LogLevel::Error },
+            Subject::Shutdown,
+            format_args!(
+                "{lost} spans were lost {dropped:?}; {endpoint}: {why}. Is OTEL_EXPORTER_OTLP_ENDPOINT right? \
+                 OTLP_EXIT_TIMEOUT and OTLP_EXIT_STALL_TIMEOUT allow more time at exit"
+            ),
+        );
     }
 }
 

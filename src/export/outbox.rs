@@ -7,7 +7,7 @@ use crate::config::Settings;
 
 /// Bodies that are kept for reuse, and how large one may be to be kept.
 const SPARE_BODIES: usize = 8;
-const SPARE_BYTES: usize = 1 << 20;
+const SPARE_BYTES: usize = 256 * 1024;
 
 pub(crate) struct Outbox {
     parcels: VecDeque<Parcel>,
@@ -102,10 +102,13 @@ impl Outbox {
         self.spare.pop().unwrap_or_default()
     }
 
-    /// Takes a body's buffer back.
-    pub(crate) fn keep(&mut self, body: Vec<u8>) {
-        if self.spare.len() < SPARE_BODIES && body.capacity() <= SPARE_BYTES {
-            self.spare.push(body);
+    /// Takes a body's buffer back; returns the bytes it holds on to.
+    pub(crate) fn keep(&mut self, body: Vec<u8>) -> usize {
+        let bytes = body.capacity();
+        if self.spare.len() >= SPARE_BODIES || bytes > SPARE_BYTES {
+            return 0;
         }
+        self.spare.push(body);
+        bytes
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Exporter,
+    Exporter, LastFailure,
     batch::Batch,
     compress::{self, Encoder},
     frame::{Frame, Runs, runs_by_scope},
@@ -58,8 +58,8 @@ pub(crate) enum Sent {
 }
 
 impl Exporter {
-    /// Frames and compresses a batch into `body`, and frees the memory it was recorded into.
-    pub(super) fn pack(&self, batch: Batch, encoder: &mut Encoder, body: Vec<u8>) -> Parcel {
+    /// Frames and compresses a batch into `body`.
+    pub(super) fn pack(&self, batch: &Batch, encoder: &mut Encoder, body: Vec<u8>) -> Parcel {
         self.pack_runs(&runs_by_scope(&batch.slices), encoder, Parcel::new(batch.id, batch.spans, body))
     }
 
@@ -100,8 +100,9 @@ impl Exporter {
             }
             Verdict::GiveUp(reason) => {
                 self.lose(&parcel, reason);
-                if !matches!(outcome, Outcome::Failed { failure: Failure::Shutdown, .. }) {
-                    let level = if self.is_default_and_refused(&outcome) { LogLevel::Info } else { LogLevel::Error };
+                // During a shutdown one line at the end is enough.
+                if !self.intake.is_closed() {
+                    let level = if self.is_default_and_refused(&outcome) { LogLevel::Debug } else { LogLevel::Error };
                     let spans = parcel.spans;
                     self.say_failure(level, &parcel, &outcome, format_args!("{spans} spans were dropped ({reason})"));
                 }
@@ -161,6 +162,12 @@ impl Exporter {
             parcel.reconnected = true;
             outcome = self.transport.send(&parcel.body, parcel.compression, left().max(Duration::from_millis(1)));
         }
+        if !matches!(outcome, Outcome::Accepted { .. } | Outcome::Failed { failure: Failure::Shutdown, .. }) {
+            *self.last_failure.lock() = Some(LastFailure {
+                message: failure_message(&outcome),
+                is_expected: self.is_default_and_refused(&outcome),
+            });
+        }
         (decide(&self.settings.retry, parcel.attempts, left(), &outcome, self.random()), outcome)
     }
 
@@ -172,13 +179,7 @@ impl Exporter {
     fn say_failure(&self, level: LogLevel, parcel: &Parcel, outcome: &Outcome, consequence: std::fmt::Arguments<'_>) {
         let attempt = parcel.attempts;
         let endpoint = &self.settings.endpoint;
-        let what = match outcome {
-            Outcome::Refused { status, message } | Outcome::TooLarge { status, message } => {
-                format!("answered {status}: {message}")
-            }
-            Outcome::Failed { message, .. } => message.clone(),
-            Outcome::Accepted { .. } => return,
-        };
+        let what = failure_message(outcome);
         self.diagnostics.say(
             level,
             Subject::Export,
@@ -198,5 +199,15 @@ impl Exporter {
                 format_args!("{endpoint} rejected {rejected} spans: {message}"),
             );
         }
+    }
+}
+
+fn failure_message(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Refused { status, message } | Outcome::TooLarge { status, message } => {
+            format!("answered {status}: {message}")
+        }
+        Outcome::Failed { message, .. } => message.clone(),
+        Outcome::Accepted { .. } => String::new(),
     }
 }

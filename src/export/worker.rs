@@ -188,12 +188,20 @@ impl Exporter {
     }
 
     fn pack_one(&self, batch: Batch, encoder: &mut Encoder) {
-        let unsettled = LoseOnPanic { exporter: self, id: batch.id, sending: false };
-        let body = self.outbox.lock().spare_body();
-        let parcel = self.pack(batch, encoder, body);
+        let unsettled = LoseOnPanic { exporter: self, id: batch.id, sending: None };
+        let body = self.spare_body();
+        let parcel = self.pack(&batch, encoder, body);
         std::mem::forget(unsettled);
+        // The body is accounted for before the chunks are free: what it takes is not given to rings again.
         self.put(parcel);
+        drop(batch);
         self.say_overflow();
+    }
+
+    fn spare_body(&self) -> Vec<u8> {
+        let body = self.outbox.lock().spare_body();
+        self.intake.supply.release(body.capacity());
+        body
     }
 
     /// Says that spans found no room, while they do.
@@ -219,18 +227,19 @@ impl Exporter {
     }
 
     fn send_one(&self, parcel: Parcel) {
-        self.intake.supply.release(parcel.body.capacity());
+        let held = parcel.body.capacity();
         // While this worker is blocked, another one minds the time.
-        let away = self.intake.doorbell.hand_over();
-        let unsettled = LoseOnPanic { exporter: self, id: parcel.id, sending: true };
+        let away = self.intake.doorbell.hand_over(|| self.gatherer.lock().waiting() > 0);
+        let unsettled = LoseOnPanic { exporter: self, id: parcel.id, sending: Some(held) };
         let sent = self.send(parcel);
         std::mem::forget(unsettled);
         drop(away);
+        self.intake.supply.release(held);
         match sent {
             Sent::Settled(body) => {
                 let mut outbox = self.outbox.lock();
                 outbox.sent();
-                outbox.keep(body);
+                self.intake.supply.hold(outbox.keep(body));
             }
             Sent::Again(parcels) => {
                 self.outbox.lock().sent();
@@ -244,13 +253,15 @@ impl Exporter {
 struct LoseOnPanic<'a> {
     exporter: &'a Exporter,
     id: u64,
-    sending: bool,
+    /// Bytes of the body it was sending.
+    sending: Option<usize>,
 }
 
 impl Drop for LoseOnPanic<'_> {
     fn drop(&mut self) {
-        if self.sending {
+        if let Some(held) = self.sending {
             self.exporter.outbox.lock().sent();
+            self.exporter.intake.supply.release(held);
         }
         // All that is left of the batch: which part was at hand is not known any more.
         self.exporter.lose_batch(self.id, u64::MAX, DropReason::Panicked);

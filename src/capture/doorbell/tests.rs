@@ -57,12 +57,12 @@ fn loom_no_lost_wake_while_a_worker_is_away() {
         bell.admit(0).unwrap();
         bell.admit(1).unwrap();
         let working = {
-            let bell = Arc::clone(&bell);
+            let (bell, ring) = (Arc::clone(&bell), Arc::clone(&ring));
             spawn(move || work(&bell, &ring, 1))
         };
         let leaving = {
             let bell = Arc::clone(&bell);
-            spawn(move || std::mem::forget(bell.hand_over()))
+            spawn(move || std::mem::forget(bell.hand_over(|| ring.waiting() > 0)))
         };
         record(&bell, &mut producer, &supply);
         working.join().unwrap();
@@ -169,7 +169,7 @@ mod on_real_threads {
     #[test]
     fn a_record_wakes_the_resting_worker_while_the_other_one_is_away() {
         let bell = bell_with(2);
-        let away = bell.hand_over();
+        let away = bell.hand_over(|| true);
         assert_eq!(rings(&bell), 0, "nobody rests: whoever is awake looks again");
         while_one_rests(&bell, None, false, || bell.after_record());
         assert_eq!(rings(&bell), 1);
@@ -185,20 +185,25 @@ mod on_real_threads {
     fn single_records_ring_for_nobody_while_all_workers_are_away() {
         let bell = bell_with(1);
         bell.when_unanswered(|| panic!("there may be no more"));
-        let _away = bell.hand_over();
+        let _away = bell.hand_over(|| true);
         bell.after_record();
         bell.after_batch();
         assert_eq!(rings(&bell), 0);
     }
 
     #[test]
-    fn a_worker_that_leaves_wakes_another_one_unless_the_rings_are_watched() {
+    fn a_worker_that_leaves_wakes_another_one_if_records_wait_unwatched() {
         let bell = bell_with(2);
-        while_one_rests(&bell, far(), false, || drop(bell.hand_over()));
+        while_one_rests(&bell, far(), false, || drop(bell.hand_over(|| true)));
         assert_eq!(rings(&bell), 1);
         while_one_rests(&bell, far(), true, || {
-            drop(bell.hand_over());
-            assert_eq!(rings(&bell), 1);
+            drop(bell.hand_over(|| true));
+            assert_eq!(rings(&bell), 1, "the other one watches");
+            bell.ring();
+        });
+        while_one_rests(&bell, far(), false, || {
+            drop(bell.hand_over(|| false));
+            assert_eq!(rings(&bell), 2, "nothing waits");
             bell.ring();
         });
     }

@@ -31,7 +31,7 @@ fn deliver(ledger: &Ledger, ring: &Ring, settled: &AtomicU64) {
         records(&slices)
     });
     if let Some(id) = batch {
-        ledger.settle(id, None, |spans| _ = settled.fetch_add(spans, Ordering::Relaxed));
+        ledger.settle(id, u64::MAX, None, |spans| _ = settled.fetch_add(spans, Ordering::Relaxed));
     }
 }
 
@@ -96,7 +96,7 @@ mod on_real_threads {
         let covered = take(2).unwrap();
         assert_eq!(is_passed(), (false, 3));
         let later = take(1).unwrap();
-        let settle = |id| ledger.settle(id, None, |spans| _ = settled.fetch_add(spans, Ordering::Relaxed));
+        let settle = |id| ledger.settle(id, u64::MAX, None, |spans| _ = settled.fetch_add(spans, Ordering::Relaxed));
         settle(covered);
         assert_eq!(is_passed(), (false, 1));
         settle(earlier);
@@ -108,11 +108,23 @@ mod on_real_threads {
     }
 
     #[test]
+    fn a_batch_in_parts_is_open_until_the_last_part_is_settled() {
+        let (ledger, settled) = (Ledger::default(), AtomicU64::new(0));
+        let id = ledger.begin(|| 5).unwrap();
+        let settle = |spans| ledger.settle(id, spans, None, |spans| _ = settled.fetch_add(spans, Ordering::Relaxed));
+        settle(2);
+        assert_eq!((settled.load(Ordering::Relaxed), ledger.spans()), (2, 3));
+        settle(4);
+        settle(1);
+        assert_eq!((settled.load(Ordering::Relaxed), ledger.spans()), (5, 0), "no more than there were");
+    }
+
+    #[test]
     fn what_was_written_off_is_not_settled_again() {
         let (ledger, settled) = (Ledger::default(), AtomicU64::new(0));
         let id = ledger.begin(|| 5).unwrap();
         ledger.write_off(|spans| _ = settled.fetch_add(spans, Ordering::Relaxed));
-        ledger.settle(id, None, |_| panic!("it was written off"));
+        ledger.settle(id, u64::MAX, None, |_| panic!("it was written off"));
         assert_eq!((settled.into_inner(), ledger.spans()), (5, 0));
     }
 
@@ -163,7 +175,7 @@ mod on_real_threads {
             open.extend(id.map(|id| (id, taken)));
             if is_idle || open.len() > 2 {
                 while let Some((id, taken)) = if is_idle || open.len() > 1 { open.pop() } else { None } {
-                    ledger.settle(id, None, |spans| {
+                    ledger.settle(id, u64::MAX, None, |spans| {
                         assert_eq!(spans, taken.len() as u64);
                         for (line, number) in taken {
                             let before = lines[line].settled[number as usize].swap(true, Ordering::Relaxed);
