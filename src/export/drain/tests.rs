@@ -1,12 +1,15 @@
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
 use super::{super::ledger::Ledger, *};
 use crate::{
     capture::{Intake, Limit, Limits, Slice},
-    sync::scenario::{explore, spawn, yield_now},
+    sync::{
+        AtomicU64,
+        scenario::{explore, spawn, yield_now},
+    },
 };
 
 const ALL: Limit = Limit { records: u32::MAX, bytes: usize::MAX };
@@ -49,6 +52,8 @@ fn loom_flush_watermark() {
         });
         producer.push(&intake.supply, 0, &[7; 8]).unwrap();
         let mut watermark = Watermark::new(vec![RingArc::clone(&ring)]);
+        // Asked while records may still be in the ring.
+        ledger.wait_until(far(), |open| watermark.is_passed(open) || true);
         // What the others did not take, as a flush does that has no workers; they may hold the claim meanwhile.
         while ring.taken() < 2 {
             deliver(&ledger, &ring, &settled);
