@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -79,11 +80,15 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::InvalidSpan`] before anything is sent, [`Error::Refused`] or [`Error::Unreachable`] after the
-    /// attempts the outcome allows, [`Error::Shutdown`] once the client is shut down. What was not accepted is
+    /// attempts the outcome allows, [`Error::Shutdown`] once the client is shut down, [`Error::Fault`] for a bug here. What was not accepted is
     /// then counted as dropped.
     pub fn export_spans(&self, spans: impl AsRef<[SpanData]>) -> Result<ExportReport, Error> {
         match &self.exporter {
-            Some(exporter) => exporter.export_spans(spans.as_ref()),
+            Some(exporter) => {
+                let spans = spans.as_ref();
+                // A fault of ours must not unwind into the program; the spans at hand are counted on the way.
+                catch_unwind(AssertUnwindSafe(|| exporter.export_spans(spans))).unwrap_or(Err(Error::Fault))
+            }
             None => Ok(ExportReport::default()),
         }
     }

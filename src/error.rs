@@ -27,6 +27,9 @@ pub enum Error {
     /// [`init`](crate::init) was called a second time: the process-wide client exists already.
     #[error("the process-wide client is already initialised; use otlp::client() to reach it")]
     AlreadyInitialized,
+    /// A fault in the exporter itself; the spans at hand were dropped and counted.
+    #[error("a fault in the exporter cost these spans; this is a bug in otlp")]
+    Fault,
     /// The client was shut down before the call.
     #[error("the client is shut down")]
     Shutdown,

@@ -33,7 +33,8 @@ pub enum Value<'a> {
     I64s(Cow<'a, [i64]>),
     /// A homogeneous array of floats.
     F64s(Cow<'a, [f64]>),
-    /// An array of any values. Nesting beyond 64 levels is replaced by an empty value.
+    /// An array of any values. Nesting beyond 30 levels is replaced by an empty value, since
+    /// common decoders would refuse the whole request.
     List(Vec<Value<'a>>),
     /// A map with string keys; of equal keys the last wins. Nesting is limited as in `List`.
     Map(Vec<KeyValue<'a>>),

@@ -470,3 +470,21 @@ fn a_span_that_is_too_large_arrives_cut_and_is_counted() {
     }
     assert_eq!(client.stats().truncated, 2);
 }
+
+#[test]
+fn a_value_that_is_nested_without_end_does_not_cost_its_batch() {
+    // LIM-03
+    let nested = |maps: bool| {
+        (0..200).fold(Value::from(7), |inner, _| match maps {
+            true => Value::from(vec![KeyValue::new("k", inner)]),
+            false => Value::from(vec![inner]),
+        })
+    };
+    let spans = received(|tracer| {
+        let mut span = tracer.start("deep");
+        span.set_attribute("arrays", nested(false));
+        span.set_attribute("maps", nested(true));
+        span.add_event("event", [KeyValue::new("maps", nested(true))]);
+    });
+    assert_eq!((spans[0].attributes.len(), spans[0].events.len()), (2, 1));
+}

@@ -21,8 +21,10 @@ const BYTES: u32 = 7;
 /// `ArrayValue.values` and `KeyValueList.values`.
 const VALUES: u32 = 1;
 
-/// Arrays and maps nested deeper than this become empty values, whatever the caller nests.
-const MAX_DEPTH: u32 = 64;
+/// Arrays and maps nested deeper than this become empty values, whatever the caller nests. The specification's
+/// 64 levels (LIM-03) would be up to 192 nested protobuf messages, and the decoders in common use refuse a whole
+/// request beyond 100: one absurd attribute must not cost its batch.
+const MAX_DEPTH: u32 = 30;
 
 /// Whether no later entry has the same key: of equal keys the last wins.
 pub(crate) fn is_last_of_its_key(entries: &[KeyValue<'_>], at: usize) -> bool {

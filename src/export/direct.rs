@@ -7,6 +7,7 @@ use super::{
     pipeline::Parcel,
     retry::Verdict,
     transport::{Failure, Outcome},
+    worker::LoseOnPanic,
 };
 use crate::{
     capture::{Head, Record, Scope, SpanContext, SpanKind, Status, unix_nanos},
@@ -122,7 +123,9 @@ impl Exporter {
         while !rest.is_empty() {
             let (parcel, taken) = self.pack_spans(rest);
             rest = &rest[taken..];
+            let unsettled = LoseOnPanic::packed(self, parcel.id);
             let sent = self.deliver(parcel, &mut report);
+            std::mem::forget(unsettled);
             if let Err(error) = sent {
                 // What was not even tried is lost too, for the same reason.
                 self.intake.stats.ended_elsewhere(rest.len() as u64);

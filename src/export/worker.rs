@@ -188,7 +188,7 @@ impl Exporter {
     }
 
     fn pack_one(&self, batch: Batch, encoder: &mut Encoder) {
-        let unsettled = LoseOnPanic { exporter: self, id: batch.id, sending: None };
+        let unsettled = LoseOnPanic::packed(self, batch.id);
         let body = self.spare_body();
         let parcel = self.pack(&batch, encoder, body);
         std::mem::forget(unsettled);
@@ -249,12 +249,19 @@ impl Exporter {
     }
 }
 
-/// Counts the batch at hand as lost if its worker panics.
-struct LoseOnPanic<'a> {
+/// Counts the batch at hand as lost if its worker panics; forgotten if it does not.
+pub(super) struct LoseOnPanic<'a> {
     exporter: &'a Exporter,
     id: u64,
     /// Bytes of the body it was sending.
     sending: Option<usize>,
+}
+
+impl<'a> LoseOnPanic<'a> {
+    /// For a batch whose body is not being sent by a worker.
+    pub(super) fn packed(exporter: &'a Exporter, id: u64) -> Self {
+        Self { exporter, id, sending: None }
+    }
 }
 
 impl Drop for LoseOnPanic<'_> {

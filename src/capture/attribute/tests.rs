@@ -29,7 +29,7 @@ fn expected_at(value: &Value<'_>, depth: usize) -> proto::AnyValue {
         Value::I64(value) => Any::IntValue(*value),
         Value::F64(value) => Any::DoubleValue(*value),
         Value::Bytes(bytes) => Any::BytesValue(bytes.to_vec()),
-        _ if depth > 64 => return message(None),
+        _ if depth > 30 => return message(None),
         Value::Strs(values) => array(values.iter().map(|value| Any::StringValue((*value).to_owned()))),
         Value::Strings(values) => array(values.iter().cloned().map(Any::StringValue)),
         Value::Bools(values) => array(values.iter().copied().map(Any::BoolValue)),
@@ -291,23 +291,22 @@ fn unwrap(mut bytes: &[u8]) -> (usize, &[u8]) {
 }
 
 #[test]
-fn what_is_nested_deeper_than_64_levels_becomes_an_empty_value() {
+fn what_is_nested_deeper_than_30_levels_becomes_an_empty_value() {
     // LIM-03
     let seven = [tag(INT, VARINT) as u8, 7];
     for maps in [false, true] {
-        for (levels, kept, innermost) in [(1, 1, &seven[..]), (63, 63, &seven), (64, 64, &seven), (65, 64, &[])] {
+        for (levels, kept, innermost) in [(1, 1, &seven[..]), (29, 29, &seven), (30, 30, &seven), (31, 30, &[])] {
             let value = nested(levels, maps);
             let written = put("k", &value);
-            // prost decodes at most 100 nested messages, but it encodes any number.
             assert_eq!(written, attribute_field("k", expected(&value)), "{levels}");
             let body = &written[written.len() - value_len(&value)..];
             assert_eq!(unwrap(body), (kept, innermost), "{levels}");
         }
     }
     // A scalar is no level of its own, an array of scalars is.
-    let deep: Value<'_> = (0..64).fold([1, 2].into(), |inner, _| Value::List(vec![inner]));
+    let deep: Value<'_> = (0..30).fold([1, 2].into(), |inner, _| Value::List(vec![inner]));
     let written = put("k", &deep);
-    assert_eq!(unwrap(&written[written.len() - value_len(&deep)..]), (64, &[][..]));
+    assert_eq!(unwrap(&written[written.len() - value_len(&deep)..]), (30, &[][..]));
 }
 
 #[test]
@@ -320,7 +319,7 @@ fn ten_thousand_levels_are_encoded_on_a_small_stack() {
                 let encode = || put("k", &value);
                 let small = thread::Builder::new().stack_size(512 << 10).spawn_scoped(scope, encode);
                 let written = small.expect("a thread").join().expect("no panic");
-                assert_eq!(unwrap(&written[written.len() - value_len(&value)..]), (64, &[][..]));
+                assert_eq!(unwrap(&written[written.len() - value_len(&value)..]), (30, &[][..]));
             });
         }
     });
