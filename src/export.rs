@@ -55,6 +55,8 @@ pub(crate) struct Exporter {
     origin: Instant,
     /// Calls of `flush` under way: everything that waits is due.
     flushing: AtomicUsize,
+    /// The program is about to end: what would only delay it is not waited for.
+    exiting: AtomicBool,
     /// Nothing more comes; workers leave when nothing is left.
     stopping: AtomicBool,
     /// Spans that had found no room when it was last said.
@@ -83,6 +85,7 @@ impl Exporter {
             waiting_since: AtomicU64::new(0),
             origin: Instant::now(),
             flushing: AtomicUsize::new(0),
+            exiting: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             refused_before: AtomicU64::new(0),
             last_failure: Mutex::new(None),
@@ -102,6 +105,10 @@ impl Exporter {
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    fn is_exiting(&self) -> bool {
+        self.exiting.load(Ordering::SeqCst)
     }
 
     /// Whether the client was shut down.

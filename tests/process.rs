@@ -197,6 +197,25 @@ fn nobody_listening_at_the_default_endpoint_is_no_line_at_all_and_elsewhere_one(
 }
 
 #[test]
+fn a_collector_on_this_machine_that_is_not_there_hardly_delays_the_exit() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let refused = format!("http://127.0.0.1:{port}");
+    // The quickest of several runs with and without: the machine may be busy, the client is not to blame for that.
+    let quickest = |variables: &[(&str, &str)]| {
+        let took = |_| {
+            let begun = std::time::Instant::now();
+            run("job", variables);
+            begun.elapsed()
+        };
+        (0..5).map(took).min().unwrap()
+    };
+    let without = quickest(&[("OTEL_SDK_DISABLED", "true")]);
+    let with = quickest(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &refused)]);
+    let added = with.saturating_sub(without);
+    assert!(added < Duration::from_millis(50), "{added:?} added to {without:?}");
+}
+
+#[test]
 fn a_tracer_made_before_init_records_once_there_is_a_client() {
     let receiver = Receiver::start().unwrap();
     run("late tracer", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint())]);

@@ -2,7 +2,7 @@
 
 use crate::{
     value::{KeyValue, Value},
-    wire::{Buffer, LEN, field_len, tag, varint_len},
+    wire::{Buffer, LEN, field_len, read_varint, tag, varint_len},
 };
 
 /// `KeyValue.key` and `KeyValue.value`.
@@ -231,6 +231,17 @@ impl Scalar {
     #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.len]
+    }
+
+    /// The value it was made of.
+    #[cold]
+    pub(crate) fn value(&self) -> Value<'static> {
+        let [case, body @ ..] = self.bytes;
+        match u32::from(case) >> 3 {
+            INT => Value::I64(read_varint(&body).map_or(0, |(value, _)| value as i64)),
+            BOOL => Value::Bool(body[0] != 0),
+            _ => Value::F64(f64::from_le_bytes(std::array::from_fn(|at| body[at]))),
+        }
     }
 }
 

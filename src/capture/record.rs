@@ -258,11 +258,11 @@ impl Record {
 
     /// Sets `key` to a value of a few bytes.
     #[inline]
-    pub(crate) fn attribute_scalar(&mut self, key: &str, scalar: &Scalar, value: &Value<'_>) {
+    pub(crate) fn attribute_scalar(&mut self, key: &str, scalar: Scalar) {
         if self.admit(key)
             && !(self.has_room_for_short() && put_short_scalar(&mut self.buffer, ATTRIBUTES, key, scalar.as_slice()))
         {
-            self.attribute_long(key, value);
+            self.attribute_long(key, &scalar.value());
         }
     }
 
@@ -271,9 +271,9 @@ impl Record {
     pub(crate) fn attribute(&mut self, key: &str, value: &Value<'_>) {
         match value {
             Value::String(text) => self.attribute_text(key, text),
-            Value::I64(number) => self.attribute_scalar(key, &Scalar::int(*number), value),
-            Value::Bool(flag) => self.attribute_scalar(key, &Scalar::bool(*flag), value),
-            Value::F64(number) => self.attribute_scalar(key, &Scalar::float(*number), value),
+            Value::I64(number) => self.attribute_scalar(key, Scalar::int(*number)),
+            Value::Bool(flag) => self.attribute_scalar(key, Scalar::bool(*flag)),
+            Value::F64(number) => self.attribute_scalar(key, Scalar::float(*number)),
             _ => {
                 if self.admit(key) {
                     self.attribute_long(key, value);

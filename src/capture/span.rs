@@ -179,9 +179,9 @@ impl OpenSpan {
     pub(super) fn set_attribute(&mut self, key: &str, value: Value<'_>) {
         match value {
             Value::String(text) => self.record.attribute_text(key, &text),
-            Value::I64(number) => self.record.attribute_scalar(key, &Scalar::int(number), &value),
-            Value::Bool(flag) => self.record.attribute_scalar(key, &Scalar::bool(flag), &value),
-            Value::F64(number) => self.record.attribute_scalar(key, &Scalar::float(number), &value),
+            Value::I64(number) => self.record.attribute_scalar(key, Scalar::int(number)),
+            Value::Bool(flag) => self.record.attribute_scalar(key, Scalar::bool(flag)),
+            Value::F64(number) => self.record.attribute_scalar(key, Scalar::float(number)),
             other => self.record.attribute(key, &other),
         }
         self.account();

@@ -24,6 +24,8 @@ pub(crate) struct Supply {
     chunk_bytes: usize,
     /// Bytes accounted for, idle chunks included; never above `limit`, but for [`hold`](Self::hold).
     held: AtomicUsize,
+    /// Bytes of chunks, idle ones included.
+    chunks: AtomicUsize,
     /// Bytes of idle chunks.
     idle: AtomicUsize,
     warm: Idle,
@@ -42,6 +44,7 @@ impl Supply {
             limit,
             chunk_bytes,
             held: AtomicUsize::new(0),
+            chunks: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             warm: Idle::bounded(WARM_CHUNKS),
             cold: Idle::unbounded(),
@@ -61,9 +64,10 @@ impl Supply {
         if !self.reserve(capacity) {
             return None;
         }
+        self.chunks.fetch_add(capacity, Ordering::Relaxed);
         let chunk = Chunk::allocate(capacity, self.this.clone());
         if chunk.is_none() {
-            self.release(capacity);
+            self.freed(capacity);
         }
         chunk
     }
@@ -101,10 +105,18 @@ impl Supply {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// More than half of the bound is in use: what waits should leave at once.
+    /// A chunk of so many bytes is gone.
+    pub(super) fn freed(&self, capacity: usize) {
+        self.chunks.fetch_sub(capacity, Ordering::Relaxed);
+        self.release(capacity);
+    }
+
+    /// Rings fill more than half of what bodies and open spans leave them: what waits should leave at once.
     pub(crate) fn is_pressed(&self) -> bool {
-        let in_use = self.held().saturating_sub(self.idle.load(Ordering::Relaxed));
-        in_use > self.limit / 2
+        let chunks = self.chunks.load(Ordering::Relaxed);
+        let others = self.held().saturating_sub(chunks);
+        let in_rings = chunks.saturating_sub(self.idle.load(Ordering::Relaxed));
+        in_rings > self.limit.saturating_sub(others) / 2
     }
 
     /// Gives idle chunks back to the allocator, but for those probably still in a cache.
@@ -267,6 +279,17 @@ mod tests {
         drop(chunks);
         supply.hold(100);
         assert_eq!(supply.held(), 200, "idle chunks made room");
+    }
+
+    #[test]
+    fn rings_are_pressed_beyond_half_of_what_the_others_leave_them() {
+        let supply = Supply::with_chunks_of(1000, 64);
+        let mut chunks: Vec<_> = (0..7).filter_map(|_| supply.chunk(10)).collect();
+        assert!(!supply.is_pressed(), "448 of 1000");
+        assert!(supply.reserve(200));
+        assert!(supply.is_pressed(), "448 of 800");
+        chunks.truncate(3);
+        assert!(!supply.is_pressed(), "192 of 800, the idle ones do not count");
     }
 
     #[test]

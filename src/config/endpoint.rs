@@ -1,6 +1,9 @@
 //! Where requests go: a URL that was understood once and can be shown without its secrets.
 
-use std::{fmt, net::Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use http::{HeaderValue, Uri};
 
@@ -62,6 +65,12 @@ impl Endpoint {
     /// The `Authorization` header that the URL's user information stands for.
     pub(crate) fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
+    }
+
+    /// Whether it is on this machine: nothing can be on the way there that would come back.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let host = self.url.host().unwrap_or_default().trim_matches(['[', ']']);
+        host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
     /// Whether this is already the URL of the traces signal and not a base URL.

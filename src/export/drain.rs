@@ -130,6 +130,10 @@ impl Exporter {
     /// Ends recording, delivers what it can while patience lasts, and counts the rest as dropped.
     pub(crate) fn shutdown(self: &Arc<Self>, patience: Patience) -> Receipt {
         self.intake.close();
+        if matches!(patience, Patience::WhileProgress(_)) {
+            self.exiting.store(true, Ordering::SeqCst);
+            self.outbox.lock().hurry(Instant::now());
+        }
         let pending = self.drain(&patience);
         self.stopping.store(true, Ordering::SeqCst);
         self.intake.doorbell.close();

@@ -91,6 +91,13 @@ impl Outbox {
         self.parcels.iter().filter_map(|parcel| parcel.not_before).min()
     }
 
+    /// What waits because nobody listens is due at `by`, if not before.
+    pub(crate) fn hurry(&mut self, by: Instant) {
+        for parcel in self.parcels.iter_mut().filter(|parcel| parcel.nobody_listens) {
+            parcel.not_before = parcel.not_before.map(|not_before| not_before.min(by));
+        }
+    }
+
     /// Everything that waits, to be given up.
     pub(crate) fn clear(&mut self) -> usize {
         self.parcels.clear();

@@ -16,6 +16,9 @@ use crate::{
     error::{DropReason, LogLevel, Subject},
 };
 
+/// The pause before the one more attempt at exit.
+pub(super) const QUICK_RETRY: Duration = Duration::from_millis(20);
+
 /// A batch that is ready to be sent.
 pub(crate) struct Parcel {
     pub(crate) id: u64,
@@ -29,6 +32,8 @@ pub(crate) struct Parcel {
     begun: Option<Instant>,
     /// Whether a broken connection was replaced once, at no cost.
     reconnected: bool,
+    /// The last attempt found that nobody listens at a port of this machine.
+    pub(crate) nobody_listens: bool,
     /// Not to be tried again before.
     pub(crate) not_before: Option<Instant>,
 }
@@ -44,6 +49,7 @@ impl Parcel {
             attempts: 0,
             begun: None,
             reconnected: false,
+            nobody_listens: false,
             not_before: None,
         }
     }
@@ -168,7 +174,18 @@ impl Exporter {
                 is_expected: self.is_default_and_refused(&outcome),
             });
         }
-        (decide(&self.settings.retry, parcel.attempts, left(), &outcome, self.random()), outcome)
+        let verdict = decide(&self.settings.retry, parcel.attempts, left(), &outcome, self.random());
+        parcel.nobody_listens = self.settings.endpoint.is_loopback()
+            && matches!(outcome, Outcome::Failed { failure: Failure::Refused, .. });
+        let verdict = match verdict {
+            // At exit a collector on this machine that is not there gets one quick second chance.
+            Verdict::Wait(_) if parcel.nobody_listens && self.is_exiting() => match parcel.attempts {
+                1 => Verdict::Wait(QUICK_RETRY),
+                _ => Verdict::GiveUp(DropReason::Undelivered),
+            },
+            verdict => verdict,
+        };
+        (verdict, outcome)
     }
 
     /// Nobody asked for a collector and none is there: not worth a line at the default level's errors.

@@ -11,7 +11,7 @@ use super::{
     Exporter,
     batch::Batch,
     compress::Encoder,
-    pipeline::{Parcel, Sent},
+    pipeline::{Parcel, QUICK_RETRY, Sent},
 };
 use crate::error::{DropReason, LogLevel, Subject};
 
@@ -224,6 +224,9 @@ impl Exporter {
         let mut outbox = self.outbox.lock();
         // Under the lock: whoever takes the parcel releases as much.
         self.intake.supply.hold(outbox.put(parcel));
+        if self.is_exiting() {
+            outbox.hurry(Instant::now() + QUICK_RETRY);
+        }
     }
 
     fn send_one(&self, parcel: Parcel) {

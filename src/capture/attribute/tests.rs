@@ -228,6 +228,7 @@ fn the_short_form_of_a_scalar_is_the_long_form_or_refused() {
     scalars.extend(integers.map(|number| (Scalar::int(number), number.into())));
     let text = "x".repeat(130);
     for (scalar, value) in &scalars {
+        assert_eq!(format!("{:?}", scalar.value()), format!("{value:?}"));
         for key in (0..130).map(|len| &text[..len]) {
             let long = put(key, value);
             let mut buffer = Buffer::default();

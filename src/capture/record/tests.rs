@@ -490,7 +490,7 @@ mod limit {
             let mut record = filled(2000);
             for n in 0..count {
                 record.attribute_text(&format!("text {n}"), &"x".repeat(length));
-                record.attribute_scalar(&format!("int {n}"), &Scalar::int(n), &n.into());
+                record.attribute_scalar(&format!("int {n}"), Scalar::int(n));
             }
             assert!(record.is_truncated());
             let span = finish(&mut record);

@@ -168,7 +168,7 @@ impl Drop for Chunk {
             // SAFETY: allocated with this layout, and nothing refers to the chunk any more.
             unsafe { std::alloc::dealloc(self.memory.as_ptr(), Self::layout(self.capacity)) };
             if let Some(home) = self.home.upgrade() {
-                home.release(self.capacity);
+                home.freed(self.capacity);
             }
         }
     }
