@@ -14,6 +14,7 @@ use crate::{
     config::{BatchConfig, Compression, ExitBudget, Options, RetryConfig, Settings},
     env::Environment,
     error::{Diagnostics, Error, LogLevel, Subject},
+    exit,
     export::{ExportReport, Exporter, Patience, SpanData},
     stats::{Receipt, Snapshot},
     value::KeyValue,
@@ -120,6 +121,7 @@ impl Client {
 
     fn end(&self, patience: Patience) -> Receipt {
         let Some(exporter) = &self.exporter else { return Receipt::default() };
+        // Whoever holds it is shutting down, within a time of its own.
         let _closing = self.closing.lock();
         if exporter.is_stopped() { exporter.receipt() } else { exporter.shutdown(patience) }
     }
@@ -292,7 +294,9 @@ impl fmt::Debug for ClientBuilder {
 static GLOBAL: OnceLock<Client> = OnceLock::new();
 
 /// Makes the process-wide client from the environment. Keep what it answers until the end of `main`:
-/// dropping it closes the client.
+/// dropping it closes the client. On Unix the client is also closed when the process exits without that, by
+/// [`std::process::exit`] or because the guard was forgotten; spans that are open then are not ended, and
+/// `abort` and fatal signals run no handler.
 ///
 /// # Errors
 /// [`Error::AlreadyInitialized`] for a second call. What the environment gets wrong is no error.
@@ -301,6 +305,9 @@ pub fn init() -> Result<Guard, Error> {
     let intake = client.intake.clone();
     GLOBAL.set(client).map_err(|_| Error::AlreadyInitialized)?;
     set_global(intake);
+    exit::at_exit(|| {
+        GLOBAL.get().map(Client::close);
+    });
     Ok(Guard { _private: () })
 }
 

@@ -41,6 +41,7 @@ mod client;
 mod config;
 mod env;
 mod error;
+mod exit;
 mod export;
 mod resource;
 mod stats;

@@ -13,13 +13,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("value", &[]),
     ("error", &[]),
+    ("exit", &[]),
     ("stats", &["error"]),
     ("env", &["error"]),
     ("resource", &["env", "value"]),
     ("config", &["env", "error", "resource", "value"]),
     ("capture", &["error", "stats", "sync", "value", "wire"]),
     ("export", &["capture", "config", "error", "stats", "sync", "value", "wire"]),
-    ("client", &["capture", "config", "env", "error", "export", "stats", "sync", "value"]),
+    ("client", &["capture", "config", "env", "error", "exit", "export", "stats", "sync", "value"]),
     ("testing", &["capture", "export", "value"]),
 ];
 
@@ -28,6 +29,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/capture/ring.rs", "the producer's pointer to its tail chunk, which the chain keeps alive"),
     ("src/capture/ring/chunk.rs", "record memory that one thread writes while another reads what is published"),
     ("src/capture/clock.rs", "reading the time stamp counter"),
+    ("src/exit.rs", "registering a handler with the C library"),
 ];
 
 /// Words that stand in one place only.

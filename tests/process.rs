@@ -25,6 +25,27 @@ fn child() {
             let _otlp = otlp::init().unwrap();
             assert!(matches!(otlp::init(), Err(otlp::Error::AlreadyInitialized)));
         }
+        Ok("exit") => {
+            let _otlp = otlp::init().unwrap();
+            let tracer = otlp::tracer("exiting");
+            let _open = tracer.start("never ended");
+            tracer.start("ended").end();
+            std::process::exit(7);
+        }
+        Ok("exit on another thread") => {
+            let _otlp = otlp::init().unwrap();
+            let tracer = otlp::tracer("exiting");
+            tracer.start("ended").end();
+            let exiting = std::thread::spawn(move || {
+                tracer.start("ended elsewhere").end();
+                std::process::exit(7)
+            });
+            let _: Result<(), _> = exiting.join();
+        }
+        Ok("forgotten guard") => {
+            std::mem::forget(otlp::init().unwrap());
+            otlp::tracer("forgotten").start("ended").end();
+        }
         Ok("before init") => {
             let tracer = otlp::tracer("nobody");
             let span = tracer.start("nothing");
@@ -55,14 +76,18 @@ fn late_tracer() {
 
 /// Runs a child in `role` with only the given variables of ours set.
 fn run(role: &str, variables: &[(&str, &str)]) -> Output {
+    let output = run_to_any_end(role, variables);
+    assert!(output.status.success(), "{}", stderr(&output));
+    output
+}
+
+fn run_to_any_end(role: &str, variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "child", "--nocapture", "--test-threads=1"]);
     for (name, _) in env::vars().filter(|(name, _)| name.starts_with("OTEL_") || name.starts_with("OTLP_")) {
         command.env_remove(name);
     }
-    let output = command.env(ROLE, role).envs(variables.iter().copied()).output().unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
-    output
+    command.env(ROLE, role).envs(variables.iter().copied()).output().unwrap()
 }
 
 fn stderr(output: &Output) -> String {
@@ -213,6 +238,40 @@ fn a_collector_on_this_machine_that_is_not_there_hardly_delays_the_exit() {
     let with = quickest(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &refused)]);
     let added = with.saturating_sub(without);
     assert!(added < Duration::from_millis(50), "{added:?} added to {without:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn process_exit_delivers_what_was_ended_and_keeps_its_exit_code() {
+    for (role, spans) in [("exit", &["ended"][..]), ("exit on another thread", &["ended", "ended elsewhere"])] {
+        let receiver = Receiver::start().unwrap();
+        let output = run_to_any_end(role, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint())]);
+        assert_eq!(output.status.code(), Some(7), "{role}: {}", stderr(&output));
+        let mut names: Vec<_> = receiver.spans().into_iter().map(|span| span.span.name).collect();
+        names.sort();
+        assert_eq!(names, spans, "{role}");
+        assert_eq!(said(&output), Vec::<String>::new(), "{role}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_forgotten_guard_loses_nothing() {
+    let receiver = Receiver::start().unwrap();
+    run("forgotten guard", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint())]);
+    assert_eq!(receiver.span_count(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn process_exit_does_not_wait_for_a_collector_that_never_answers() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let begun = std::time::Instant::now();
+    let stall = ("OTLP_EXIT_STALL_TIMEOUT", "300");
+    let output = run_to_any_end("exit", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), stall]);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!((output.status.code(), said(&output).len()), (Some(7), 1), "{}", stderr(&output));
 }
 
 #[test]
