@@ -173,18 +173,12 @@ macro_rules! from_large_integers {
 from_small_integers!(i8, i16, i32, i64, u8, u16, u32);
 from_large_integers!(isize, usize, u64, i128, u128);
 
-/// Arrays whose elements have to be widened, one by one: they allocate.
-macro_rules! from_widened_arrays {
-    ($($element:ty => $variant:ident),*) => {$(
+/// Arrays in every form there is, by way of their slice.
+macro_rules! from_arrays_by_slice {
+    ($element:ty) => {
         impl From<Vec<$element>> for Value<'_> {
             fn from(values: Vec<$element>) -> Self {
                 Self::from(values.as_slice())
-            }
-        }
-
-        impl From<&[$element]> for Value<'_> {
-            fn from(values: &[$element]) -> Self {
-                Self::$variant(values.iter().map(|value| (*value).into()).collect())
             }
         }
 
@@ -197,6 +191,19 @@ macro_rules! from_widened_arrays {
         impl<const N: usize> From<&[$element; N]> for Value<'_> {
             fn from(values: &[$element; N]) -> Self {
                 Self::from(values.as_slice())
+            }
+        }
+    };
+}
+
+/// Arrays whose elements have to be widened, one by one: they allocate.
+macro_rules! from_widened_arrays {
+    ($($element:ty => $variant:ident),*) => {$(
+        from_arrays_by_slice!($element);
+
+        impl From<&[$element]> for Value<'_> {
+            fn from(values: &[$element]) -> Self {
+                Self::$variant(values.iter().map(|value| (*value).into()).collect())
             }
         }
     )*};
@@ -208,11 +215,7 @@ from_widened_arrays!(i8 => I64s, i16 => I64s, i32 => I64s, u16 => I64s, u32 => I
 /// stays of one type.
 macro_rules! from_large_arrays {
     ($($element:ty),*) => {$(
-        impl From<Vec<$element>> for Value<'_> {
-            fn from(values: Vec<$element>) -> Self {
-                Self::from(values.as_slice())
-            }
-        }
+        from_arrays_by_slice!($element);
 
         impl From<&[$element]> for Value<'_> {
             fn from(values: &[$element]) -> Self {
@@ -221,18 +224,6 @@ macro_rules! from_large_arrays {
                     |_| Self::Strings(values.iter().map(ToString::to_string).collect()),
                     |values| Self::I64s(Cow::Owned(values)),
                 )
-            }
-        }
-
-        impl<const N: usize> From<[$element; N]> for Value<'_> {
-            fn from(values: [$element; N]) -> Self {
-                Self::from(values.as_slice())
-            }
-        }
-
-        impl<const N: usize> From<&[$element; N]> for Value<'_> {
-            fn from(values: &[$element; N]) -> Self {
-                Self::from(values.as_slice())
             }
         }
     )*};
