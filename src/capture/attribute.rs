@@ -155,46 +155,65 @@ fn put_bool(to: &mut Buffer, value: bool) {
 /// single byte. False, and nothing written, where it does not fit that form.
 #[inline]
 pub(crate) fn put_short_text(to: &mut Buffer, field: u32, key: &str, text: &str) -> bool {
-    let (key, text) = (key.as_bytes(), text.as_bytes());
     let message = key.len() + text.len() + 6;
     if message >= 0x80 {
         return false;
     }
-    let room = to.room(message + 2);
-    room[0] = tag(field, LEN) as u8;
-    room[1] = message as u8;
-    let after = put_short_key(room, key, text.len() + 2);
-    room[after] = tag(STRING, LEN) as u8;
-    room[after + 1] = text.len() as u8;
-    room[after + 2..after + 2 + text.len()].copy_from_slice(text);
+    let value = put_short_key(to.room(message + 2), field, message, key.as_bytes());
+    let (head, room) = value.split_at_mut(4);
+    let len = text.len() as u8;
+    head.copy_from_slice(&[tag(VALUE, LEN) as u8, len + 2, tag(STRING, LEN) as u8, len]);
+    copy_short(room, text.as_bytes());
     true
 }
 
 /// The attribute `key = value` for a value that is a one-byte tag and a few bytes.
 #[inline]
 pub(crate) fn put_short_scalar(to: &mut Buffer, field: u32, key: &str, scalar: &[u8]) -> bool {
-    let key = key.as_bytes();
     let message = key.len() + scalar.len() + 4;
     if message >= 0x80 {
         return false;
     }
-    let room = to.room(message + 2);
-    room[0] = tag(field, LEN) as u8;
-    room[1] = message as u8;
-    let after = put_short_key(room, key, scalar.len());
-    room[after..after + scalar.len()].copy_from_slice(scalar);
+    let value = put_short_key(to.room(message + 2), field, message, key.as_bytes());
+    let (head, room) = value.split_at_mut(2);
+    head.copy_from_slice(&[tag(VALUE, LEN) as u8, scalar.len() as u8]);
+    room.copy_from_slice(scalar);
     true
 }
 
-/// Key and the head of the value, behind the two bytes of the attribute's own head.
+/// The heads of the attribute and of its key, and the key; answers the room behind them.
 #[inline]
-fn put_short_key(room: &mut [u8], key: &[u8], value_len: usize) -> usize {
-    room[2] = tag(KEY, LEN) as u8;
-    room[3] = key.len() as u8;
-    room[4..4 + key.len()].copy_from_slice(key);
-    room[4 + key.len()] = tag(VALUE, LEN) as u8;
-    room[5 + key.len()] = value_len as u8;
-    6 + key.len()
+fn put_short_key<'r>(room: &'r mut [u8], field: u32, message: usize, key: &[u8]) -> &'r mut [u8] {
+    let (head, room) = room.split_at_mut(4);
+    head.copy_from_slice(&[tag(field, LEN) as u8, message as u8, tag(KEY, LEN) as u8, key.len() as u8]);
+    let (key_room, room) = room.split_at_mut(key.len());
+    copy_short(key_room, key);
+    room
+}
+
+/// Copies a few bytes: two overlapping pieces of 8 or 16 cost less than a call of `memcpy`, which most keys
+/// and values are too short for.
+#[inline]
+fn copy_short(to: &mut [u8], from: &[u8]) {
+    match from.len() {
+        16..=32 => copy_ends::<16>(to, from),
+        8..16 => copy_ends::<8>(to, from),
+        4..8 => copy_ends::<4>(to, from),
+        _ => to.copy_from_slice(from),
+    }
+}
+
+/// Copies `N` to twice `N` bytes as their first and their last `N`.
+#[inline]
+fn copy_ends<const N: usize>(to: &mut [u8], from: &[u8]) {
+    if let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) {
+        if let Some(to) = to.first_chunk_mut::<N>() {
+            *to = *first;
+        }
+        if let Some(to) = to.last_chunk_mut::<N>() {
+            *to = *last;
+        }
+    }
 }
 
 /// An integer, bool or float as the few bytes of its `AnyValue`.

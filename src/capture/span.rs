@@ -179,12 +179,19 @@ impl OpenSpan {
     pub(super) fn set_attribute(&mut self, key: &str, value: Value<'_>) {
         match value {
             Value::String(text) => self.record.attribute_text(key, &text),
-            Value::I64(number) => self.record.attribute_scalar(key, Scalar::int(number)),
-            Value::Bool(flag) => self.record.attribute_scalar(key, Scalar::bool(flag)),
-            Value::F64(number) => self.record.attribute_scalar(key, Scalar::float(number)),
+            Value::I64(number) => self.set_scalar(key, Scalar::int(number), value),
+            Value::Bool(flag) => self.set_scalar(key, Scalar::bool(flag), value),
+            Value::F64(number) => self.set_scalar(key, Scalar::float(number), value),
             other => self.record.attribute(key, &other),
         }
         self.account();
+    }
+
+    #[inline(always)]
+    fn set_scalar(&mut self, key: &str, scalar: Scalar, value: Value<'_>) {
+        // Nothing in it needs dropping, which the compiler does not find out by itself.
+        std::mem::forget(value);
+        self.record.attribute_scalar(key, scalar);
     }
 
     pub(super) fn add_event(&mut self, name: &str, time: u64, attributes: &[KeyValue<'_>]) {
