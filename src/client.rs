@@ -301,6 +301,9 @@ static GLOBAL: OnceLock<Client> = OnceLock::new();
 /// # Errors
 /// [`Error::AlreadyInitialized`] for a second call. What the environment gets wrong is no error.
 pub fn init() -> Result<Guard, Error> {
+    if GLOBAL.get().is_some() {
+        return Err(Error::AlreadyInitialized);
+    }
     let client = Client::builder().build()?;
     let intake = client.intake.clone();
     GLOBAL.set(client).map_err(|_| Error::AlreadyInitialized)?;

@@ -32,16 +32,16 @@ pub(crate) use settings::Settings;
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchConfig {
     /// The most spans of one request. Default 4096; at least 1 and at most `max_queue_size`. If it was left at the
-    /// default and `max_queue_size` is smaller, it follows. Environment: `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` (BSPV-04).
+    /// default and `max_queue_size` is smaller, it follows. Environment: `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
     pub max_batch_size: usize,
     /// The most bytes of one request before compression. Default 1 MiB; at least 1, at most 64 MiB, and capped by
     /// `max_memory_usage`. A single larger span is sent alone. No environment variable.
     pub max_batch_bytes: usize,
     /// How long an ended span waits for its batch to become ready. Default 5 s; longer than zero. Environment:
-    /// `OTEL_BSP_SCHEDULE_DELAY` in milliseconds, where 0 means 1 ms (BSPV-01).
+    /// `OTEL_BSP_SCHEDULE_DELAY` in milliseconds, where 0 means 1 ms.
     pub batch_timeout: Duration,
     /// How many ended spans may wait until they are accepted, wherever they are. Default `usize::MAX`: only
-    /// `max_memory_usage` bounds them, in bytes. At least 1. Environment: `OTEL_BSP_MAX_QUEUE_SIZE` (BSPV-03).
+    /// `max_memory_usage` bounds them, in bytes. At least 1. Environment: `OTEL_BSP_MAX_QUEUE_SIZE`.
     pub max_queue_size: usize,
 }
 
@@ -57,7 +57,7 @@ impl Default for BatchConfig {
 }
 
 /// How request bodies are compressed. Environment: `OTEL_EXPORTER_OTLP_COMPRESSION` or
-/// `OTEL_EXPORTER_OTLP_TRACES_COMPRESSION`, `none` or `gzip` (OTLPV-12).
+/// `OTEL_EXPORTER_OTLP_TRACES_COMPRESSION`, `none` or `gzip`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compression {
@@ -70,14 +70,15 @@ pub enum Compression {
 
 /// How long closing the client, and with it the exit of the program, may take.
 ///
-/// Sending goes on as long as it gets anywhere: connecting, TLS and accepted bytes are progress.
+/// Sending goes on as long as batches are being acknowledged. A receiver that takes longer than `stall` to answer needs
+/// a longer one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExitBudget {
-    /// The longest time without progress. Default 1 s; longer than zero, and never longer than `total`. Environment:
-    /// `OTLP_EXIT_STALL_TIMEOUT` in milliseconds, where 0 means no limit (ENV-06; one hour stands in).
+    /// The longest time without an acknowledged batch. Default 1 s; longer than zero, and never longer than `total`. Environment:
+    /// `OTLP_EXIT_STALL_TIMEOUT` in milliseconds, where 0 means no limit (one hour stands in).
     pub stall: Duration,
     /// The longest time in all. Default 10 s; longer than zero. Environment: `OTLP_EXIT_TIMEOUT` in milliseconds, where
-    /// 0 means no limit (ENV-06; one hour stands in).
+    /// 0 means no limit (one hour stands in).
     pub total: Duration,
 }
 
@@ -92,7 +93,7 @@ impl Default for ExitBudget {
 #[derive(Clone, Default)]
 pub(crate) struct Options {
     /// The receiver's base URL: `/v1/traces` is appended unless it is there already. Default
-    /// `http://localhost:4318` (OTLPV-02).
+    /// `http://localhost:4318`.
     pub(crate) endpoint: Option<String>,
     /// The receiver's URL for traces, used as it is. It beats `endpoint`.
     pub(crate) traces_endpoint: Option<String>,
@@ -100,7 +101,7 @@ pub(crate) struct Options {
     pub(crate) headers: Vec<(String, String)>,
     /// For one connection, TLS included. Default 5 s; longer than zero.
     pub(crate) connect_timeout: Option<Duration>,
-    /// One absolute limit for one batch, all attempts included. Default 10 s; longer than zero (OTLPV-09).
+    /// One absolute limit for one batch, all attempts included. Default 10 s; longer than zero.
     pub(crate) request_timeout: Option<Duration>,
     /// How long an idle connection is kept. Default 60 s; zero keeps none.
     pub(crate) keep_alive_timeout: Option<Duration>,

@@ -79,7 +79,8 @@ pub enum DropReason {
     TooLarge,
     /// Every attempt failed until the time for the batch was over.
     Undelivered,
-    /// The client was shut down before the span was ended or delivered.
+    /// The client was shut down before the span was ended, or before an answer came: the receiver may have it
+    /// all the same.
     Shutdown,
     /// A fault inside the exporter cost this batch; it was caught and the exporter went on.
     Panicked,
@@ -105,7 +106,7 @@ impl DropReason {
             Self::Refused => "refused",
             Self::TooLarge => "too_large",
             Self::Undelivered => "undelivered",
-            Self::Shutdown => "already_shutdown",
+            Self::Shutdown => "shutdown",
             Self::Panicked => "panicked",
         }
     }
@@ -150,7 +151,7 @@ pub(crate) enum Subject {
 const SUBJECTS: usize = 5;
 
 /// The only way the library speaks: one line each on stderr, levelled, at most one line per subject in
-/// ten seconds except for configuration, which is read once. A closed stderr is not an error.
+/// ten seconds except for configuration, which is read once, and for what is said at the end. A closed stderr is not an error.
 #[derive(Debug)]
 pub(crate) struct Diagnostics {
     level: LogLevel,

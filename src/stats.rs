@@ -209,6 +209,6 @@ mod tests {
         stats.lost(DropReason::Shutdown);
         let snapshot = stats.snapshot(|| (3, 4));
         assert_eq!((snapshot.ended, snapshot.exported, snapshot.dropped.total()), (8, 3, 5));
-        assert_eq!(format!("{:?}", snapshot.dropped), r#"{"queue_full": 4, "already_shutdown": 1}"#);
+        assert_eq!(format!("{:?}", snapshot.dropped), r#"{"queue_full": 4, "shutdown": 1}"#);
     }
 }

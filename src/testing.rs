@@ -34,6 +34,8 @@ mod waterfall;
 mod tests;
 
 pub use exchange::{ReceivedSpan, Request, Response};
+/// The message types that requests are decoded into.
+pub use opentelemetry_proto::tonic as proto;
 pub use receiver::{Keep, Receiver, ReceiverBuilder, Totals};
 pub use spans::generate_test_spans;
 pub use waterfall::waterfall;

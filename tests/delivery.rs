@@ -264,6 +264,36 @@ fn what_the_client_holds_stays_within_the_bound_while_nothing_is_taken() {
 }
 
 #[test]
+fn large_spans_give_their_memory_back_when_they_have_ended() {
+    let receiver = Receiver::builder().keep(Keep::Ids).start().unwrap();
+    let client = client_of(&receiver).with_max_memory_usage(16 << 20).build().unwrap();
+    let text = "x".repeat(10_000_000);
+    let (ended, wait) = (Barrier::new(9), Barrier::new(9));
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let tracer = client.tracer("large");
+                let mut span = tracer.start("large");
+                span.set_attribute("text", &text);
+                span.end();
+                ended.wait();
+                // The thread lives on, and records nothing more for now.
+                wait.wait();
+            });
+        }
+        ended.wait();
+        client.flush(LONG);
+        let before = assert_accounted(&client);
+        assert!(before.memory_bytes < 4 << 20, "{before:?}");
+        assert!(before.truncated > 0, "{before:?}");
+        record(&client.tracer("small"), 1_000);
+        assert!(client.flush(LONG).exported >= before.exported + 1_000);
+        wait.wait();
+    });
+    assert_accounted(&client);
+}
+
+#[test]
 fn batches_are_cut_by_spans_and_by_bytes() {
     // BSPV-04
     let receiver = Receiver::start().unwrap();

@@ -95,6 +95,22 @@ fn a_delay_the_receiver_asks_for_is_kept() {
 }
 
 #[test]
+fn a_delay_of_nothing_or_in_the_past_does_not_use_the_attempts_up_at_once() {
+    // RTY-04
+    for delay in ["0", "Sun, 06 Nov 1994 08:49:37 GMT"] {
+        let receiver = scripted(move |n| match n {
+            1..=3 => Response::status(503).header("retry-after", delay),
+            _ => Response::ok(),
+        });
+        let client = client_of(&receiver).with_retry_config(quick()).build().unwrap();
+        record(&client, 1);
+        let begun = Instant::now();
+        assert!(client.flush(LONG).is_complete());
+        assert!(begun.elapsed() >= Duration::from_millis(20 + 40 + 80), "{:?}", begun.elapsed());
+    }
+}
+
+#[test]
 fn a_delay_beyond_the_time_of_the_batch_gives_it_up_at_once() {
     // RTY-12
     let receiver = scripted(|_| Response::status(503).header("retry-after", "3600"));

@@ -488,3 +488,16 @@ fn a_value_that_is_nested_without_end_does_not_cost_its_batch() {
     });
     assert_eq!((spans[0].attributes.len(), spans[0].events.len()), (2, 1));
 }
+
+#[test]
+fn a_link_to_no_span_costs_nothing_and_is_kept_for_what_it_says() {
+    // SPAN-14
+    let spans = received(|tracer| {
+        let nowhere = otlp::tracer("before init").start("not recorded");
+        let mut span = tracer.start("linking");
+        span.add_link(&nowhere.context(), []);
+        span.add_link(&nowhere.context(), [KeyValue::new("why", "it was here")]);
+    });
+    assert_eq!(spans[0].links.len(), 1);
+    assert_eq!(spans[0].links[0].attributes.len(), 1);
+}

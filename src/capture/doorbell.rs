@@ -124,8 +124,8 @@ impl Doorbell {
     }
 
     /// Before a worker blocks for long: it counts as away until it drops the answer, so that the next record
-    /// wakes a resting one. One is woken at once where `has_waiting` finds records that nobody watches.
-    pub(crate) fn hand_over(&self, has_waiting: impl FnOnce() -> bool) -> Away<'_> {
+    /// wakes a resting one. One is woken at once where nobody watches and `has_more` finds something to do.
+    pub(crate) fn hand_over(&self, has_more: impl FnOnce() -> bool) -> Away<'_> {
         let unwatched = {
             let mut workers = self.workers.lock();
             workers.away += 1;
@@ -134,7 +134,7 @@ impl Doorbell {
         };
         // As before a rest: a producer that did not see the change has published what is seen here.
         fence(Ordering::SeqCst);
-        if unwatched && has_waiting() {
+        if unwatched && has_more() {
             self.ring();
         }
         Away(self)

@@ -178,6 +178,7 @@ impl Seat {
     #[inline]
     pub(super) fn recycle(&mut self, mut open: Box<OpenSpan>) {
         if self.pool.len() < POOLED_RECORDS {
+            open.record.shrink();
             open.account();
             self.pool.push(open);
         }

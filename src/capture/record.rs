@@ -32,7 +32,7 @@ const SHORT_FIELD_BYTES: usize = 2 + 0x7f;
 /// Bytes a new record has room for before it grows; most spans fit.
 pub(super) const INITIAL_BYTES: usize = 1024;
 
-/// Records that grew beyond this give their memory back when they are cleared.
+/// Records that grew beyond this give their memory back when they have ended.
 const KEPT_BYTES: usize = 16 * 1024;
 
 /// Room for the head of the field around the span: a one-byte tag and a length of at most five bytes.
@@ -158,12 +158,16 @@ impl Record {
         self.buffer.capacity() + self.description.capacity()
     }
 
-    /// Begins a span called `name`, forgetting the one before.
-    #[inline]
-    pub(crate) fn begin(&mut self, name: &str) {
+    /// Gives the memory of an unusually large span back.
+    pub(crate) fn shrink(&mut self) {
         if self.memory() > KEPT_BYTES {
             *self = Self::new();
         }
+    }
+
+    /// Begins a span called `name`, forgetting the one before.
+    #[inline]
+    pub(crate) fn begin(&mut self, name: &str) {
         self.keys = 0;
         self.status = 0;
         self.description.clear();
@@ -362,6 +366,10 @@ impl Record {
         const SPAN_ID: u32 = 2;
         const ATTRIBUTES: u32 = 4;
         const FLAGS: u32 = 6;
+        // SPAN-14: a link to nowhere is kept for what it says, if it says anything.
+        if !to.is_valid() && attributes.is_empty() {
+            return;
+        }
         let body = 18 + 10 + 5 + recorded(attributes).map(attribute_field_len).sum::<usize>();
         if !self.fits(field_len(body)) {
             self.truncated = true;

@@ -215,7 +215,19 @@ impl Producer {
         // Before the record is published: whoever sees the record sees it counted as ended.
         self.ring.produced.pushed.store(self.pushed, Ordering::Relaxed);
         chunk.publish(self.records);
+        if pushed == Pushed::Linked && !supply.recycles(chunk.capacity()) {
+            self.leave_behind();
+        }
         Ok(pushed)
+    }
+
+    /// Links a chunk of no bytes behind the chunk of a large record, which would otherwise be held until the
+    /// thread's next record.
+    #[cold]
+    fn leave_behind(&mut self) {
+        if let Some(empty) = Chunk::allocate(0, Weak::new()) {
+            self.go_on_in(empty);
+        }
     }
 
     /// Counts a record that was refused.
@@ -228,11 +240,15 @@ impl Producer {
     #[inline(never)]
     fn link(&mut self, supply: &Supply, needed: usize) -> Result<(), Full> {
         let fresh = supply.chunk(needed).ok_or(Full)?;
+        self.go_on_in(fresh);
+        Ok(())
+    }
+
+    fn go_on_in(&mut self, fresh: ChunkRef) {
         let (tail, capacity) = (fresh.as_ptr(), fresh.capacity());
         // SAFETY: the ring keeps its tail alive (L), and this is our last access to it.
         unsafe { Chunk::set_next(self.tail, fresh) };
         (self.tail, self.records, self.used, self.free) = (tail, 0, 0, capacity);
-        Ok(())
     }
 }
 

@@ -116,7 +116,8 @@ impl Gzip {
         self.crc.update(input);
         loop {
             if body.capacity() - body.len() < BODY_STEP / 4 {
-                body.reserve(BODY_STEP);
+                // In steps of a quarter: a buffer that doubles holds up to twice what the body needs.
+                body.reserve_exact(BODY_STEP.max(body.len() / 4));
             }
             let before = self.deflate.total_in();
             let status = self.deflate.compress_vec(input, body, flush).expect("the stream is never finished twice");

@@ -1,6 +1,7 @@
 //! Waiting for delivery: flush, shutdown, and the budget at exit.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -121,8 +122,11 @@ impl Exporter {
             && Instant::now() < deadline
         {
             let encoder = encoder.get_or_insert_with(|| Encoder::new(self.settings.compression));
-            if !self.work_for_flush(encoder) {
-                break;
+            // As a worker does: a fault costs the batch at hand, and does not unwind into the program.
+            match catch_unwind(AssertUnwindSafe(|| self.work_for_flush(encoder, deadline))) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(_) => *encoder = Encoder::new(self.settings.compression),
             }
         }
     }
@@ -163,24 +167,32 @@ impl Exporter {
         });
     }
 
-    /// At the end, one line for everything that was lost.
+    /// At the end, one line for everything that was lost, why, and what helps.
     fn say_lost(&self, receipt: &Receipt) {
-        let lost = receipt.dropped_total();
-        if lost == 0 {
+        let Some((reason, _)) = receipt.dropped.iter().filter(|(_, lost)| *lost > 0).max_by_key(|(_, lost)| *lost)
+        else {
             return;
-        }
+        };
         let failure = self.last_failure.lock().take();
         let expected = failure.as_ref().is_some_and(|failure| failure.is_expected);
-        let why = failure.map_or_else(|| "no answer in time".to_owned(), |failure| failure.message);
-        let (endpoint, dropped) = (&self.settings.endpoint, &receipt.dropped);
-        self.diagnostics.say(
-            if expected { LogLevel::Debug } else { LogLevel::Error },
-            Subject::Shutdown,
-            format_args!(
-                "{lost} spans were lost {dropped:?}; {endpoint}: {why}. Is OTEL_EXPORTER_OTLP_ENDPOINT right? \
-                 OTLP_EXIT_TIMEOUT and OTLP_EXIT_STALL_TIMEOUT allow more time at exit"
-            ),
-        );
+        let endpoint = &self.settings.endpoint;
+        let why = failure.map_or_else(|| "did not answer in time".to_owned(), |failure| failure.message);
+        let advice = match reason {
+            DropReason::QueueFull => {
+                "more was recorded than could be sent; raise OTLP_MAX_MEMORY_USAGE or OTEL_BSP_MAX_QUEUE_SIZE"
+                    .to_owned()
+            }
+            DropReason::Rejected | DropReason::Refused | DropReason::TooLarge => {
+                format!("{endpoint} did not accept them: {why}")
+            }
+            DropReason::Undelivered | DropReason::Shutdown => {
+                format!("{endpoint}: {why}; check OTEL_EXPORTER_OTLP_ENDPOINT, or allow more time")
+            }
+            DropReason::Panicked => "a fault in the exporter, which is a bug in otlp".to_owned(),
+        };
+        let (lost, dropped) = (receipt.dropped_total(), &receipt.dropped);
+        let level = if expected { LogLevel::Debug } else { LogLevel::Error };
+        self.diagnostics.say(level, Subject::Shutdown, format_args!("{lost} spans were lost {dropped:?}: {advice}"));
     }
 }
 

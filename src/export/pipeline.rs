@@ -34,6 +34,8 @@ pub(crate) struct Parcel {
     reconnected: bool,
     /// The last attempt found that nobody listens at a port of this machine.
     pub(crate) nobody_listens: bool,
+    /// When the thread that sends it wants to be back, if it is not a worker.
+    pub(crate) expires: Option<Instant>,
     /// Not to be tried again before.
     pub(crate) not_before: Option<Instant>,
 }
@@ -50,6 +52,7 @@ impl Parcel {
             begun: None,
             reconnected: false,
             nobody_listens: false,
+            expires: None,
             not_before: None,
         }
     }
@@ -160,7 +163,8 @@ impl Exporter {
         let deadline = *parcel.begun.get_or_insert(now) + self.settings.export_timeout;
         parcel.attempts += 1;
         self.intake.stats.request(parcel.uncompressed, parcel.body.len());
-        let left = deadline.saturating_duration_since(now).max(Duration::from_millis(1));
+        let until = parcel.expires.take().map_or(deadline, |expires| expires.min(deadline));
+        let left = until.saturating_duration_since(now).max(Duration::from_millis(1));
         let mut outcome = self.transport.send(&parcel.body, parcel.compression, left);
         let left = || deadline.saturating_duration_since(Instant::now());
         if matches!(outcome, Outcome::Failed { failure: Failure::Broken, .. }) && !parcel.reconnected {

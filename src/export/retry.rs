@@ -34,7 +34,9 @@ pub(crate) fn decide(config: &RetryConfig, attempt: u32, left: Duration, outcome
     if attempt >= config.max_attempts || !config.retryable_errors.contains(&kind) {
         return Verdict::GiveUp(DropReason::Undelivered);
     }
-    let wait = after.unwrap_or_else(|| interval(config, attempt, random));
+    // A delay of nothing, or a date that has passed by some clock, is no wish to be asked again at once.
+    let asked = after.filter(|after| *after >= config.initial_interval);
+    let wait = asked.unwrap_or_else(|| interval(config, attempt, random));
     // RTY-12: rather give up early than retry sooner than asked or later than allowed.
     if wait >= left { Verdict::GiveUp(DropReason::Undelivered) } else { Verdict::Wait(wait) }
 }
@@ -90,6 +92,8 @@ mod tests {
         // RTY-04
         let asked = Duration::from_secs(2);
         assert_eq!(wait(decide(&RetryConfig::default(), 1, MINUTE, &failed(Some(asked)), 0.5)), asked);
+        let nothing = failed(Some(Duration::ZERO));
+        assert_eq!(wait(decide(&RetryConfig::default(), 2, MINUTE, &nothing, 0.5)), Duration::from_millis(200));
     }
 
     #[test]

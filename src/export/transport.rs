@@ -74,6 +74,10 @@ pub(crate) fn classify(status: u16, retry_after: Option<&str>, body: &[u8], now:
 fn delay(retry_after: &str, now: SystemTime) -> Option<Duration> {
     match retry_after.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
+        // More seconds than can be counted.
+        Err(_) if !retry_after.is_empty() && retry_after.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some(Duration::MAX)
+        }
         Err(_) => {
             let date = httpdate::parse_http_date(retry_after).ok()?;
             // A date that has passed means now.
@@ -148,6 +152,7 @@ mod tests {
         assert_eq!(delay(" 2 "), Some(Duration::from_secs(2)));
         assert_eq!(delay("Sun, 06 Nov 1994 08:49:39 GMT"), Some(Duration::from_secs(2)));
         assert_eq!(delay("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(delay("99999999999999999999999999"), Some(Duration::MAX));
         assert_eq!((delay("soon"), delay("-1"), delay("")), (None, None, None));
     }
 

@@ -97,13 +97,16 @@ impl Exporter {
         true
     }
 
-    /// Does one job on a thread that waits for delivery; false if all that is left is to wait.
-    pub(super) fn work_for_flush(&self, encoder: &mut Encoder) -> bool {
+    /// Does one job on a thread that waits for delivery until `deadline`; false if all that is left is to wait.
+    pub(super) fn work_for_flush(&self, encoder: &mut Encoder, deadline: Instant) -> bool {
         match self.next_job() {
-            Job::Send(parcel) => self.send_one(parcel),
+            Job::Send(mut parcel) => {
+                parcel.expires = Some(deadline);
+                self.send_one(parcel);
+            }
             Job::Pack(batch) => self.pack_one(batch, encoder),
             Job::Rest(Rest { until: Some(until), .. }) => {
-                self.ledger.wait_until(until, |_| self.stopping.load(Ordering::SeqCst));
+                self.ledger.wait_until(until.min(deadline), |_| self.stopping.load(Ordering::SeqCst));
             }
             Job::Rest(_) | Job::Leave => return false,
         }
@@ -187,6 +190,14 @@ impl Exporter {
             || self.stopping.load(Ordering::SeqCst) && waiting == 0 && outbox.is_empty()
     }
 
+    /// Whether there is anything to look after while this worker is blocked: records, or a parcel that another
+    /// one may send, now or later.
+    fn has_more(&self) -> bool {
+        let waiting = self.gatherer.lock().waiting();
+        let outbox = self.outbox.lock();
+        waiting > 0 || outbox.can_take(Instant::now()) || outbox.next_due().is_some()
+    }
+
     fn pack_one(&self, batch: Batch, encoder: &mut Encoder) {
         let unsettled = LoseOnPanic::packed(self, batch.id);
         let body = self.spare_body();
@@ -232,7 +243,7 @@ impl Exporter {
     fn send_one(&self, parcel: Parcel) {
         let held = parcel.body.capacity();
         // While this worker is blocked, another one minds the time.
-        let away = self.intake.doorbell.hand_over(|| self.gatherer.lock().waiting() > 0);
+        let away = self.intake.doorbell.hand_over(|| self.has_more());
         let unsettled = LoseOnPanic { exporter: self, id: parcel.id, sending: Some(held) };
         let sent = self.send(parcel);
         std::mem::forget(unsettled);
@@ -246,7 +257,14 @@ impl Exporter {
             }
             Sent::Again(parcels) => {
                 self.outbox.lock().sent();
-                parcels.into_iter().for_each(|parcel| self.put(parcel));
+                for parcel in parcels {
+                    if self.is_stopped() {
+                        // Written off, or about to be: nobody waits for another attempt.
+                        self.lose_batch(parcel.id, parcel.spans, DropReason::Shutdown);
+                    } else {
+                        self.put(parcel);
+                    }
+                }
             }
         }
     }

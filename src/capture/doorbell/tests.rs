@@ -73,6 +73,8 @@ fn loom_no_lost_wake_while_a_worker_is_away() {
 #[cfg(not(loom))]
 mod on_real_threads {
     use std::{
+        hint::{black_box, spin_loop},
+        panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
         sync::atomic::AtomicUsize,
         thread,
         time::{Duration, Instant},
@@ -91,14 +93,22 @@ mod on_real_threads {
 
     /// Runs `meanwhile` while a worker rests as it is told; it has to wake the worker.
     fn while_one_rests(bell: &Doorbell, until: Option<Instant>, watches: bool, meanwhile: impl FnOnce()) {
-        let (_, resting) = bell.workers();
+        let (before, (_, resting)) = (rings(bell), bell.workers());
         thread::scope(|threads| {
             let worker = threads.spawn(|| bell.rest(until, watches, || false));
             while bell.workers().1 == resting {
                 yield_now();
             }
-            meanwhile();
+            let woken = catch_unwind(AssertUnwindSafe(|| {
+                meanwhile();
+                assert!(rings(bell) > before, "the bell is silent");
+            }));
+            if woken.is_err() {
+                // The test fails, and does not hang.
+                bell.ring_all();
+            }
             worker.join().unwrap();
+            woken.unwrap_or_else(|panic| resume_unwind(panic));
         });
     }
 
@@ -237,11 +247,15 @@ mod on_real_threads {
                     });
                 }
                 for round in 1..=rounds {
-                    // Meets the worker at another point each time.
-                    (0..round % 128).for_each(|_| std::hint::spin_loop());
+                    // Meets the worker on its way to sleep, some nanoseconds later each time.
+                    (0..round % 512).for_each(|step| _ = black_box(step));
                     record(bell, &mut producer, supply);
-                    while ring.taken() < round {
-                        yield_now();
+                    for spin in 0_u32.. {
+                        if ring.taken() >= round {
+                            break;
+                        }
+                        // With a CPU of its own the worker comes at once.
+                        if spin % 10_000 < 9_999 { spin_loop() } else { yield_now() }
                     }
                 }
             });

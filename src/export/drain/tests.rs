@@ -74,6 +74,13 @@ mod on_real_threads {
 
     use super::*;
     use crate::sync::scenario::within_a_minute;
+    use crate::{
+        capture::Tracer,
+        config::{Options, Settings},
+        env::Environment,
+        error::{Diagnostics, LogLevel},
+        testing::{Receiver, Response},
+    };
 
     #[test]
     fn a_watermark_covers_what_waits_and_what_is_on_its_way_and_nothing_later() {
@@ -113,6 +120,43 @@ mod on_real_threads {
         settle(later);
         settle(later);
         assert_eq!((settled.into_inner(), ledger.spans()), (4, 0), "a batch is settled once");
+    }
+
+    /// An exporter for which no thread can be started.
+    fn exporter_without_threads(endpoint: String) -> (Arc<Exporter>, Tracer) {
+        let options = Options { endpoint: Some(endpoint), ..Options::default() };
+        let (settings, _) = Settings::resolve(options, Environment::default()).unwrap();
+        let intake = intake();
+        let tracer = Tracer::bound(Some(&intake), "threadless".into());
+        (Exporter::new(settings, intake, Diagnostics::new(LogLevel::None)), tracer)
+    }
+
+    #[test]
+    fn where_no_thread_can_be_started_a_flush_delivers_on_the_callers_thread() {
+        // ERR-04
+        let receiver = Receiver::start().unwrap();
+        let (exporter, tracer) = exporter_without_threads(receiver.endpoint());
+        (0..1_000).for_each(|_| tracer.start("span").end());
+        let receipt = exporter.flush(Patience::Until(Duration::from_secs(30)));
+        assert!(receipt.is_complete(), "{receipt:?}");
+        assert_eq!(receiver.span_count(), 1_000);
+    }
+
+    #[test]
+    fn a_flush_on_the_callers_thread_keeps_its_time() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let busy =
+            Receiver::builder().respond_with(|_| Response::status(503).header("retry-after", "5")).start().unwrap();
+        for endpoint in [format!("http://{}", silent.local_addr().unwrap()), busy.endpoint()] {
+            let (exporter, tracer) = exporter_without_threads(endpoint);
+            tracer.start("span").end();
+            let begun = Instant::now();
+            let receipt = exporter.flush(Patience::Until(Duration::from_millis(200)));
+            assert_eq!(receipt.pending, 1);
+            let ended = exporter.shutdown(Patience::Until(Duration::from_millis(200)));
+            assert!(begun.elapsed() < Duration::from_millis(700), "{:?}", begun.elapsed());
+            assert_eq!((ended.pending, ended.dropped_total()), (0, 1));
+        }
     }
 
     #[test]
