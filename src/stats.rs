@@ -130,7 +130,7 @@ pub struct Snapshot {
     pub queued: u64,
     /// Spans that were cut because they exceeded the 4 MiB a record may take; they were exported all the same.
     pub truncated: u64,
-    /// Export requests made, each attempt counted.
+    /// Export requests made, those that were made again counted each time.
     pub requests: u64,
     /// Bytes of the request bodies before compression.
     pub uncompressed_bytes: u64,

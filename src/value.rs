@@ -6,7 +6,8 @@ use std::borrow::Cow;
 ///
 /// It converts from `&str`, `String`, `bool`, every integer type, `f32`, `f64`, bytes, and arrays, slices and
 /// `Vec`s of these. A `u64` or `u128` beyond `i64::MAX` becomes its decimal string, since OTLP integers are
-/// signed 64-bit. Borrowed values are encoded where they are and never copied to the heap.
+/// signed 64-bit. Borrowed values are encoded where they are and never copied to the heap; an array given by
+/// value is, so hot paths better lend a slice (`&values[..]`).
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub enum Value<'a> {

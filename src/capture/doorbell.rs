@@ -41,13 +41,15 @@ struct Workers {
     watching: Vec<Option<Instant>>,
     /// Workers that are blocked for long, and so neither rest nor look.
     away: usize,
+    /// The last attempt to start a worker failed: not worth another for every single record.
+    barren: bool,
 }
 
 impl Workers {
     fn rest(&self) -> u32 {
         let awake = self.started.saturating_sub(self.resting + self.away);
         // Where all there are is away, nobody could come for a single record.
-        let someone_to_wake = self.resting > 0 || self.started == 0;
+        let someone_to_wake = self.resting > 0 || self.started == 0 && !self.barren;
         if self.allowed == 0 {
             0
         } else if awake == 0 && self.watching.is_empty() && someone_to_wake {
@@ -187,10 +189,20 @@ impl Doorbell {
         Some(workers.started - 1)
     }
 
-    /// A worker has ended, or could not be started.
+    /// A worker has ended.
     pub(crate) fn dismiss(&self) {
+        self.take_back(false);
+    }
+
+    /// A worker that was admitted could not be started. The next full batch asks for one again.
+    pub(crate) fn give_up(&self) {
+        self.take_back(true);
+    }
+
+    fn take_back(&self, barren: bool) {
         let mut workers = self.workers.lock();
         workers.started -= 1;
+        workers.barren = barren;
         self.rest.store(workers.rest(), Ordering::Relaxed);
     }
 

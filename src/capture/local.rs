@@ -192,7 +192,7 @@ impl Seat {
             intake.stats.lost(DropReason::Shutdown);
             return;
         }
-        if intake.quota.is_bounded() && !take_credit(intake, producer) {
+        if intake.quota.is_bounded() && !take_credit(intake, producer, !self.refusing) {
             self.refuse();
             return;
         }
@@ -237,8 +237,9 @@ impl Seat {
     }
 }
 
-/// One span's worth of `max_queue_size`.
-fn take_credit(intake: &Intake, producer: &Producer) -> bool {
+/// One span's worth of `max_queue_size`. With `reclaim` what idle threads hold back is looked for too, which takes
+/// a lock: once when the queue turns out to be full, not for every span while it is.
+fn take_credit(intake: &Intake, producer: &Producer, reclaim: bool) -> bool {
     let credit = &producer.ring().credit;
     loop {
         let left = credit.load(Ordering::Relaxed);
@@ -251,7 +252,9 @@ fn take_credit(intake: &Intake, producer: &Producer) -> bool {
         let wanted = intake.quota.step(intake.registry.count());
         let granted = intake.quota.grant(wanted);
         if granted == 0 {
-            // What idle threads hold back is of use to this one.
+            if !reclaim {
+                return false;
+            }
             let reclaimed =
                 intake.registry.rings().iter().map(|ring| ring.credit.swap(0, Ordering::Relaxed)).sum::<u32>();
             if reclaimed == 0 {

@@ -123,7 +123,8 @@ impl Span {
     /// Records a failure: an `exception` event with the error's type and message, the attribute `error.type`,
     /// and the status error with the message, unless a status was set before
     /// ([exceptions on spans](https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/)).
-    /// Formats the error, so it may allocate.
+    /// Formats the error, so it may allocate. A boxed error is given as `&*error`; its type is then that of the
+    /// trait object, since nothing else is known of it.
     pub fn record_error<E: Error + ?Sized>(&mut self, error: &E) -> &mut Self {
         if self.is_recording() {
             let kind = std::any::type_name::<E>();

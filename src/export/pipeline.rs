@@ -159,18 +159,14 @@ impl Exporter {
 
     /// One attempt at delivering `parcel`, and what follows from it.
     pub(super) fn attempt(&self, parcel: &mut Parcel) -> (Verdict, Outcome) {
-        let now = Instant::now();
-        let deadline = *parcel.begun.get_or_insert(now) + self.settings.export_timeout;
-        parcel.attempts += 1;
-        self.intake.stats.request(parcel.uncompressed, parcel.body.len());
+        let deadline = *parcel.begun.get_or_insert_with(Instant::now) + self.settings.export_timeout;
         let until = parcel.expires.take().map_or(deadline, |expires| expires.min(deadline));
-        let left = until.saturating_duration_since(now).max(Duration::from_millis(1));
-        let mut outcome = self.transport.send(&parcel.body, parcel.compression, left);
-        let left = || deadline.saturating_duration_since(Instant::now());
+        parcel.attempts += 1;
+        let mut outcome = self.post(parcel, until);
         if matches!(outcome, Outcome::Failed { failure: Failure::Broken, .. }) && !parcel.reconnected {
             // Most likely the receiver had closed a connection that was kept alive: not its fault, and no attempt.
             parcel.reconnected = true;
-            outcome = self.transport.send(&parcel.body, parcel.compression, left().max(Duration::from_millis(1)));
+            outcome = self.post(parcel, until);
         }
         if !matches!(outcome, Outcome::Accepted { .. } | Outcome::Failed { failure: Failure::Shutdown, .. }) {
             *self.last_failure.lock() = Some(LastFailure {
@@ -178,7 +174,8 @@ impl Exporter {
                 is_expected: self.is_default_and_refused(&outcome),
             });
         }
-        let verdict = decide(&self.settings.retry, parcel.attempts, left(), &outcome, self.random());
+        let left = deadline.saturating_duration_since(Instant::now());
+        let verdict = decide(&self.settings.retry, parcel.attempts, left, &outcome, self.random());
         parcel.nobody_listens = self.settings.endpoint.is_loopback()
             && matches!(outcome, Outcome::Failed { failure: Failure::Refused, .. });
         let verdict = match verdict {
@@ -190,6 +187,13 @@ impl Exporter {
             verdict => verdict,
         };
         (verdict, outcome)
+    }
+
+    /// One request, answered or given up by `until`.
+    fn post(&self, parcel: &Parcel, until: Instant) -> Outcome {
+        self.intake.stats.request(parcel.uncompressed, parcel.body.len());
+        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        self.transport.send(&parcel.body, parcel.compression, left)
     }
 
     /// Nobody asked for a collector and none is there: not worth a line at the default level's errors.

@@ -45,7 +45,7 @@ pub(super) fn start_if_needed(exporter: &Arc<Exporter>) {
         thread::Builder::new().name(format!("otlp-worker-{number}")).spawn(move || run(&worker))
     });
     if let Err(error) = spawned {
-        intake.doorbell.dismiss();
+        intake.doorbell.give_up();
         exporter.diagnostics.say(
             LogLevel::Error,
             Subject::Worker,

@@ -192,6 +192,22 @@ mod on_real_threads {
     }
 
     #[test]
+    fn a_worker_that_cannot_be_started_is_asked_for_again_by_a_full_batch_only() {
+        let (bell, attempts) = (Arc::new(Doorbell::new(1)), Arc::new(AtomicUsize::new(0)));
+        let starting = (Arc::downgrade(&bell), Arc::clone(&attempts));
+        bell.when_unanswered(move || {
+            let bell = starting.0.upgrade().unwrap();
+            bell.admit(0).unwrap();
+            starting.1.fetch_add(1, Ordering::Relaxed);
+            bell.give_up();
+        });
+        (0..3).for_each(|_| bell.after_record());
+        assert_eq!(attempts.load(Ordering::Relaxed), 1);
+        bell.after_batch();
+        assert_eq!(attempts.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
     fn single_records_ring_for_nobody_while_all_workers_are_away() {
         let bell = bell_with(1);
         bell.when_unanswered(|| panic!("there may be no more"));
