@@ -31,6 +31,7 @@ pub struct Variable {
 }
 
 pub(crate) const SDK_DISABLED: &str = "OTEL_SDK_DISABLED";
+pub(crate) const TRACES_EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 pub(crate) const LOG_LEVEL: &str = "OTEL_LOG_LEVEL";
 pub(crate) const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 pub(crate) const RESOURCE_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
@@ -55,6 +56,7 @@ pub(crate) const MAX_MEMORY_USAGE: &str = "OTLP_MAX_MEMORY_USAGE";
 #[rustfmt::skip] // A table reads better in rows.
 pub const VARIABLES: &[Variable] = &[
     variable(SDK_DISABLED, "false", "true or false", "true records and sends nothing"),
+    variable(TRACES_EXPORTER, "otlp", "otlp or none", "none records and sends nothing"),
     variable(LOG_LEVEL, "info", "none, off, error, warn, info or debug", "how much the client says about itself on stderr"),
     variable(SERVICE_NAME, "(unknown_service:<executable>)", "text", "the resource attribute service.name"),
     variable(RESOURCE_ATTRIBUTES, "(none)", "key=value,…, percent-encoded", "attributes of the resource; one error discards them all"),

@@ -150,10 +150,12 @@ fn compression_none_sends_bodies_as_they_are() {
 
 #[test]
 fn a_disabled_sdk_sends_nothing_and_says_nothing() {
-    // SDKV-01, ENV-02
-    let receiver = Receiver::start().unwrap();
-    let output = run("job", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint()), ("OTEL_SDK_DISABLED", "TRUE")]);
-    assert_eq!((receiver.connections(), said(&output).len()), (0, 0));
+    // SDKV-01, SDKV-11, ENV-02
+    for off in [("OTEL_SDK_DISABLED", "TRUE"), ("OTEL_TRACES_EXPORTER", "none")] {
+        let receiver = Receiver::start().unwrap();
+        let output = run("job", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint()), off]);
+        assert_eq!((receiver.connections(), said(&output).len()), (0, 0), "{off:?}");
+    }
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Every setting, complete and valid. Its `Debug` shows no header value and no user information.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// Nothing is recorded or sent (SDKV-01).
+    /// Nothing is recorded or sent (SDKV-01, SDKV-11).
     pub(crate) disabled: bool,
     pub(crate) log_level: LogLevel,
     pub(crate) endpoint: Endpoint,
@@ -68,6 +68,10 @@ impl Settings {
         let mut choose = Chooser { environment: &environment, warnings: Vec::new() };
 
         let disabled = choose.one(None, env::SDK_DISABLED, env::boolean, false);
+        let exporters = [("otlp", TracesExporter::Otlp), ("none", TracesExporter::None)];
+        let exporter =
+            choose.one(None, env::TRACES_EXPORTER, |text| env::choice(text, &exporters), TracesExporter::Otlp);
+        let disabled = disabled || exporter == TracesExporter::None;
         let log_level = choose.one(options.log_level, env::LOG_LEVEL, env::log_level, LogLevel::default());
 
         let (endpoint, source) = choose.endpoint(options.endpoint, options.traces_endpoint)?;
@@ -333,6 +337,13 @@ impl Chooser<'_> {
         let stall = self.one(stall, env::EXIT_STALL_TIMEOUT, timeout, default.stall.min(total)).min(total);
         Ok(ExitBudget { stall, total })
     }
+}
+
+/// Where `OTEL_TRACES_EXPORTER` sends spans to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TracesExporter {
+    Otlp,
+    None,
 }
 
 /// A number of spans, which says so where there is no limit.

@@ -88,6 +88,7 @@ fn the_process_gives_the_default_of_workers_and_service_name() {
 /// A usable value, other than the default, for every variable.
 const EXAMPLES: &[(&str, &str)] = &[
     (env::SDK_DISABLED, "TRUE"),
+    (env::TRACES_EXPORTER, "None"),
     (env::LOG_LEVEL, "Debug"),
     (env::SERVICE_NAME, "tool"),
     (env::RESOURCE_ATTRIBUTES, "a=1"),
@@ -142,10 +143,11 @@ fn an_empty_variable_changes_nothing_and_needs_no_warning() {
 
 #[test]
 fn a_bad_variable_costs_one_warning_and_leaves_the_default() {
-    // ENV-02, ENV-03, ENV-04, ENV-05, ENV-08, RES-06, SDKV-04
+    // ENV-02, ENV-03, ENV-04, ENV-05, ENV-08, RES-06, SDKV-04, SDKV-11
     let defaults = format!("{:?}", from_env(&[]));
     for (name, value, used) in [
         (env::SDK_DISABLED, "1", "false"),
+        (env::TRACES_EXPORTER, "console", "Otlp"),
         (env::LOG_LEVEL, "banana", "Info"),
         (env::RESOURCE_ATTRIBUTES, "good=1,bad", "nothing of it"),
         (env::ENDPOINT, "localhost:4318", "http://localhost:4318/v1/traces"),
