@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::Ordering},
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -132,7 +132,7 @@ impl Exporter {
     }
 
     /// Ends recording, delivers what it can while patience lasts, and counts the rest as dropped.
-    pub(crate) fn shutdown(self: &Arc<Self>, patience: Patience) -> Receipt {
+    pub(crate) fn shutdown(&self, patience: Patience) -> Receipt {
         self.intake.close();
         if matches!(patience, Patience::WhileProgress(_)) {
             self.exiting.store(true, Ordering::SeqCst);

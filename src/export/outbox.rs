@@ -46,7 +46,7 @@ impl Outbox {
 
     /// Adds a parcel; returns the bytes its body holds from now on.
     pub(crate) fn put(&mut self, mut parcel: Parcel) -> usize {
-        // What waits is kept tight: a body's buffer grows in steps larger than most bodies' remainder.
+        // A backlog is kept tight. A few bodies are not worth the copy: their buffers are used again soon.
         if self.parcels.len() >= SPARE_BODIES {
             parcel.body.shrink_to_fit();
         }

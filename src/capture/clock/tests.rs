@@ -491,6 +491,7 @@ fn starts_are_within_a_millisecond_of_the_wall_clock() {
         let start = clock.unix(nanos);
         let after = unix_nanos(SystemTime::now()) as u64;
         passed += u32::from((before - MILLI..=after + MILLI).contains(&start));
+        // Not waiting for anything: the readings have to be spread over more than an anchor's age.
         thread::sleep(Duration::from_millis(7));
     }
     // All but those after which somebody set the clock.
