@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::{
     capture::{Clock, Intake, Limits, Scope, Tracer, set_global},
-    config::{BatchConfig, Compression, ExitBudget, Options, RetryConfig, Settings},
+    config::{BatchConfig, Compression, DropStrategy, ExitBudget, Options, RetryConfig, Settings},
     env::Environment,
     error::{Diagnostics, Error, LogLevel, Subject},
     exit,
@@ -20,7 +20,10 @@ use crate::{
     value::KeyValue,
 };
 
-/// What each worker holds beside the bodies it packs: the compressor's tables and buffers.
+/// What is held and not accounted for piece by piece: by the client, from the code that is loaded with its first
+/// request to what an allocator cannot use again, and by each worker, for the compressor's tables, the body it
+/// writes, the buffers of a connection, its stack.
+const CLIENT_BYTES: usize = 2 * 1024 * 1024;
 const WORKER_BYTES: usize = 512 * 1024;
 
 /// A batch is worth a wake at this size; larger ones form while workers are busy.
@@ -56,11 +59,12 @@ impl Client {
             return Ok(Self { exporter: None, intake: None, closing: Mutex::new(()) });
         }
         Clock::warm_up();
-        let workers_bytes = (settings.worker_count * WORKER_BYTES).min(settings.max_memory_usage / 4);
+        let apart = (CLIENT_BYTES + settings.worker_count * WORKER_BYTES).min(settings.max_memory_usage / 4);
         let batch = &settings.batch;
         let intake = Intake::new(Limits {
-            memory_bytes: settings.max_memory_usage - workers_bytes,
+            memory_bytes: settings.max_memory_usage - apart,
             queue_spans: batch.max_queue_size,
+            drop_strategy: settings.drop_strategy,
             ready_spans: READY_SPANS.min(batch.max_batch_size).min(batch.max_queue_size),
             workers: settings.worker_count,
         });
@@ -253,6 +257,13 @@ impl ClientBuilder {
     /// `OTLP_MAX_MEMORY_USAGE`.
     pub fn with_max_memory_usage(mut self, bytes: usize) -> Self {
         self.options.max_memory_usage = Some(bytes);
+        self
+    }
+
+    /// What becomes of spans for which there is no room; see [`DropStrategy`]. Default: they are dropped.
+    /// `OTLP_DROP_STRATEGY`.
+    pub fn with_drop_strategy(mut self, strategy: DropStrategy) -> Self {
+        self.options.drop_strategy = Some(strategy);
         self
     }
 

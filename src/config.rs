@@ -68,6 +68,27 @@ pub enum Compression {
     Gzip,
 }
 
+/// What becomes of spans for which there is no room: `max_queue_size` spans wait already, or what the client holds
+/// has reached `max_memory_usage`. Whatever is dropped is counted as
+/// [`DropReason::QueueFull`](crate::DropReason::QueueFull).
+///
+/// Environment: `OTLP_DROP_STRATEGY`, one of `newest_first`, `oldest_first` and `block:` with a number of
+/// milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DropStrategy {
+    /// The span that finds no room is dropped. The default: it costs the thread that records nothing.
+    #[default]
+    NewestFirst,
+    /// What waits longest makes room: the oldest batch that is not being sent, and the oldest spans of this thread
+    /// (else of another) only when there is no batch. For those who look at what happened last. Where two threads
+    /// shed at once, one of them drops its own span instead of waiting.
+    OldestFirst,
+    /// Ending a span waits for room, at most for so long each time; then that span is dropped. For batch jobs that
+    /// must lose nothing and may rather be slowed down. Longer than zero.
+    Block(Duration),
+}
+
 /// How long closing the client, and with it the exit of the program, may take.
 ///
 /// Sending goes on as long as batches are being acknowledged. A receiver that takes longer than `stall` to answer needs
@@ -118,6 +139,7 @@ pub(crate) struct Options {
     pub(crate) worker_count: Option<usize>,
     /// Bytes; the hard bound on what the client holds. Default 64 MiB, at least 1 MiB.
     pub(crate) max_memory_usage: Option<usize>,
+    pub(crate) drop_strategy: Option<DropStrategy>,
     pub(crate) exit_budget: Option<ExitBudget>,
     pub(crate) retry: Option<RetryConfig>,
     pub(crate) log_level: Option<LogLevel>,

@@ -51,6 +51,7 @@ pub(crate) const EXIT_STALL_TIMEOUT: &str = "OTLP_EXIT_STALL_TIMEOUT";
 pub(crate) const EXIT_TIMEOUT: &str = "OTLP_EXIT_TIMEOUT";
 pub(crate) const WORKERS: &str = "OTLP_WORKERS";
 pub(crate) const MAX_MEMORY_USAGE: &str = "OTLP_MAX_MEMORY_USAGE";
+pub(crate) const DROP_STRATEGY: &str = "OTLP_DROP_STRATEGY";
 
 /// Every environment variable that this crate reads. A variable that is set to the empty string counts as unset.
 #[rustfmt::skip] // A table reads better in rows.
@@ -76,6 +77,7 @@ pub const VARIABLES: &[Variable] = &[
     variable(EXIT_TIMEOUT, "10000", "ms, 0 for no limit (one hour)", "how long the exit waits in all"),
     variable(WORKERS, "(number of CPUs, at most 4)", "threads, 1 to 64", "the most threads that send"),
     variable(MAX_MEMORY_USAGE, "67108864", "bytes, at least 1048576", "the hard bound on what the client holds"),
+    variable(DROP_STRATEGY, "newest_first", "newest_first, oldest_first or block:<ms>", "what is dropped when there is no room, or how long ending a span waits for some"),
 ];
 
 const fn variable(name: &'static str, default: &'static str, unit: &'static str, meaning: &'static str) -> Variable {

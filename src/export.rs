@@ -12,6 +12,7 @@ use std::{
 use parking_lot::Mutex;
 
 mod batch;
+mod body;
 mod compress;
 mod direct;
 mod drain;
@@ -34,7 +35,7 @@ use outbox::Outbox;
 use transport::HttpTransport;
 
 use crate::{
-    capture::Intake,
+    capture::{Intake, Shed},
     config::Settings,
     error::Diagnostics,
     stats::{Receipt, Snapshot},
@@ -59,8 +60,8 @@ pub(crate) struct Exporter {
     exiting: AtomicBool,
     /// Nothing more comes; workers leave when nothing is left.
     stopping: AtomicBool,
-    /// Spans that had found no room when it was last said.
-    refused_before: AtomicU64,
+    /// Spans that were lost to a full queue when it was last said.
+    full_before: AtomicU64,
     /// Why the last attempt that failed did, for the line at the end.
     last_failure: Mutex<Option<LastFailure>>,
     /// State of the generator behind the retry jitter.
@@ -87,7 +88,7 @@ impl Exporter {
             flushing: AtomicUsize::new(0),
             exiting: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            refused_before: AtomicU64::new(0),
+            full_before: AtomicU64::new(0),
             last_failure: Mutex::new(None),
             chance: AtomicU64::new(std::process::id().into()),
             intake,
@@ -100,6 +101,11 @@ impl Exporter {
                 worker::start_if_needed(&exporter);
             }
         });
+        let weak = Arc::downgrade(&exporter);
+        exporter
+            .intake
+            .overflow
+            .when_shedding(move || weak.upgrade().map_or(Shed::Nothing, |exporter| exporter.shed_oldest()));
         exporter
     }
 

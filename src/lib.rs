@@ -54,7 +54,7 @@ pub use capture::{
     Entered, Scope, Span, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceId, Tracer, current_span,
 };
 pub use client::{Client, ClientBuilder, Guard, client, init, tracer};
-pub use config::{BatchConfig, Compression, ErrorType, ExitBudget, RetryConfig};
+pub use config::{BatchConfig, Compression, DropStrategy, ErrorType, ExitBudget, RetryConfig};
 pub use env::{VARIABLES, Variable};
 pub use error::{DropReason, Error, LogLevel};
 pub use export::{Event, ExportReport, Link, SpanData};

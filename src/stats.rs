@@ -42,6 +42,11 @@ impl Stats {
         self.outcome.dropped[reason.index()].fetch_add(spans, Ordering::Release);
     }
 
+    /// Spans that were lost for `reason` since the client began, but for those counted in rings.
+    pub(crate) fn lost_so_far(&self, reason: DropReason) -> u64 {
+        self.outcome.dropped[reason.index()].load(Ordering::Relaxed)
+    }
+
     /// A span that was lost before it reached a ring.
     pub(crate) fn lost(&self, reason: DropReason) {
         self.ended_elsewhere(1);

@@ -18,7 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("env", &["error"]),
     ("resource", &["env", "value"]),
     ("config", &["env", "error", "resource", "value"]),
-    ("capture", &["error", "stats", "sync", "value", "wire"]),
+    ("capture", &["config", "error", "stats", "sync", "value", "wire"]),
     ("export", &["capture", "config", "error", "stats", "sync", "value", "wire"]),
     ("client", &["capture", "config", "env", "error", "exit", "export", "stats", "sync", "value"]),
     ("testing", &["capture", "export", "value"]),

@@ -4,12 +4,14 @@ use std::sync::{Arc, OnceLock, atomic::AtomicBool, atomic::Ordering};
 
 use super::{
     doorbell::Doorbell,
+    overflow::{Overflow, Shed},
     quota::{Arrivals, Quota},
     registry::Registry,
+    ring::{Limit, Ring},
     scope::Scopes,
-    supply::Supply,
+    supply::{CHUNK_BYTES, Supply},
 };
-use crate::stats::Stats;
+use crate::{config::DropStrategy, error::DropReason, stats::Stats};
 
 /// The shared state of one client's recording side. Threads reach it through their seat; workers drain it.
 pub(crate) struct Intake {
@@ -18,6 +20,7 @@ pub(crate) struct Intake {
     pub(crate) doorbell: Doorbell,
     pub(crate) arrivals: Arrivals,
     pub(crate) quota: Quota,
+    pub(crate) overflow: Overflow,
     pub(crate) scopes: Scopes,
     pub(crate) stats: Stats,
     closed: AtomicBool,
@@ -31,6 +34,8 @@ pub(crate) struct Limits {
     pub(crate) queue_spans: usize,
     /// Waiting spans that are worth waking a worker for.
     pub(crate) ready_spans: usize,
+    /// What becomes of spans beyond these limits.
+    pub(crate) drop_strategy: DropStrategy,
     /// Workers that may be started.
     pub(crate) workers: usize,
 }
@@ -43,6 +48,7 @@ impl Intake {
             doorbell: Doorbell::new(limits.workers),
             arrivals: Arrivals::new(limits.ready_spans),
             quota: Quota::new(limits.queue_spans),
+            overflow: Overflow::new(limits.drop_strategy),
             scopes: Scopes::default(),
             stats: Stats::default(),
             closed: AtomicBool::new(false),
@@ -52,6 +58,27 @@ impl Intake {
     /// From now on nothing is recorded; what is open is dropped when it ends.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        // Threads that wait for room need not any more.
+        self.overflow.made_room();
+    }
+
+    /// Drops the oldest records of `ring`, or where it has none those of the fullest ring, and counts them: as
+    /// much as one thread takes at a time.
+    pub(super) fn shed_records(&self, ring: &Ring) -> Shed {
+        let count = |spans| {
+            self.stats.dropped(DropReason::QueueFull, spans);
+            self.quota.give_back(spans);
+            self.arrivals.take(spans);
+        };
+        let records = if self.quota.is_bounded() { self.quota.step(self.registry.count()) as u32 } else { u32::MAX };
+        let limit = Limit { records, bytes: CHUNK_BYTES };
+        match ring.shed(limit, count) {
+            Shed::Nothing => {
+                let fullest = self.registry.rings().into_iter().max_by_key(|ring| ring.waiting());
+                fullest.map_or(Shed::Nothing, |fullest| fullest.shed(limit, count))
+            }
+            shed => shed,
+        }
     }
 
     #[inline]

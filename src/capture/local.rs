@@ -8,6 +8,7 @@ use super::{
     context::CurrentSpans,
     id::IdGenerator,
     intake::Intake,
+    overflow::Shed,
     record::Record,
     ring::{Producer, Pushed},
 };
@@ -113,6 +114,7 @@ impl OpenSpan {
 impl Drop for OpenSpan {
     fn drop(&mut self) {
         self.intake.supply.release(self.accounted);
+        self.intake.overflow.made_room();
     }
 }
 
@@ -156,7 +158,8 @@ impl Seat {
     #[cold]
     #[inline(never)]
     fn allocate(&mut self) -> Option<Box<OpenSpan>> {
-        let open = OpenSpan::new(&self.intake);
+        let intake = Arc::clone(&self.intake);
+        let open = OpenSpan::new(&intake).or_else(|| self.make_room(|_| OpenSpan::new(&intake)));
         if open.is_none() {
             self.intake.stats.lost(DropReason::QueueFull);
         }
@@ -192,15 +195,15 @@ impl Seat {
             intake.stats.lost(DropReason::Shutdown);
             return;
         }
-        if intake.quota.is_bounded() && !take_credit(intake, producer, !self.refusing) {
-            self.refuse();
-            return;
+        match try_push(intake, producer, !self.refusing, scope, record) {
+            Some(pushed) => self.pushed(pushed),
+            None => self.overflow(scope, record),
         }
-        let Ok(pushed) = producer.push(&intake.supply, scope, record) else {
-            intake.quota.give_back(1);
-            self.refuse();
-            return;
-        };
+    }
+
+    #[inline(always)]
+    fn pushed(&mut self, pushed: Pushed) {
+        let intake = &*self.intake;
         self.refusing = false;
         self.countdown -= 1;
         if self.countdown == 0 || pushed == Pushed::Linked {
@@ -225,6 +228,34 @@ impl Seat {
 
     #[cold]
     #[inline(never)]
+    fn overflow(&mut self, scope: u32, record: &[u8]) {
+        let pushed = self.make_room(|seat| {
+            let producer = seat.producer.as_mut()?;
+            // Given up when nobody will ever make room.
+            if seat.intake.is_closed() {
+                Some(None)
+            } else {
+                try_push(&seat.intake, producer, true, scope, record).map(Some)
+            }
+        });
+        match pushed {
+            Some(Some(pushed)) => self.pushed(pushed),
+            Some(None) => self.intake.stats.lost(DropReason::Shutdown),
+            None => self.refuse(),
+        }
+    }
+
+    /// Repeats an `attempt` that found no room, if the drop strategy makes some.
+    fn make_room<T>(&mut self, mut attempt: impl FnMut(&mut Self) -> Option<T>) -> Option<T> {
+        let intake = Arc::clone(&self.intake);
+        let ring = self.producer.as_ref().map(|producer| Arc::clone(producer.ring()));
+        intake.overflow.retry(
+            || ring.as_deref().map_or(Shed::Nothing, |ring| intake.shed_records(ring)),
+            || intake.doorbell.after_batch(),
+            || attempt(self),
+        )
+    }
+
     fn refuse(&mut self) {
         if let Some(producer) = &mut self.producer {
             producer.refuse();
@@ -235,6 +266,20 @@ impl Seat {
             self.intake.doorbell.after_batch();
         }
     }
+}
+
+/// Pushes a record if there is room for it, in spans and in bytes.
+// Always inlined: used once on the hot path and once off it.
+#[inline(always)]
+fn try_push(intake: &Intake, producer: &mut Producer, reclaim: bool, scope: u32, record: &[u8]) -> Option<Pushed> {
+    if intake.quota.is_bounded() && !take_credit(intake, producer, reclaim) {
+        return None;
+    }
+    let pushed = producer.push(&intake.supply, scope, record);
+    if pushed.is_err() {
+        intake.quota.give_back(1);
+    }
+    pushed.ok()
 }
 
 /// One span's worth of `max_queue_size`. With `reclaim` what idle threads hold back is looked for too, which takes
@@ -271,6 +316,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         if let Some(producer) = self.producer.take() {
             self.intake.quota.give_back(producer.ring().credit.swap(0, Ordering::Relaxed).into());
+            self.intake.overflow.made_room();
             let unannounced = self.intake.arrivals.step() - self.countdown;
             if unannounced > 0 && self.intake.arrivals.arrive(unannounced) {
                 self.intake.doorbell.after_batch();

@@ -21,7 +21,7 @@ use std::{ptr::NonNull, sync::Weak};
 
 use crossbeam::utils::CachePadded;
 
-use super::supply::Supply;
+use super::{overflow::Shed, supply::Supply};
 use crate::sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering};
 
 mod chunk;
@@ -111,11 +111,32 @@ impl Ring {
     /// Detaches at most `limit` from the front of the ring into `slices`; a claim held by another thread
     /// means nothing is detached.
     pub(crate) fn detach(&self, limit: &mut Limit, slices: &mut Vec<Slice>) {
-        let Some(mut consumer) = self.consumer.try_lock() else { return };
+        if let Some(mut consumer) = self.consumer.try_lock() {
+            self.detach_claimed(&mut consumer, limit, slices, |_| ());
+        }
+    }
+
+    /// Drops at most `limit` from the front of the ring. `count` is told how many records that are before
+    /// anybody can see that they are gone; none if there are none or another thread holds the claim.
+    pub(crate) fn shed(&self, mut limit: Limit, count: impl FnOnce(u64)) -> Shed {
+        let Some(mut consumer) = self.consumer.try_lock() else { return Shed::Busy };
+        let mut slices = Vec::new();
+        self.detach_claimed(&mut consumer, &mut limit, &mut slices, count);
+        if slices.is_empty() { Shed::Nothing } else { Shed::Done }
+    }
+
+    fn detach_claimed(
+        &self,
+        consumer: &mut Consumer,
+        limit: &mut Limit,
+        slices: &mut Vec<Slice>,
+        count: impl FnOnce(u64),
+    ) {
         let before = limit.records;
         consumer.detach(limit, slices);
         let detached = u64::from(before - limit.records);
         if detached > 0 {
+            count(detached);
             // Only the holder of the claim writes it.
             let taken = self.taken.load(Ordering::Relaxed);
             self.taken.store(taken + detached, Ordering::Release);

@@ -4,7 +4,9 @@ use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use http::header::AUTHORIZATION;
 
-use super::{BatchConfig, Compression, Endpoint, ExitBudget, Headers, Options, RetryConfig, endpoint, headers};
+use super::{
+    BatchConfig, Compression, DropStrategy, Endpoint, ExitBudget, Headers, Options, RetryConfig, endpoint, headers,
+};
 use crate::{
     env::{self, Environment, Rejected, allowed, milliseconds, timeout, whole_number},
     error::{Error, LogLevel},
@@ -55,6 +57,7 @@ pub(crate) struct Settings {
     pub(crate) worker_count: usize,
     /// Bytes.
     pub(crate) max_memory_usage: usize,
+    pub(crate) drop_strategy: DropStrategy,
     pub(crate) exit_budget: ExitBudget,
     pub(crate) retry: RetryConfig,
     /// Keys are unique and not empty.
@@ -106,6 +109,11 @@ impl Settings {
             DEFAULT_MEMORY,
         );
         let batch = choose.batch(options.batch, max_memory_usage)?;
+        if let Some(DropStrategy::Block(timeout)) = options.drop_strategy {
+            positive("with_drop_strategy", Some(timeout))?;
+        }
+        let drop_strategy =
+            choose.one(options.drop_strategy, env::DROP_STRATEGY, drop_strategy, DropStrategy::default());
         let exit_budget = choose.exit_budget(options.exit_budget)?;
         let retry = options.retry.unwrap_or_default().checked()?;
 
@@ -138,6 +146,10 @@ impl Settings {
             batch,
             worker_count,
             max_memory_usage,
+            drop_strategy: match drop_strategy {
+                DropStrategy::Block(timeout) => DropStrategy::Block(timeout.min(LONGEST)),
+                other => other,
+            },
             exit_budget,
             retry,
             resource,
@@ -337,6 +349,19 @@ impl Chooser<'_> {
         let stall = self.one(stall, env::EXIT_STALL_TIMEOUT, timeout, default.stall.min(total)).min(total);
         Ok(ExitBudget { stall, total })
     }
+}
+
+fn drop_strategy(text: &str) -> Result<DropStrategy, Rejected> {
+    let names = [("newest_first", DropStrategy::NewestFirst), ("oldest_first", DropStrategy::OldestFirst)];
+    if let Some((name, timeout)) = text.split_once(':')
+        && name.trim().eq_ignore_ascii_case("block")
+    {
+        let timeout = milliseconds(timeout).ok().filter(|timeout| !timeout.is_zero());
+        return timeout
+            .map(DropStrategy::Block)
+            .ok_or_else(|| Rejected::new(text, "must be block: and a whole number of milliseconds, at least 1"));
+    }
+    env::choice(text, &names).map_err(|_| Rejected::new(text, "must be newest_first, oldest_first or block:<ms>"))
 }
 
 /// Where `OTEL_TRACES_EXPORTER` sends spans to.

@@ -2,8 +2,8 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use super::pipeline::Parcel;
-use crate::config::Settings;
+use super::{body::Body, pipeline::Parcel};
+use crate::config::{DropStrategy, Settings};
 
 /// Bodies that are kept for reuse, and how large one may be to be kept.
 const SPARE_BODIES: usize = 8;
@@ -16,6 +16,8 @@ pub(crate) struct Outbox {
     /// Bytes they may take. A quarter of the bound is kept free for rings, so that a backlog of bodies never
     /// stops recording and compression.
     max_bytes: usize,
+    /// Whether the oldest parcel makes room for a new one.
+    sheds_oldest: bool,
     /// Workers that are sending.
     senders: usize,
     /// Workers that may send at once: all but one, which goes on compressing when the receiver is slow.
@@ -29,6 +31,7 @@ impl Outbox {
             parcels: VecDeque::new(),
             bytes: 0,
             max_bytes: settings.max_memory_usage / 4 * 3,
+            sheds_oldest: settings.drop_strategy == DropStrategy::OldestFirst,
             senders: 0,
             max_senders: settings.worker_count.saturating_sub(1).max(1),
             spare: Vec::new(),
@@ -37,23 +40,41 @@ impl Outbox {
 
     /// Whether another body may be added.
     pub(crate) fn has_room(&self) -> bool {
-        self.bytes < self.max_bytes
+        self.sheds_oldest || self.bytes < self.max_bytes
+    }
+
+    /// The oldest parcel, where the last one that was added took its room.
+    pub(crate) fn take_shed(&mut self) -> Option<Parcel> {
+        if self.sheds_oldest && self.bytes > self.max_bytes && self.parcels.len() > 1 { self.shed() } else { None }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.parcels.is_empty()
     }
 
-    /// Adds a parcel; returns the bytes its body holds from now on.
+    /// Adds a parcel; returns the bytes that are held on to from now on.
     pub(crate) fn put(&mut self, mut parcel: Parcel) -> usize {
+        let mut held = 0;
         // A backlog is kept tight. A few bodies are not worth the copy: their buffers are used again soon.
-        if self.parcels.len() >= SPARE_BODIES {
-            parcel.body.shrink_to_fit();
+        if self.parcels.len() >= SPARE_BODIES
+            && let Some(buffer) = parcel.body.park()
+        {
+            held += self.keep(Body::Buffer(buffer));
         }
         let bytes = parcel.body.capacity();
         self.bytes += bytes;
-        self.parcels.push_back(parcel);
-        bytes
+        held += bytes;
+        // One that comes back is as old as it was.
+        let at = self.parcels.iter().rposition(|other| other.id <= parcel.id).map_or(0, |before| before + 1);
+        self.parcels.insert(at, parcel);
+        held
+    }
+
+    /// The oldest parcel, to be dropped.
+    pub(crate) fn shed(&mut self) -> Option<Parcel> {
+        let parcel = self.parcels.pop_front()?;
+        self.bytes -= parcel.body.capacity();
+        Some(parcel)
     }
 
     /// The oldest parcel that is due, if the caller may send it. The caller is a sender until `sent`.
@@ -110,7 +131,8 @@ impl Outbox {
     }
 
     /// Takes a body's buffer back; returns the bytes it holds on to.
-    pub(crate) fn keep(&mut self, body: Vec<u8>) -> usize {
+    pub(crate) fn keep(&mut self, body: Body) -> usize {
+        let Body::Buffer(body) = body else { return 0 };
         let bytes = body.capacity();
         if self.spare.len() >= SPARE_BODIES || bytes > SPARE_BYTES {
             return 0;

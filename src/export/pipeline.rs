@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     Exporter, LastFailure,
     batch::Batch,
+    body::Body,
     compress::{self, Encoder},
     frame::{Frame, Runs, runs_by_scope},
     retry::{Verdict, decide},
@@ -23,7 +24,7 @@ pub(super) const QUICK_RETRY: Duration = Duration::from_millis(20);
 pub(crate) struct Parcel {
     pub(crate) id: u64,
     pub(crate) spans: u64,
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Body,
     pub(crate) compression: Compression,
     /// Bytes of the body before compression.
     uncompressed: usize,
@@ -45,7 +46,7 @@ impl Parcel {
         Self {
             id,
             spans,
-            body,
+            body: Body::Buffer(body),
             compression: Compression::None,
             uncompressed: 0,
             attempts: 0,
@@ -61,7 +62,7 @@ impl Parcel {
 /// What became of an attempt.
 pub(crate) enum Sent {
     /// The parcel is settled; its body is free.
-    Settled(Vec<u8>),
+    Settled(Body),
     /// Try these, some of them later.
     Again(Vec<Parcel>),
 }
@@ -82,7 +83,14 @@ impl Exporter {
         let frame = Frame::new(&self.resource, &self.intake, runs);
         parcel.compression = self.settings.compression;
         parcel.uncompressed = frame.len();
-        encoder.encode(&mut parcel.body, |sink| frame.pieces(sink));
+        let body = parcel.body.buffer();
+        body.clear();
+        // What it usually comes to, at once: growing in steps leaves holes behind.
+        body.reserve_exact(match parcel.compression {
+            Compression::None => parcel.uncompressed,
+            Compression::Gzip => parcel.uncompressed / 5,
+        });
+        encoder.encode(body, |sink| frame.pieces(sink));
         parcel
     }
 
@@ -128,7 +136,7 @@ impl Exporter {
             let mut parcel = Parcel { begun: parcel.begun, ..Parcel::new(parcel.id, half.spans, Vec::new()) };
             parcel.compression = self.settings.compression;
             parcel.uncompressed = half.request.len();
-            encoder.encode(&mut parcel.body, |sink| sink(&half.request));
+            encoder.encode(parcel.body.buffer(), |sink| sink(&half.request));
             parcel
         });
         Some(halves)

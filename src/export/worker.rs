@@ -13,7 +13,10 @@ use super::{
     compress::Encoder,
     pipeline::{Parcel, QUICK_RETRY, Sent},
 };
-use crate::error::{DropReason, LogLevel, Subject};
+use crate::{
+    capture::Shed,
+    error::{DropReason, LogLevel, Subject},
+};
 
 /// What a worker does next.
 enum Job {
@@ -165,6 +168,7 @@ impl Exporter {
         waiting >= self.intake.arrivals.ready()
             || waiting > 0
                 && (self.flushing.load(Ordering::SeqCst) > 0
+                    || self.intake.overflow.is_waited_for()
                     || self.stopping.load(Ordering::SeqCst)
                     || self.intake.supply.is_pressed())
     }
@@ -206,6 +210,7 @@ impl Exporter {
         // The body is accounted for before the chunks are free: what it takes is not given to rings again.
         self.put(parcel);
         drop(batch);
+        self.intake.overflow.made_room();
         self.say_overflow();
     }
 
@@ -217,14 +222,14 @@ impl Exporter {
 
     /// Says that spans found no room, while they do.
     fn say_overflow(&self) {
-        let refused = self.intake.registry.totals().refused;
-        let new = refused.saturating_sub(self.refused_before.swap(refused, Ordering::Relaxed));
+        let full = self.intake.registry.totals().refused + self.intake.stats.lost_so_far(DropReason::QueueFull);
+        let new = full.saturating_sub(self.full_before.swap(full, Ordering::Relaxed));
         if new > 0 {
             self.diagnostics.say(
                 LogLevel::Warn,
                 Subject::Queue,
                 format_args!(
-                    "the queue is full: {new} more spans were dropped, {refused} in all; raise OTLP_MAX_MEMORY_USAGE \
+                    "the queue is full: {new} more spans were dropped, {full} in all; raise OTLP_MAX_MEMORY_USAGE \
                      or OTEL_BSP_MAX_QUEUE_SIZE if the receiver keeps up on average"
                 ),
             );
@@ -238,6 +243,26 @@ impl Exporter {
         if self.is_exiting() {
             outbox.hurry(Instant::now() + QUICK_RETRY);
         }
+        let shed: Vec<_> = std::iter::from_fn(|| outbox.take_shed()).collect();
+        drop(outbox);
+        shed.into_iter().for_each(|parcel| self.lose_shed(parcel));
+    }
+
+    /// Drops the oldest body that waits to be sent, on a thread that needs its room.
+    pub(super) fn shed_oldest(&self) -> Shed {
+        let Some(mut outbox) = self.outbox.try_lock() else { return Shed::Busy };
+        let Some(parcel) = outbox.shed() else { return Shed::Nothing };
+        drop(outbox);
+        self.lose_shed(parcel);
+        Shed::Done
+    }
+
+    fn lose_shed(&self, parcel: Parcel) {
+        self.lose_batch(parcel.id, parcel.spans, DropReason::QueueFull);
+        let held = parcel.body.capacity();
+        // The memory first: what is accounted for as free is.
+        drop(parcel);
+        self.intake.supply.release(held);
     }
 
     fn send_one(&self, parcel: Parcel) {
@@ -249,6 +274,7 @@ impl Exporter {
         std::mem::forget(unsettled);
         drop(away);
         self.intake.supply.release(held);
+        self.intake.overflow.made_room();
         match sent {
             Sent::Settled(body) => {
                 let mut outbox = self.outbox.lock();

@@ -8,12 +8,13 @@
 //!   [`ChunkRef`] to their chunk exists.
 
 use std::{
-    alloc::Layout,
     mem::ManuallyDrop,
     ops::Deref,
     ptr::{self, NonNull},
     sync::Weak,
 };
+
+use memmap2::MmapMut;
 
 use super::Limit;
 use crate::{
@@ -33,6 +34,9 @@ pub(in crate::capture) struct Chunk {
     /// The chunk after this one; set once, by the producer, when this one is full. Owns a reference.
     next: AtomicPtr<Chunk>,
     memory: NonNull<u8>,
+    /// What `memory` points into. Pages of the operating system, which gets them back at once when the chunk is
+    /// freed: what an allocator keeps for itself is lost to bodies, and both together would exceed the bound.
+    pages: Option<MmapMut>,
     /// Bytes of `memory`; a multiple of 8, or 0 for the chunk a ring starts with.
     capacity: usize,
     /// Where the memory is accounted for, and goes back to.
@@ -47,24 +51,20 @@ unsafe impl Send for Chunk {}
 unsafe impl Sync for Chunk {}
 
 impl Chunk {
-    fn layout(capacity: usize) -> Layout {
-        Layout::from_size_align(capacity, ENTRY_BYTES).expect("a chunk is far smaller than the address space")
-    }
-
     /// Makes a chunk of `capacity` bytes (rounded up to a multiple of 8); the caller has accounted for them.
     pub(in crate::capture) fn allocate(capacity: usize, home: Weak<Supply>) -> Option<ChunkRef> {
         let capacity = capacity.next_multiple_of(ENTRY_BYTES);
-        let memory = if capacity == 0 {
-            NonNull::dangling()
-        } else {
-            // SAFETY: the layout is not empty.
-            NonNull::new(unsafe { std::alloc::alloc(Self::layout(capacity)) })?
+        let mut pages = if capacity == 0 { None } else { Some(MmapMut::map_anon(capacity).ok()?) };
+        let memory = match &mut pages {
+            Some(pages) => NonNull::new(pages.as_mut_ptr())?,
+            None => NonNull::dangling(),
         };
         let chunk = Box::new(Self {
             refs: AtomicUsize::new(1),
             published: AtomicU32::new(0),
             next: AtomicPtr::new(ptr::null_mut()),
             memory,
+            pages,
             capacity,
             home,
             #[cfg(loom)]
@@ -164,12 +164,11 @@ impl Drop for Chunk {
     fn drop(&mut self) {
         #[cfg(loom)]
         self.shadow.write(0, self.capacity);
-        if self.capacity > 0 {
-            // SAFETY: allocated with this layout, and nothing refers to the chunk any more.
-            unsafe { std::alloc::dealloc(self.memory.as_ptr(), Self::layout(self.capacity)) };
-            if let Some(home) = self.home.upgrade() {
-                home.freed(self.capacity);
-            }
+        // The memory first: what is accounted for as free is.
+        if self.pages.take().is_some()
+            && let Some(home) = self.home.upgrade()
+        {
+            home.freed(self.capacity);
         }
     }
 }

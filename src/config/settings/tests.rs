@@ -108,6 +108,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     (env::EXIT_TIMEOUT, "5000"),
     (env::WORKERS, "3"),
     (env::MAX_MEMORY_USAGE, "1048576"),
+    (env::DROP_STRATEGY, "Block:50"),
 ];
 
 #[test]
@@ -166,6 +167,9 @@ fn a_bad_variable_costs_one_warning_and_leaves_the_default() {
         (env::EXIT_TIMEOUT, "x", "10s"),
         (env::WORKERS, "65", "1"),
         (env::MAX_MEMORY_USAGE, "1048575", "67108864"),
+        (env::DROP_STRATEGY, "oldest", "NewestFirst"),
+        (env::DROP_STRATEGY, "block:0", "NewestFirst"),
+        (env::DROP_STRATEGY, "block:1s", "NewestFirst"),
     ] {
         let (settings, warning) = with_warning(&[(name, value)]);
         assert_eq!(format!("{settings:?}"), defaults, "{name}");

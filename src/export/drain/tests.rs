@@ -6,6 +6,7 @@ use std::{
 use super::{super::ledger::Ledger, *};
 use crate::{
     capture::{Intake, Limit, Limits, Slice},
+    config::DropStrategy,
     sync::{
         AtomicU64,
         scenario::{explore, spawn, yield_now},
@@ -19,7 +20,13 @@ fn records(slices: &[Slice]) -> u64 {
 }
 
 fn intake() -> Arc<Intake> {
-    Intake::new(Limits { memory_bytes: 1 << 20, queue_spans: usize::MAX, ready_spans: 1, workers: 0 })
+    Intake::new(Limits {
+        memory_bytes: 1 << 20,
+        queue_spans: usize::MAX,
+        ready_spans: 1,
+        drop_strategy: DropStrategy::NewestFirst,
+        workers: 0,
+    })
 }
 
 fn far() -> Instant {

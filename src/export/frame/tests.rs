@@ -14,12 +14,18 @@ use prost::Message as _;
 use super::*;
 use crate::{
     capture::{Head, Limit, Limits, Record, Scope, SpanContext, SpanId, SpanKind, TraceId},
-    config::Compression,
+    config::{Compression, DropStrategy},
     export::compress::Encoder,
 };
 
 fn intake() -> Arc<Intake> {
-    Intake::new(Limits { memory_bytes: 64 << 20, queue_spans: usize::MAX, ready_spans: 512, workers: 1 })
+    Intake::new(Limits {
+        memory_bytes: 64 << 20,
+        queue_spans: usize::MAX,
+        ready_spans: 512,
+        drop_strategy: DropStrategy::NewestFirst,
+        workers: 1,
+    })
 }
 
 /// A record of a span that says who it is, and the message it stands for.

@@ -139,6 +139,10 @@ fn a_bad_value_in_code_names_the_setting_the_value_and_what_is_allowed() {
         (batch(|batch| batch.batch_timeout = Duration::ZERO), "with_batch_config.batch_timeout = 0s: must be longer"),
         (exit(Duration::ZERO, MS), "with_exit_budget.stall = 0s: must be longer than zero"),
         (exit(MS, Duration::ZERO), "with_exit_budget.total = 0s: must be longer than zero"),
+        (
+            Options { drop_strategy: Some(DropStrategy::Block(Duration::ZERO)), ..Options::default() },
+            "with_drop_strategy = 0s: must be longer than zero",
+        ),
     ] {
         let error = error(options);
         assert!(error.starts_with(expected), "{error}");

@@ -1,0 +1,87 @@
+//! The bytes of a request: in a buffer that is used again, or, while they wait for long, in pages of their own.
+
+use std::{mem, ops::Deref};
+
+use memmap2::MmapMut;
+
+/// Smaller bodies stay where they are: pages are counted in whole.
+const PAGED_BYTES: usize = 16 * 1024;
+const PAGE_BYTES: usize = 4 * 1024;
+
+/// One body.
+pub(crate) enum Body {
+    Buffer(Vec<u8>),
+    /// Memory of the operating system, which gets it back at once when the body is gone. What an allocator keeps
+    /// for this thread is lost to the rings, and both together would exceed the bound.
+    Pages {
+        pages: MmapMut,
+        len: usize,
+    },
+}
+
+impl Body {
+    /// Bytes of memory it takes.
+    pub(crate) fn capacity(&self) -> usize {
+        match self {
+            Self::Buffer(buffer) => buffer.capacity(),
+            Self::Pages { len, .. } => len.next_multiple_of(PAGE_BYTES),
+        }
+    }
+
+    /// The buffer to write it into.
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        if let Self::Pages { .. } = self {
+            *self = Self::Buffer(self.to_vec());
+        }
+        match self {
+            Self::Buffer(buffer) => buffer,
+            Self::Pages { .. } => unreachable!("made a buffer above"),
+        }
+    }
+
+    /// Makes it take no more memory than it needs, and answers the buffer that was freed by that, if one was.
+    pub(crate) fn park(&mut self) -> Option<Vec<u8>> {
+        let Self::Buffer(buffer) = self else { return None };
+        let len = buffer.len();
+        let pages = if len < PAGED_BYTES { None } else { MmapMut::map_anon(len).ok() };
+        let Some(mut pages) = pages else {
+            buffer.shrink_to_fit();
+            return None;
+        };
+        pages.copy_from_slice(buffer);
+        let buffer = mem::take(buffer);
+        *self = Self::Pages { pages, len };
+        Some(buffer)
+    }
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Buffer(buffer) => buffer,
+            Self::Pages { pages, len } => &pages[..*len],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parked_body_holds_the_same_bytes_in_little_more_memory() {
+        for len in [0, 100, PAGED_BYTES - 1, PAGED_BYTES, 100_000] {
+            let bytes: Vec<_> = (0..len).map(|at| at as u8).collect();
+            let mut buffer = Vec::with_capacity(1 << 20);
+            buffer.extend_from_slice(&bytes);
+            let mut body = Body::Buffer(buffer);
+            let freed = body.park();
+            assert_eq!(*body, bytes[..]);
+            assert!(body.capacity() < len + PAGE_BYTES, "{} for {len}", body.capacity());
+            assert_eq!(freed.map(|buffer| buffer.capacity()), (len >= PAGED_BYTES).then_some(1 << 20));
+            assert_eq!(*body.buffer(), bytes);
+        }
+    }
+}

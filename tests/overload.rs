@@ -1,0 +1,160 @@
+//! What becomes of spans for which there is no room, by drop strategy.
+
+mod support;
+
+use std::{
+    collections::HashSet,
+    thread,
+    time::{Duration, Instant},
+};
+
+use otlp::{
+    BatchConfig, Client, DropReason, DropStrategy,
+    testing::{Keep, Receiver, Response},
+};
+use support::{Ids, LONG, assert_accounted, assert_received, client_of, ids};
+
+const QUEUE: usize = 1_000;
+
+fn small_queue() -> BatchConfig {
+    BatchConfig { max_queue_size: QUEUE, max_batch_size: 100, ..BatchConfig::default() }
+}
+
+fn record(client: &Client, count: usize) -> Vec<Ids> {
+    let tracer = client.tracer("overload");
+    (0..count).map(|_| ids(&tracer.start("span").context())).collect()
+}
+
+/// How many of `made` arrived.
+fn arrived(receiver: &Receiver, made: &[Ids]) -> usize {
+    let received: HashSet<_> = receiver.span_ids().into_iter().collect();
+    made.iter().filter(|ids| received.contains(*ids)).count()
+}
+
+/// A receiver that asks to come back later until it is told otherwise, and from then on takes everything.
+fn closed_for_now(open: &'static std::sync::atomic::AtomicBool) -> Receiver {
+    let respond = move |_: &_| match open.load(std::sync::atomic::Ordering::SeqCst) {
+        true => Response::ok(),
+        false => Response::status(503).header("retry-after", "1"),
+    };
+    Receiver::builder().keep(Keep::Ids).respond_with(respond).start().unwrap()
+}
+
+#[test]
+fn the_newest_spans_are_dropped_by_default_and_the_oldest_arrive() {
+    static OPEN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    let receiver = closed_for_now(&OPEN);
+    let client = client_of(&receiver).with_batch_config(small_queue()).build().unwrap();
+    let (first, second) = (record(&client, QUEUE), record(&client, QUEUE));
+    OPEN.store(true, std::sync::atomic::Ordering::SeqCst);
+    let receipt = client.shutdown(LONG);
+    assert_eq!(receipt.dropped.get(DropReason::QueueFull), QUEUE as u64, "{receipt:?}");
+    assert_eq!((arrived(&receiver, &first), arrived(&receiver, &second)), (QUEUE, 0));
+    assert_accounted(&client);
+}
+
+#[test]
+fn oldest_first_gives_up_what_waits_longest_and_the_newest_arrive() {
+    static OPEN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    let receiver = closed_for_now(&OPEN);
+    let client = client_of(&receiver)
+        .with_batch_config(small_queue())
+        .with_drop_strategy(DropStrategy::OldestFirst)
+        .build()
+        .unwrap();
+    let made = record(&client, 5 * QUEUE);
+    OPEN.store(true, std::sync::atomic::Ordering::SeqCst);
+    let receipt = client.shutdown(LONG);
+    let stats = assert_accounted(&client);
+    let lost = receipt.dropped.get(DropReason::QueueFull);
+    assert_eq!((stats.ended, stats.queued, receipt.dropped_total()), (made.len() as u64, 0, lost), "{receipt:?}");
+    // What is shed is shed in batches, and what is being sent at the time is not.
+    let last = &made[made.len() - QUEUE / 2..];
+    assert_eq!(arrived(&receiver, last), last.len(), "{receipt:?}");
+    assert!(arrived(&receiver, &made) <= QUEUE, "{receipt:?}");
+}
+
+#[test]
+fn oldest_first_keeps_to_the_memory_bound_on_every_thread_and_loses_nothing_uncounted() {
+    const BOUND: usize = 2 << 20;
+    let receiver = Receiver::builder().keep(Keep::Ids).response_delay(Duration::from_millis(20)).start().unwrap();
+    let client = client_of(&receiver)
+        .with_max_memory_usage(BOUND)
+        .with_drop_strategy(DropStrategy::OldestFirst)
+        .build()
+        .unwrap();
+    let most = thread::scope(|scope| {
+        let recording: Vec<_> = (0..4).map(|_| scope.spawn(|| record(&client, 50_000))).collect();
+        let mut most = 0;
+        while !recording.iter().all(|thread| thread.is_finished()) {
+            most = most.max(client.stats().memory_bytes);
+        }
+        most
+    });
+    // One body for each worker is held while the chunks it came from are still there.
+    assert!(most <= (BOUND + BOUND / 4) as u64, "{most} bytes held");
+    let receipt = client.shutdown(LONG);
+    let stats = assert_accounted(&client);
+    assert_eq!((stats.ended, stats.queued), (200_000, 0));
+    assert_eq!(stats.exported, receiver.span_count());
+    assert!(receipt.dropped.get(DropReason::QueueFull) > 0, "the test was one of overload: {receipt:?}");
+}
+
+#[test]
+fn block_slows_the_program_down_to_the_receiver_and_loses_nothing() {
+    for (queue, memory) in [(QUEUE, 64 << 20), (usize::MAX, 1 << 20)] {
+        let receiver = Receiver::builder().keep(Keep::Ids).response_delay(Duration::from_millis(1)).start().unwrap();
+        let client = client_of(&receiver)
+            .with_batch_config(BatchConfig { max_queue_size: queue, ..BatchConfig::default() })
+            .with_max_memory_usage(memory)
+            .with_drop_strategy(DropStrategy::Block(LONG))
+            .build()
+            .unwrap();
+        let made = thread::scope(|scope| {
+            let recording: Vec<_> = (0..4).map(|_| scope.spawn(|| record(&client, 10_000))).collect();
+            recording.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(client.shutdown(LONG).is_complete(), "{:?}", client.stats());
+        assert_received(&receiver, &made);
+        assert_accounted(&client);
+    }
+}
+
+#[test]
+fn block_waits_no_longer_than_it_may_and_then_drops_the_span() {
+    const WAIT: Duration = Duration::from_millis(50);
+    static OPEN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    let receiver = closed_for_now(&OPEN);
+    let client = client_of(&receiver)
+        .with_batch_config(small_queue())
+        .with_drop_strategy(DropStrategy::Block(WAIT))
+        .build()
+        .unwrap();
+    record(&client, QUEUE);
+    let begun = Instant::now();
+    record(&client, 2);
+    assert!(begun.elapsed() >= 2 * WAIT && begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
+    let receipt = client.shutdown(Duration::ZERO);
+    assert_eq!(receipt.dropped.get(DropReason::QueueFull), 2, "{receipt:?}");
+    assert_accounted(&client);
+}
+
+#[test]
+fn a_shutdown_frees_the_threads_that_wait_for_room() {
+    static OPEN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    let receiver = closed_for_now(&OPEN);
+    let client = client_of(&receiver)
+        .with_batch_config(small_queue())
+        .with_drop_strategy(DropStrategy::Block(Duration::from_secs(3600)))
+        .build()
+        .unwrap();
+    record(&client, QUEUE);
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        let waiting: Vec<_> = (0..3).map(|_| scope.spawn(|| record(&client, 1))).collect();
+        client.shutdown(Duration::from_millis(100));
+        waiting.into_iter().for_each(|thread| drop(thread.join().unwrap()));
+    });
+    assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
+    assert_eq!(assert_accounted(&client).queued, 0);
+}
