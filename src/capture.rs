@@ -21,6 +21,7 @@ mod supply;
 mod tracer;
 
 pub use context::SpanContext;
+pub(crate) use context::set_process_span;
 pub use id::{SpanId, TraceId};
 pub use record::{SpanKind, Status};
 pub(crate) use scope::EncodedScope;

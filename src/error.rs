@@ -27,6 +27,12 @@ pub enum Error {
     /// [`init`](crate::init) was called a second time: the process-wide client exists already.
     #[error("the process-wide client is already initialised; use otlp::client() to reach it")]
     AlreadyInitialized,
+    /// The process's signals could not be watched.
+    #[error("signals cannot be handled: {message}")]
+    Signals {
+        /// What the system said.
+        message: String,
+    },
     /// A fault in the exporter itself; the spans at hand were dropped and counted.
     #[error("a fault in the exporter cost these spans; this is a bug in otlp")]
     Fault,

@@ -1,44 +1,90 @@
-//! How a process ends: the handler that closes the process-wide client when `process::exit` is called, or
-//! when `main` returns without having dropped the guard.
+//! How a process ends, and what is done about it while it does: the handler that runs when `process::exit` is called or
+//! `main` returns, the signals and panics that end a process, and the span that covers all of it.
 
 use std::{
     panic::catch_unwind,
     sync::{
         OnceLock,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
-/// What to do at exit.
-static AT_EXIT: OnceLock<fn()> = OnceLock::new();
+mod panics;
+mod process_span;
+#[cfg(unix)]
+mod signals;
 
-/// The process that registered the handler: a child that was forked from it has nothing of its own to send.
-static OWNER: AtomicU32 = AtomicU32::new(0);
+pub(crate) use panics::on_panic;
+pub use process_span::ProcessSpan;
+#[cfg(unix)]
+pub(crate) use signals::on_signals;
 
-/// Has `close` called when the process exits, once. It runs after the destructors of the exiting thread's
+/// How the process ends, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending<'a> {
+    /// The guard was dropped; what follows is not known.
+    Returned,
+    /// The guard was dropped by a panic.
+    Unwound,
+    /// With an exit code, where the platform tells it.
+    Exited(Option<i32>),
+    /// By a signal of this name.
+    #[cfg_attr(not(unix), expect(dead_code))]
+    Signalled(&'a str),
+    /// By a panic with this message, which nothing will unwind.
+    Panicked(&'a str),
+}
+
+/// What to do when the process exits.
+static AT_EXIT: OnceLock<fn(Ending<'_>)> = OnceLock::new();
+
+/// Has `end` called when the process exits, once. It runs after the destructors of the exiting thread's
 /// thread-locals, on that thread; a panic in it is caught, since it must not unwind into the C library.
-pub(crate) fn at_exit(close: fn()) {
-    if AT_EXIT.set(close).is_ok() {
-        OWNER.store(std::process::id(), Ordering::Relaxed);
+pub(crate) fn at_exit(end: fn(Ending<'_>)) {
+    if AT_EXIT.set(end).is_ok() {
         register();
     }
 }
 
-#[cfg(unix)]
+fn run(code: Option<i32>) {
+    static RUN: AtomicBool = AtomicBool::new(false);
+    if !RUN.swap(true, Ordering::Relaxed)
+        && let Some(end) = AT_EXIT.get()
+    {
+        let _ = catch_unwind(|| end(Ending::Exited(code)));
+    }
+}
+
+/// The one C library that tells its handlers the exit code.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn register() {
+    use std::ffi::{c_int, c_void};
+
+    unsafe extern "C" {
+        fn on_exit(handler: extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int;
+    }
+
+    extern "C" fn handler(status: c_int, _: *mut c_void) {
+        // What a parent gets to see of it.
+        run(Some(status & 0xff));
+    }
+
+    // SAFETY: declared as in glibc's stdlib.h. The handler is a function of this crate that ignores its pointer and never
+    // unwinds. Registering can fail for want of memory, which loses the handler and nothing else.
+    unsafe { on_exit(handler, std::ptr::null_mut()) };
+}
+
+#[cfg(all(unix, not(all(target_os = "linux", target_env = "gnu"))))]
+fn register() {
+    extern "C" fn handler() {
+        run(None);
+    }
+
     // SAFETY: the handler is a function of this crate that takes nothing and never unwinds. Registering can fail
     // for want of memory, which loses the handler and nothing else.
-    unsafe { libc::atexit(run) };
+    unsafe { libc::atexit(handler) };
 }
 
 /// Elsewhere dropping the guard is what closes the client.
 #[cfg(not(unix))]
 fn register() {}
-
-extern "C" fn run() {
-    if OWNER.load(Ordering::Relaxed) == std::process::id()
-        && let Some(close) = AT_EXIT.get()
-    {
-        let _ = catch_unwind(close);
-    }
-}

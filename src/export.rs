@@ -122,9 +122,10 @@ impl Exporter {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// The counts of a client that was shut down.
+    /// The counts of a client that was shut down, or is being shut down.
     pub(crate) fn receipt(&self) -> Receipt {
-        Receipt::new(&self.snapshot(), 0)
+        let snapshot = self.snapshot();
+        Receipt::new(&snapshot, snapshot.queued)
     }
 
     fn batch_limits(&self) -> BatchLimits {

@@ -98,6 +98,22 @@ mod modelled {
     }
 }
 
+/// Has a thread of ours started with all signals blocked. It inherits the mask of the one that starts it: handlers of the host stay on the host's threads.
+pub(crate) fn with_signals_blocked<R>(spawn: impl FnOnce() -> R) -> R {
+    #[cfg(unix)]
+    {
+        use nix::sys::signal::{SigSet, SigmaskHow};
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
+        let result = spawn();
+        if let Ok(before) = before {
+            let _ = before.thread_set_mask();
+        }
+        result
+    }
+    #[cfg(not(unix))]
+    spawn()
+}
+
 /// One scenario, two judges: loom goes through its interleavings, real threads run it over and over.
 #[cfg(test)]
 pub(crate) mod scenario {

@@ -13,14 +13,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("value", &[]),
     ("error", &[]),
-    ("exit", &[]),
+    ("exit", &["capture", "fork", "sync", "value"]),
+    ("fork", &[]),
     ("stats", &["error"]),
     ("env", &["error"]),
     ("resource", &["env", "value"]),
     ("config", &["env", "error", "resource", "value"]),
-    ("capture", &["config", "error", "stats", "sync", "value", "wire"]),
+    ("capture", &["config", "error", "fork", "stats", "sync", "value", "wire"]),
     ("export", &["capture", "config", "error", "stats", "sync", "value", "wire"]),
-    ("client", &["capture", "config", "env", "error", "exit", "export", "stats", "sync", "value"]),
+    ("client", &["capture", "config", "env", "error", "exit", "export", "fork", "stats", "sync", "value"]),
     ("testing", &["capture", "export", "value"]),
 ];
 
@@ -29,14 +30,19 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/capture/ring.rs", "the producer's pointer to its tail chunk, which the chain keeps alive"),
     ("src/capture/ring/chunk.rs", "record memory that one thread writes while another reads what is published"),
     ("src/capture/clock.rs", "reading the time stamp counter"),
+    ("src/fork.rs", "registering a handler with the C library"),
     ("src/exit.rs", "registering a handler with the C library"),
+    ("src/exit/signals.rs", "asking what a signal does"),
 ];
 
 /// Words that stand in one place only.
 const FENCES: &[(&str, &[&str])] = &[
     ("ureq", &["src/export/transport/http.rs"]),
     ("std::env", &["src/env.rs"]),
-    ("thread::Builder", &["src/export/worker.rs", "src/testing/receiver.rs", "src/testing/shared.rs"]),
+    (
+        "thread::Builder",
+        &["src/exit/signals.rs", "src/export/worker.rs", "src/testing/receiver.rs", "src/testing/shared.rs"],
+    ),
 ];
 
 /// What the library never does.

@@ -1,6 +1,8 @@
 //! Which span is which: the context that identifies a span across threads and processes, and the stack of
 //! spans that are current on a thread.
 
+use once_cell::race::OnceBox;
+
 use super::id::{SpanId, TraceId};
 
 /// W3C trace flag: the span is sampled.
@@ -57,6 +59,38 @@ impl SpanContext {
     pub fn is_valid(&self) -> bool {
         self.trace_id.is_valid() && self.span_id.is_valid()
     }
+}
+
+/// The process span's context: the parent of spans that have no other. A list, since the child of a fork may have one
+/// of its own; the last counts.
+static PROCESS: OnceBox<Process> = OnceBox::new();
+
+struct Process {
+    context: SpanContext,
+    next: OnceBox<Process>,
+}
+
+/// Makes `context` the parent of spans that have no other.
+pub(crate) fn set_process_span(context: SpanContext) {
+    let mut new = Box::new(Process { context, next: OnceBox::new() });
+    let mut last = &PROCESS;
+    while let Err(unset) = last.set(new) {
+        new = unset;
+        match last.get() {
+            Some(process) => last = &process.next,
+            None => return,
+        }
+    }
+}
+
+/// The context of the process span, if there is one. Takes no lock.
+#[inline]
+pub(crate) fn process_span() -> Option<&'static SpanContext> {
+    let mut last = PROCESS.get()?;
+    while let Some(next) = last.next.get() {
+        last = next;
+    }
+    Some(&last.context)
 }
 
 /// The spans that were made current on one thread and not left yet.

@@ -6,6 +6,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use crate::fork;
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $integer:ident of $bytes:literal bytes, $digits:literal digits) => {
         $(#[$doc])*
@@ -89,12 +91,14 @@ id! {
 #[derive(Debug)]
 pub(crate) struct IdGenerator {
     state: [u64; 4],
-    seeded: bool,
+    /// The process that the state was drawn in. The child of a fork starts an unrelated sequence; it would repeat
+    /// its parent's ids otherwise.
+    seeded_in: u32,
 }
 
 impl IdGenerator {
     pub(crate) const fn new() -> Self {
-        Self { state: [0; 4], seeded: false }
+        Self { state: [0; 4], seeded_in: fork::NEVER }
     }
 
     /// A new trace id. All of its bits are random, so it may carry W3C's Random flag.
@@ -121,10 +125,9 @@ impl IdGenerator {
         }
     }
 
-    /// Starts an unrelated sequence, as the child of a fork must: it would repeat its parent's ids otherwise.
     #[cold]
     #[inline(never)]
-    pub(crate) fn reseed(&mut self) {
+    fn reseed(&mut self) {
         let mut seed = [0; 32];
         self.state = match getrandom::fill(&mut seed) {
             Ok(()) => {
@@ -137,12 +140,12 @@ impl IdGenerator {
             // The one state xoshiro never leaves.
             self.state = makeshift_seed(0);
         }
-        self.seeded = true;
+        self.seeded_in = fork::generation();
     }
 
     #[inline]
     fn ensure_seeded(&mut self) {
-        if !self.seeded {
+        if self.seeded_in != fork::generation() {
             self.reseed();
         }
     }
@@ -257,7 +260,7 @@ mod tests {
     // The first outputs of the authors' reference implementation for this state.
     #[test]
     fn the_generator_is_xoshiro256_plus_plus() {
-        let mut generator = IdGenerator { state: [1, 2, 3, 4], seeded: true };
+        let mut generator = IdGenerator { state: [1, 2, 3, 4], seeded_in: fork::generation() };
         let expected = [
             41943041,
             58720359,
@@ -276,7 +279,7 @@ mod tests {
     // ID-01: never zero, whatever the generator yields: (s0 + s3) rotated, plus s0, which this state makes 0.
     #[test]
     fn a_zero_is_never_an_id() {
-        let zero_next = IdGenerator { state: [0, 1, 2, 0], seeded: true };
+        let zero_next = IdGenerator { state: [0, 1, 2, 0], seeded_in: fork::generation() };
         let mut probe = IdGenerator { ..zero_next };
         assert_eq!(probe.next(), 0);
         let following = probe.next();
@@ -320,9 +323,9 @@ mod tests {
     #[test]
     fn nothing_is_seeded_before_the_first_id() {
         let mut generator = IdGenerator::new();
-        assert!(!generator.seeded);
+        assert_eq!(generator.seeded_in, fork::NEVER);
         generator.span_id();
-        assert!(generator.seeded);
+        assert_eq!(generator.seeded_in, fork::generation());
     }
 
     // SPAN-05: lowercase 32 and 16 digit forms, 16 and 8 byte forms.

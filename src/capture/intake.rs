@@ -1,6 +1,9 @@
 //! What the recording side of one client shares: memory, rings, the bell, the counters.
 
-use std::sync::{Arc, OnceLock, atomic::AtomicBool, atomic::Ordering};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU32, Ordering},
+};
 
 use super::{
     doorbell::Doorbell,
@@ -11,7 +14,7 @@ use super::{
     scope::Scopes,
     supply::{CHUNK_BYTES, Supply},
 };
-use crate::{config::DropStrategy, error::DropReason, stats::Stats};
+use crate::{config::DropStrategy, error::DropReason, fork, stats::Stats};
 
 /// The shared state of one client's recording side. Threads reach it through their seat; workers drain it.
 pub(crate) struct Intake {
@@ -23,7 +26,12 @@ pub(crate) struct Intake {
     pub(crate) overflow: Overflow,
     pub(crate) scopes: Scopes,
     pub(crate) stats: Stats,
-    closed: AtomicBool,
+    /// The process in which spans are recorded here; [`fork::NEVER`] once the client is shut down.
+    open_in: AtomicU32,
+    /// The process this was made in.
+    made_in: u32,
+    /// Makes what takes over in the child of a fork. Set once, at assembly.
+    heir: OnceLock<Box<dyn Fn() -> Option<Arc<Intake>> + Send + Sync>>,
 }
 
 /// The limits an [`Intake`] is made with.
@@ -51,13 +59,15 @@ impl Intake {
             overflow: Overflow::new(limits.drop_strategy),
             scopes: Scopes::default(),
             stats: Stats::default(),
-            closed: AtomicBool::new(false),
+            open_in: AtomicU32::new(fork::generation()),
+            made_in: fork::generation(),
+            heir: OnceLock::new(),
         })
     }
 
     /// From now on nothing is recorded; what is open is dropped when it ends.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.open_in.store(fork::NEVER, Ordering::Release);
         // Threads that wait for room need not any more.
         self.overflow.made_room();
     }
@@ -81,9 +91,25 @@ impl Intake {
         }
     }
 
+    /// Whether nothing is recorded here: the client was shut down, or this is the child of a fork.
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+        self.open_in.load(Ordering::Relaxed) != fork::generation()
+    }
+
+    /// Whether this was copied by a fork: its locks may be held for ever, and its spans are the parent's.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.made_in != fork::generation()
+    }
+
+    /// How the child of a fork gets an intake of its own.
+    pub(crate) fn when_inherited(&self, heir: impl Fn() -> Option<Arc<Self>> + Send + Sync + 'static) {
+        let _ = self.heir.set(Box::new(heir));
+    }
+
+    /// What takes over from an inherited intake; none if the client is gone. Takes no lock from before the fork.
+    pub(super) fn heir(&self) -> Option<Arc<Self>> {
+        self.heir.get()?()
     }
 }
 

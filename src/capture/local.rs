@@ -114,7 +114,9 @@ impl OpenSpan {
 impl Drop for OpenSpan {
     fn drop(&mut self) {
         self.intake.supply.release(self.accounted);
-        self.intake.overflow.made_room();
+        if !self.intake.is_inherited() {
+            self.intake.overflow.made_room();
+        }
     }
 }
 
@@ -191,10 +193,6 @@ impl Seat {
     fn push(&mut self, scope: u32, record: &[u8]) {
         let intake = &*self.intake;
         let Some(producer) = &mut self.producer else { return };
-        if intake.is_closed() {
-            intake.stats.lost(DropReason::Shutdown);
-            return;
-        }
         match try_push(intake, producer, !self.refusing, scope, record) {
             Some(pushed) => self.pushed(pushed),
             None => self.overflow(scope, record),
@@ -315,6 +313,11 @@ fn take_credit(intake: &Intake, producer: &Producer, reclaim: bool) -> bool {
 impl Drop for Seat {
     fn drop(&mut self) {
         if let Some(producer) = self.producer.take() {
+            if self.intake.is_inherited() {
+                // Another process has it, and nobody may ever release the registry's lock in this one.
+                std::mem::forget(producer);
+                return;
+            }
             self.intake.quota.give_back(producer.ring().credit.swap(0, Ordering::Relaxed).into());
             self.intake.overflow.made_room();
             let unannounced = self.intake.arrivals.step() - self.countdown;

@@ -10,10 +10,14 @@ use std::{
 use super::{
     attribute::Scalar,
     context::SpanContext,
+    intake::Intake,
     local::{self, OpenSpan},
     record::Status,
 };
-use crate::value::{KeyValue, Value};
+use crate::{
+    error::DropReason,
+    value::{KeyValue, Value},
+};
 
 /// An operation that is being recorded. Ending it, or dropping it, hands it to the exporter.
 ///
@@ -133,14 +137,19 @@ impl Span {
                 [KeyValue::new("exception.type", kind), KeyValue::new("exception.message", message.as_str())];
             self.add_event("exception", attributes);
             self.set_attribute("error.type", kind);
-            if let Some(open) = &mut self.open
-                && !open.record.has_status()
-            {
-                open.record.set_error(&message);
-                open.account();
-            }
+            self.fail(&message);
         }
         self
+    }
+
+    /// The status error with this description, unless a status was set before.
+    pub(crate) fn fail(&mut self, description: &str) {
+        if let Some(open) = &mut self.open
+            && !open.record.has_status()
+        {
+            open.record.set_error(description);
+            open.account();
+        }
     }
 
     /// Gives the span another name ([UpdateName](https://opentelemetry.io/docs/specs/otel/trace/api/#updatename)).
@@ -226,6 +235,9 @@ impl fmt::Debug for Span {
 
 #[inline]
 fn finish(open: Box<OpenSpan>, end: Option<u64>) {
+    if open.intake.is_closed() {
+        return lose(&open.intake);
+    }
     local::with(move |local| {
         let end = match end {
             Some(end) => end,
@@ -240,6 +252,14 @@ fn finish(open: Box<OpenSpan>, end: Option<u64>) {
         };
         local.seat(&open.intake).end(open, end);
     });
+}
+
+/// Counts a span that ended too late. What a fork copied is the parent's, which counts it.
+#[cold]
+fn lose(intake: &Intake) {
+    if !intake.is_inherited() {
+        intake.stats.lost(DropReason::Shutdown);
+    }
 }
 
 /// Nanoseconds since the UNIX epoch; 0 for what is before it, the largest value for what is too far after it.

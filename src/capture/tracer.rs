@@ -1,13 +1,13 @@
 //! Starting spans: the tracer, the builder, and what a new span inherits.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-    time::SystemTime,
-};
+use std::{fmt, sync::Arc, time::SystemTime};
+
+// Not the standard library's: a fork in the middle of its initialisation would leave the child waiting for a thread
+// that is gone.
+use once_cell::race::OnceBox;
 
 use super::{
-    context::{RANDOM, SAMPLED, SpanContext},
+    context::{RANDOM, SAMPLED, SpanContext, process_span},
     id::SpanId,
     intake::{self, Intake},
     local::{self, Local, OpenSpan},
@@ -28,37 +28,53 @@ pub struct Tracer(Arc<Binding>);
 struct Binding {
     scope: Scope,
     /// Where spans go. Empty until there is a process-wide client; `None` inside for a disabled client.
-    target: OnceLock<Option<Target>>,
+    target: OnceBox<Option<Target>>,
 }
 
 struct Target {
     intake: Arc<Intake>,
     scope: u32,
+    /// Where they go in the child of a fork.
+    heir: OnceBox<Target>,
 }
 
 impl Tracer {
     /// A tracer of one client; `None` where the client is disabled.
     pub(crate) fn bound(intake: Option<&Arc<Intake>>, scope: Scope) -> Self {
-        let target = OnceLock::from(intake.map(|intake| Target::new(intake, &scope)));
+        let target = OnceBox::with_value(Box::new(intake.map(|intake| Target::new(intake, &scope))));
         Self(Arc::new(Binding { scope, target }))
     }
 
     /// A tracer of the process-wide client, whenever there is one.
     pub(crate) fn late(scope: Scope) -> Self {
-        Self(Arc::new(Binding { scope, target: OnceLock::new() }))
+        Self(Arc::new(Binding { scope, target: OnceBox::new() }))
     }
 
     #[inline]
     fn target(&self) -> Option<&Target> {
         let target = self.0.target.get().or_else(|| self.bind())?.as_ref()?;
+        if target.intake.is_closed() { self.heir(target) } else { Some(target) }
+    }
+
+    /// Where spans go in the child of a fork; nowhere once the client is shut down.
+    #[cold]
+    #[inline(never)]
+    fn heir<'t>(&'t self, mut target: &'t Target) -> Option<&'t Target> {
+        while target.intake.is_inherited() {
+            let heir = || target.intake.heir().map(|intake| Box::new(Target::new(&intake, &self.0.scope))).ok_or(());
+            target = target.heir.get_or_try_init(heir).ok()?;
+        }
         (!target.intake.is_closed()).then_some(target)
     }
 
     #[cold]
     #[inline(never)]
     fn bind(&self) -> Option<&Option<Target>> {
-        let intake = intake::global()?.as_ref();
-        Some(self.0.target.get_or_init(|| intake.map(|intake| Target::new(intake, &self.0.scope))))
+        let mut intake = intake::global()?.clone();
+        while let Some(inherited) = intake.take_if(|intake| intake.is_inherited()) {
+            intake = inherited.heir();
+        }
+        Some(self.0.target.get_or_init(|| Box::new(intake.map(|intake| Target::new(&intake, &self.0.scope)))))
     }
 
     /// Whether spans started now would go anywhere
@@ -67,8 +83,8 @@ impl Tracer {
         self.target().is_some()
     }
 
-    /// Starts a span called `name`. Its parent is the calling thread's current span, if there is one; it does
-    /// not become current itself.
+    /// Starts a span called `name`. Its parent is the calling thread's current span, else the
+    /// [process span](crate::ProcessSpan), else it begins a trace. It does not become current itself.
     #[inline]
     pub fn start(&self, name: &str) -> Span {
         local::with(|local| {
@@ -99,7 +115,7 @@ impl Tracer {
 
 impl Target {
     fn new(intake: &Arc<Intake>, scope: &Scope) -> Self {
-        Self { intake: Arc::clone(intake), scope: intake.scopes.id(scope) }
+        Self { intake: Arc::clone(intake), scope: intake.scopes.id(scope), heir: OnceBox::new() }
     }
 }
 
@@ -111,7 +127,7 @@ impl fmt::Debug for Tracer {
 
 /// Where a span's parent comes from.
 enum Parent {
-    /// The thread's current span, if any.
+    /// The thread's current span, else the process span, if any.
     Current,
     /// None: the span begins a trace.
     None,
@@ -209,7 +225,10 @@ impl fmt::Debug for SpanBuilder<'_> {
 #[inline]
 fn parent_of(local: &Local, parent: Parent) -> Option<SpanContext> {
     match parent {
-        Parent::Current => local.spans.current().filter(|current| current.is_valid()).cloned(),
+        Parent::Current => match local.spans.current() {
+            Some(current) => Some(current).filter(|current| current.is_valid()).cloned(),
+            None => process_span().cloned(),
+        },
         Parent::None => None,
         Parent::Given(context) => Some(context),
     }

@@ -66,6 +66,14 @@ pub(crate) enum Patience {
 }
 
 impl Patience {
+    /// The longest it may take in all.
+    pub(crate) fn longest(&self) -> Duration {
+        match self {
+            Self::Until(timeout) => *timeout,
+            Self::WhileProgress(budget) => budget.total,
+        }
+    }
+
     /// When to give up, if nothing was acknowledged since `progress`.
     fn deadline(&self, begun: Instant, progress: Instant) -> Instant {
         let far = Duration::from_secs(365 * 24 * 3600);

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     capture::Shed,
     error::{DropReason, LogLevel, Subject},
+    sync::with_signals_blocked,
 };
 
 /// What a worker does next.
@@ -55,22 +56,6 @@ pub(super) fn start_if_needed(exporter: &Arc<Exporter>) {
             format_args!("no worker thread could be started: {error}; spans wait until one can, or are sent by flush"),
         );
     }
-}
-
-/// A thread inherits the mask of the one that starts it: handlers of the host stay on the host's threads.
-fn with_signals_blocked<R>(spawn: impl FnOnce() -> R) -> R {
-    #[cfg(unix)]
-    {
-        use nix::sys::signal::{SigSet, SigmaskHow};
-        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
-        let result = spawn();
-        if let Ok(before) = before {
-            let _ = before.thread_set_mask();
-        }
-        result
-    }
-    #[cfg(not(unix))]
-    spawn()
 }
 
 fn run(exporter: &Arc<Exporter>) {

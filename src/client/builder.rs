@@ -1,0 +1,161 @@
+//! The builder: what is set in code.
+
+use std::{fmt, time::Duration};
+
+use super::Client;
+use crate::{
+    config::{BatchConfig, Compression, DropStrategy, ExitBudget, Options, RetryConfig},
+    env::Environment,
+    error::{Error, LogLevel},
+    value::KeyValue,
+};
+
+/// Settings of a client to be. Whatever is not set here comes from the environment, then from the default.
+///
+/// A value that makes no sense is an error from [`build`](Self::build) that names the setting, the value and
+/// what is allowed.
+#[derive(Clone, Default)]
+#[must_use = "nothing happens until `build` is called"]
+pub struct ClientBuilder {
+    options: Options,
+}
+
+impl ClientBuilder {
+    /// Where to send: the base URL of a collector, to which `/v1/traces` is appended. Default
+    /// `http://localhost:4318`; `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    pub fn with_endpoint(mut self, url: impl Into<String>) -> Self {
+        self.options.endpoint = Some(url.into());
+        self
+    }
+
+    /// Where to send, as it is: nothing is appended. Wins over `with_endpoint`;
+    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`.
+    pub fn with_traces_endpoint(mut self, url: impl Into<String>) -> Self {
+        self.options.traces_endpoint = Some(url.into());
+        self
+    }
+
+    /// Adds a header to every request, replacing one of the same name. Values are treated as secrets: they
+    /// appear in no error, log or `Debug` output. `OTEL_EXPORTER_OTLP_HEADERS`.
+    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.options.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// How long connecting may take, TLS included. Default 5 s.
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.options.connect_timeout = Some(timeout);
+        self
+    }
+
+    /// How long one batch may take to be delivered, all attempts and pauses included. Default 10 s;
+    /// `OTEL_EXPORTER_OTLP_TIMEOUT`.
+    pub fn with_request_timeout(mut self, timeout: Duration) -> Self {
+        self.options.request_timeout = Some(timeout);
+        self
+    }
+
+    /// How long a connection may be idle and still be used again. Default 60 s; zero for not at all.
+    pub fn with_keep_alive_timeout(mut self, timeout: Duration) -> Self {
+        self.options.keep_alive_timeout = Some(timeout);
+        self
+    }
+
+    /// How many idle connections are kept. Default 16; more than there are workers are never needed.
+    pub fn with_max_idle_connections(mut self, connections: usize) -> Self {
+        self.options.max_idle_connections = Some(connections);
+        self
+    }
+
+    /// How bodies are compressed. Default gzip; `OTEL_EXPORTER_OTLP_COMPRESSION`.
+    pub fn with_compression(mut self, compression: Compression) -> Self {
+        self.options.compression = Some(compression);
+        self
+    }
+
+    /// The resource attribute `service.name`. Default `unknown_service:` and the executable's name;
+    /// `OTEL_SERVICE_NAME`.
+    pub fn with_service_name(mut self, name: impl Into<String>) -> Self {
+        self.options.service_name = Some(name.into());
+        self
+    }
+
+    /// The resource attribute `service.version`.
+    pub fn with_service_version(mut self, version: impl Into<String>) -> Self {
+        self.options.service_version = Some(version.into());
+        self
+    }
+
+    /// Adds an attribute to the resource, replacing one of the same key. `OTEL_RESOURCE_ATTRIBUTES`.
+    pub fn with_resource_attribute(mut self, attribute: KeyValue<'static>) -> Self {
+        self.options.resource_attributes.push(attribute);
+        self
+    }
+
+    /// Adds several attributes to the resource.
+    pub fn with_resource_attributes(mut self, attributes: impl IntoIterator<Item = KeyValue<'static>>) -> Self {
+        self.options.resource_attributes.extend(attributes);
+        self
+    }
+
+    /// How spans are batched and how many may wait; see [`BatchConfig`]. `OTEL_BSP_*`.
+    pub fn with_batch_config(mut self, batch: BatchConfig) -> Self {
+        self.options.batch = Some(batch);
+        self
+    }
+
+    /// How many worker threads may be started, 1 to 64. Default: the number of CPUs, at most 4;
+    /// `OTLP_WORKERS`. The first starts with the first span, the others when more waits than it gets done.
+    pub fn with_worker_count(mut self, workers: usize) -> Self {
+        self.options.worker_count = Some(workers);
+        self
+    }
+
+    /// The most memory the client holds, in bytes, at least 1 MiB: what is recorded beyond it is dropped and
+    /// counted. Default 64 MiB, which takes a burst of 200,000 spans of 300 bytes whole;
+    /// `OTLP_MAX_MEMORY_USAGE`.
+    pub fn with_max_memory_usage(mut self, bytes: usize) -> Self {
+        self.options.max_memory_usage = Some(bytes);
+        self
+    }
+
+    /// What becomes of spans for which there is no room; see [`DropStrategy`]. Default: they are dropped.
+    /// `OTLP_DROP_STRATEGY`.
+    pub fn with_drop_strategy(mut self, strategy: DropStrategy) -> Self {
+        self.options.drop_strategy = Some(strategy);
+        self
+    }
+
+    /// Which failures are tried again, how often and how far apart; see [`RetryConfig`].
+    pub fn with_retry_config(mut self, retry: RetryConfig) -> Self {
+        self.options.retry = Some(retry);
+        self
+    }
+
+    /// How long closing the client may take. `OTLP_EXIT_STALL_TIMEOUT`, `OTLP_EXIT_TIMEOUT`.
+    pub fn with_exit_budget(mut self, budget: ExitBudget) -> Self {
+        self.options.exit_budget = Some(budget);
+        self
+    }
+
+    /// How much the library says about itself on stderr. Default `Info`; `OTEL_LOG_LEVEL`.
+    pub fn with_log_level(mut self, level: LogLevel) -> Self {
+        self.options.log_level = Some(level);
+        self
+    }
+
+    /// Makes the client. Reads the environment; starts no thread and opens no connection.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for the first setting made in code that makes no sense. A variable of the
+    /// environment that makes none is reported once on stderr and ignored.
+    pub fn build(self) -> Result<Client, Error> {
+        Client::assemble(self.options, Environment::from_process())
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ClientBuilder").field(&self.options).finish()
+    }
+}

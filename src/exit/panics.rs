@@ -1,0 +1,33 @@
+//! Panics that end a process, for who asks to have the client flushed by them.
+
+use std::{
+    panic,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use super::Ending;
+
+/// What the standard library says when it is about to abort instead of unwinding.
+const NOT_UNWOUND: [&str; 2] = ["panic in a function that cannot unwind", "panic in a destructor during cleanup"];
+
+/// Has `flush` called by every panic, after the hook that is installed now; with how the process ends where panics
+/// are not unwound. Our own threads are left out: they would wait for themselves.
+pub(crate) fn on_panic(flush: fn(Option<Ending<'_>>)) {
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
+    if INSTALLED.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        before(info);
+        if thread::current().name().is_some_and(|name| name.starts_with("otlp-")) {
+            return;
+        }
+        let payload = info.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let message = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("(no message)");
+        let ends = cfg!(panic = "abort") || NOT_UNWOUND.contains(&message);
+        flush(ends.then_some(Ending::Panicked(message)));
+    }));
+}
