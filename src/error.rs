@@ -55,7 +55,8 @@ pub enum Error {
         /// What the receiver said, shortened.
         message: String,
     },
-    /// No answer came: the receiver could not be reached, or the connection broke, or time ran out.
+    /// No answer came: the receiver could not be reached, or the connection broke, or time ran out, or what came
+    /// was no HTTP.
     #[error("{endpoint} could not be reached: {message}")]
     Unreachable {
         /// Where the request went, without user information and query.

@@ -30,7 +30,14 @@ pub(crate) fn decide(config: &RetryConfig, attempt: u32, left: Duration, outcome
         Outcome::Refused { .. } => return Verdict::GiveUp(DropReason::Refused),
         Outcome::Failed { failure, retry_after, .. } => (failure, *retry_after),
     };
-    let Some(kind) = kind(*failure) else { return Verdict::GiveUp(DropReason::Shutdown) };
+    let kind = match failure {
+        Failure::Refused | Failure::Broken | Failure::Resolve | Failure::Tls => ErrorType::Network,
+        Failure::Timeout => ErrorType::Timeout,
+        Failure::Throttled => ErrorType::Throttled,
+        Failure::Unavailable => ErrorType::Unavailable,
+        Failure::Unusable => return Verdict::GiveUp(DropReason::Refused),
+        Failure::Shutdown => return Verdict::GiveUp(DropReason::Shutdown),
+    };
     if attempt >= config.max_attempts || !config.retryable_errors.contains(&kind) {
         return Verdict::GiveUp(DropReason::Undelivered);
     }
@@ -39,17 +46,6 @@ pub(crate) fn decide(config: &RetryConfig, attempt: u32, left: Duration, outcome
     let wait = asked.unwrap_or_else(|| interval(config, attempt, random));
     // RTY-12: rather give up early than retry sooner than asked or later than allowed.
     if wait >= left { Verdict::GiveUp(DropReason::Undelivered) } else { Verdict::Wait(wait) }
-}
-
-/// What users call a failure; none for one of our own making.
-fn kind(failure: Failure) -> Option<ErrorType> {
-    match failure {
-        Failure::Refused | Failure::Broken | Failure::Resolve | Failure::Tls => Some(ErrorType::Network),
-        Failure::Timeout => Some(ErrorType::Timeout),
-        Failure::Throttled => Some(ErrorType::Throttled),
-        Failure::Unavailable => Some(ErrorType::Unavailable),
-        Failure::Shutdown => None,
-    }
 }
 
 fn interval(config: &RetryConfig, attempt: u32, random: f64) -> Duration {
@@ -135,5 +131,6 @@ mod tests {
         assert_eq!(after(1, Failure::Throttled), given_up);
         assert_eq!(after(1, Failure::Unavailable), given_up);
         assert_eq!(after(1, Failure::Shutdown), Verdict::GiveUp(DropReason::Shutdown));
+        assert_eq!(after(1, Failure::Unusable), Verdict::GiveUp(DropReason::Refused));
     }
 }

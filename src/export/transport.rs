@@ -22,7 +22,7 @@ pub(crate) enum Outcome {
     Failed { failure: Failure, message: String, retry_after: Option<Duration> },
 }
 
-/// Why an attempt failed that may succeed another time.
+/// Why there is no answer that decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// Nobody listens there.
@@ -33,6 +33,8 @@ pub(crate) enum Failure {
     Resolve,
     /// The encrypted connection could not be set up.
     Tls,
+    /// What came back is no answer: asking again would bring the same, and may deliver twice.
+    Unusable,
     /// No answer in time.
     Timeout,
     /// The receiver asks to slow down.

@@ -1,20 +1,23 @@
 //! OTLP over HTTP/1.1: one blocking POST per attempt, over connections that are kept alive.
 
 use std::{
-    io,
+    io::{self, Read as _},
     net::{SocketAddr, ToSocketAddrs as _},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
 use http::Uri;
 use parking_lot::Mutex;
 use ureq::{
-    Agent, Error,
+    Agent, Error, Timeout,
     config::Config,
     unversioned::{
         resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver},
-        transport::{DefaultConnector, NextTimeout},
+        transport::{ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport},
     },
 };
 
@@ -31,6 +34,10 @@ pub(crate) struct HttpTransport {
     agent: Agent,
     url: Uri,
     headers: Headers,
+    connect_timeout: Duration,
+    keep_alive: Duration,
+    /// When a connection last broke: what was idle then is not to be trusted either.
+    broken: Mutex<Option<Instant>>,
     closed: AtomicBool,
 }
 
@@ -46,14 +53,23 @@ impl HttpTransport {
             .max_idle_connections_per_host(settings.max_idle_connections)
             .max_idle_age(settings.keep_alive_timeout)
             .build();
-        let agent = Agent::with_parts(config, DefaultConnector::default(), CachingResolver::default());
-        let headers = settings.headers.clone();
-        Self { agent, url: settings.endpoint.url().clone(), headers, closed: AtomicBool::new(false) }
+        Self {
+            agent: Agent::with_parts(config, Connections::default(), CachingResolver::default()),
+            url: settings.endpoint.url().clone(),
+            headers: settings.headers.clone(),
+            connect_timeout: settings.connect_timeout,
+            keep_alive: settings.keep_alive_timeout,
+            broken: Mutex::new(None),
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// Posts `body` and waits at most `timeout` for the answer.
     pub(crate) fn send(&self, body: &[u8], compression: Compression, timeout: Duration) -> Outcome {
-        let request = self.agent.post(&self.url).config().timeout_global(Some(timeout)).build();
+        // A connection that broke was mostly forgotten by something on the way, together with all that were idle.
+        let since_broken = self.broken.lock().map_or(Duration::MAX, |broken| broken.elapsed());
+        let request = self.agent.post(&self.url).config();
+        let request = request.timeout_global(Some(timeout)).max_idle_age(self.keep_alive.min(since_broken)).build();
         let mut request = request.content_type("application/x-protobuf");
         if compression == Compression::Gzip {
             request = request.header("content-encoding", "gzip");
@@ -61,39 +77,54 @@ impl HttpTransport {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        let answer = request.send(body).and_then(|mut response| {
-            let status = response.status().as_u16();
-            let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-            let retry_after = retry_after.map(str::to_owned);
-            let body = response.body_mut().with_config().limit(MAX_RESPONSE_BYTES).read_to_vec();
-            match body {
-                Ok(body) => Ok(classify(status, retry_after.as_deref(), &body, SystemTime::now())),
-                // RTY-09: an answer beyond the limit is final, whatever it would have said.
-                Err(Error::BodyExceedsLimit(limit)) => {
-                    Ok(Outcome::Refused { status, message: format!("the answer is larger than {limit} bytes") })
-                }
-                Err(error) => Err(error),
+        let mut response = match request.send(body) {
+            Ok(response) => response,
+            Err(error) => return self.failed(&error, timeout),
+        };
+        let status = response.status().as_u16();
+        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        let retry_after = retry_after.map(str::to_owned);
+        let mut body = Vec::new();
+        let read = response.body_mut().with_config().limit(MAX_RESPONSE_BYTES).reader().read_to_end(&mut body);
+        match read.map_err(Error::from) {
+            // RTY-09: an answer beyond the limit is final, whatever it would have said.
+            Err(Error::BodyExceedsLimit(limit)) => {
+                Outcome::Refused { status, message: format!("the answer is larger than {limit} bytes") }
             }
-        });
-        answer.unwrap_or_else(|error| self.failed(&error, timeout))
+            // The status line has decided: a body that breaks off adds nothing and takes nothing back.
+            Ok(_) | Err(_) => classify(status, retry_after.as_deref(), &body, SystemTime::now()),
+        }
     }
 
     fn failed(&self, error: &Error, timeout: Duration) -> Outcome {
         let (failure, message) = match error {
             _ if self.closed.load(Ordering::Acquire) => (Failure::Shutdown, "the client was shut down".to_owned()),
-            Error::Io(error) => match error.kind() {
-                io::ErrorKind::ConnectionRefused => {
+            Error::Rustls(error) => (Failure::Tls, tls_message(error)),
+            Error::Tls(error) => (Failure::Tls, format!("TLS failed: {error}")),
+            Error::Io(error) => match (tls_error(error), error.kind()) {
+                (Some(error), _) => (Failure::Tls, tls_message(error)),
+                (None, io::ErrorKind::ConnectionRefused) => {
                     (Failure::Refused, "connection refused; is a collector listening there?".to_owned())
                 }
-                io::ErrorKind::TimedOut => (Failure::Timeout, "connecting timed out".to_owned()),
+                (None, io::ErrorKind::TimedOut) => (Failure::Timeout, "connecting timed out".to_owned()),
                 _ => (Failure::Broken, format!("the connection broke: {error}")),
             },
+            Error::Timeout(Timeout::Connect) => {
+                (Failure::Timeout, format!("no connection within {:?}", self.connect_timeout.min(timeout)))
+            }
             Error::Timeout(phase) => (Failure::Timeout, format!("no answer within {timeout:?} ({phase})")),
             Error::HostNotFound => (Failure::Resolve, "the host name is not known".to_owned()),
-            Error::Tls(_) | Error::Rustls(_) => (Failure::Tls, format!("TLS failed: {error}")),
             Error::ConnectionFailed => (Failure::Refused, "no connection could be made".to_owned()),
+            Error::Protocol(error) => (
+                Failure::Unusable,
+                format!("the answer is not HTTP/1.1 ({error}); is it the port for gRPC, or should the URL be https?"),
+            ),
+            Error::LargeResponseHeader(..) => (Failure::Unusable, "the answer's headers do not end".to_owned()),
             other => (Failure::Broken, format!("the exchange failed: {other}")),
         };
+        if failure == Failure::Broken {
+            *self.broken.lock() = Some(Instant::now());
+        }
         Outcome::Failed { failure, message, retry_after: None }
     }
 
@@ -101,6 +132,53 @@ impl HttpTransport {
     pub(crate) fn shutdown(&self) {
         self.closed.store(true, Ordering::Release);
         self.agent.clone().shutdown();
+    }
+}
+
+/// What TLS found wrong, where that is what ended the connection.
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+fn tls_message(error: &rustls::Error) -> String {
+    let advice = match error {
+        rustls::Error::InvalidMessage(_) => "; does it speak plain http there?",
+        _ => "",
+    };
+    format!("TLS failed: {error}{advice}")
+}
+
+/// Makes connections as ureq does, but for TLS.
+#[derive(Debug, Default)]
+struct Connections {
+    inner: DefaultConnector,
+}
+
+impl Connector for Connections {
+    type Out = Box<dyn Transport>;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
+        // ureq keeps what it needs for TLS only for requests without settings of their own. A timeout is one, and
+        // each connection would have its roots read again and no session to resume.
+        let details = ConnectionDetails {
+            request_level: false,
+            uri: details.uri,
+            addrs: details.addrs.clone(),
+            config: details.config,
+            resolver: details.resolver,
+            now: details.now,
+            timeout: details.timeout,
+            current_time: Arc::clone(&details.current_time),
+            run_connector: Arc::clone(&details.run_connector),
+            register_shutdown: Arc::clone(&details.register_shutdown),
+        };
+        self.inner.connect(&details, chained).map_err(|error| match error {
+            // Nothing but the TLS handshake reads so early.
+            Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof && details.needs_tls() => {
+                Error::Tls("the connection was closed during the handshake; does it speak plain http there?")
+            }
+            error => error,
+        })
     }
 }
 
