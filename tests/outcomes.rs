@@ -4,9 +4,6 @@ mod support;
 
 use std::{
     collections::HashSet,
-    io::{Read as _, Write as _},
-    net::TcpListener,
-    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -62,21 +59,6 @@ fn every_other_failure_status_is_final_and_the_next_batch_goes_out() {
         assert!(client.flush(LONG).since(&refused).is_complete(), "{status}");
         assert_accounted(&client);
     }
-}
-
-#[test]
-fn redirects_are_not_followed_and_not_taken_for_delivery() {
-    // RTY-10
-    let elsewhere = Receiver::start().unwrap();
-    let location = format!("{}/v1/traces", elsewhere.endpoint());
-    for status in [301, 302, 307, 308] {
-        let location = location.clone();
-        let receiver = scripted(move |_| Response::status(status).header("location", &location));
-        let client = client_of(&receiver).with_header("authorization", "Bearer secret").build().unwrap();
-        record(&client, 1);
-        assert_eq!(client.flush(LONG).dropped.get(DropReason::Refused), 1, "{status}");
-    }
-    assert_eq!(elsewhere.connections(), 0);
 }
 
 #[test]
@@ -192,53 +174,6 @@ fn a_single_span_that_is_too_large_is_an_error_for_who_exports_it_directly() {
     let error = client.export_spans(otlp::testing::generate_test_spans(1)).unwrap_err();
     assert!(matches!(error, Error::Refused { status: 413, .. }), "{error:?}");
     assert_eq!(assert_accounted(&client).dropped.get(DropReason::TooLarge), 1);
-}
-
-/// A server that answers one request per connection, then closes it without having said so.
-#[test]
-fn a_connection_the_server_closed_while_idle_is_replaced_without_losing_a_batch_or_an_attempt() {
-    // HTTP-04, RTY-08
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let (closed, is_closed) = mpsc::channel();
-    let serving = thread::spawn(move || {
-        for _ in 0..5 {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = Vec::new();
-            let mut buffer = [0; 4096];
-            let body_at = loop {
-                let read = stream.read(&mut buffer).unwrap();
-                request.extend_from_slice(&buffer[..read]);
-                if let Some(at) = request.windows(4).position(|window| window == b"\r\n\r\n") {
-                    break at + 4;
-                }
-            };
-            let head = String::from_utf8_lossy(&request[..body_at]).to_lowercase();
-            let len: usize =
-                head.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
-            while request.len() < body_at + len {
-                let read = stream.read(&mut buffer).unwrap();
-                request.extend_from_slice(&buffer[..read]);
-            }
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
-            drop(stream);
-            closed.send(()).unwrap();
-        }
-    });
-    let client = Client::builder()
-        .with_endpoint(endpoint)
-        // One attempt is all there is: a stale connection must not use it up.
-        .with_retry_config(RetryConfig { max_attempts: 1, ..RetryConfig::default() })
-        .build()
-        .unwrap();
-    for round in 0..5 {
-        record(&client, 3);
-        let receipt = client.flush(LONG);
-        assert!(receipt.is_complete(), "round {round}: {receipt:?}");
-        is_closed.recv_timeout(LONG).unwrap();
-    }
-    serving.join().unwrap();
-    assert_eq!(assert_accounted(&client).exported, 15);
 }
 
 #[test]

@@ -1,0 +1,499 @@
+//! A receiver that misbehaves by script, over real sockets: what the friendly one of `otlp::testing` never does.
+//!
+//! A script is a sequence of acts, taken one by one: the next one by each connection that is accepted, and by each
+//! further request on a connection that was kept alive. The last act repeats.
+//!
+//! Nothing here sleeps in place of a handshake: whoever stalls says so in the [`Log`], and [`FaultServer::wait`]
+//! waits for what it shows. Dropping the server ends its threads, wherever they are blocked.
+// No test file needs all of it.
+#![allow(dead_code, unused_imports)]
+
+mod authority;
+mod script;
+
+pub(crate) use authority::Authority;
+pub(crate) use script::{After, Answer, Extent, accept, answer, answer_at_once, close_after, reset_after, stall_after};
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    io::{self, Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use otlp::testing::proto::collector::trace::v1::ExportTraceServiceRequest;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use prost::Message as _;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use script::{Act, Then};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::support::{Ids, LONG};
+
+/// More than any test sends; a larger request is a defect of the test.
+const LARGEST_REQUEST: usize = 64 << 20;
+
+/// How much a socket that is not read takes before its peer is blocked: small, so that this happens.
+const RECEIVE_BUFFER: usize = 16 * 1024;
+
+/// What the server has seen.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    /// Connections accepted.
+    pub(crate) connections: u64,
+    /// Requests whose head was read, in the order in which that happened.
+    pub(crate) requests: Vec<Seen>,
+    /// Connections on which nothing will happen any more.
+    pub(crate) stalled: u64,
+    /// What went wrong on the way in: TLS handshakes that failed, requests that ended early.
+    pub(crate) failures: Vec<String>,
+    open: BTreeMap<u64, TcpStream>,
+    /// Connections that wait for another request.
+    idle: BTreeSet<u64>,
+    stopping: bool,
+}
+
+/// A request.
+#[derive(Clone)]
+pub(crate) struct Seen {
+    /// Counted from 1.
+    pub(crate) connection: u64,
+    /// Request line and headers, in lower case.
+    pub(crate) head: String,
+    /// When it had been read as far as it was.
+    pub(crate) at: Instant,
+    /// The spans it brought, if it was read whole.
+    pub(crate) ids: Option<Vec<Ids>>,
+    /// The status it was answered with, set before the answer is sent.
+    pub(crate) status: Option<u16>,
+}
+
+pub(crate) struct FaultServer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    tls: Option<Arc<ServerConfig>>,
+    script: Mutex<(usize, Vec<Act>)>,
+    log: Mutex<Log>,
+    changed: Condvar,
+}
+
+impl FaultServer {
+    /// Over plain TCP.
+    pub(crate) fn plain(script: impl IntoIterator<Item = Act>) -> Self {
+        Self::start(None, script)
+    }
+
+    /// Over TLS.
+    pub(crate) fn tls(config: Arc<ServerConfig>, script: impl IntoIterator<Item = Act>) -> Self {
+        Self::start(Some(config), script)
+    }
+
+    fn start(tls: Option<Arc<ServerConfig>>, script: impl IntoIterator<Item = Act>) -> Self {
+        let script: Vec<_> = script.into_iter().collect();
+        assert!(!script.is_empty(), "a script has at least one act");
+        let socket = bound();
+        socket.set_recv_buffer_size(RECEIVE_BUFFER).unwrap();
+        socket.listen(128).unwrap();
+        let listener = TcpListener::from(socket);
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            tls,
+            script: Mutex::new((0, script)),
+            log: Mutex::new(Log::default()),
+            changed: Condvar::new(),
+        });
+        let acceptor = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.run(&listener)
+        });
+        Self { address, shared, acceptor: Some(acceptor) }
+    }
+
+    /// Where to send, by the scheme the server speaks.
+    pub(crate) fn endpoint(&self) -> String {
+        self.endpoint_by(if self.shared.tls.is_some() { "https" } else { "http" }, "localhost")
+    }
+
+    /// Where to send, by another scheme or name.
+    pub(crate) fn endpoint_by(&self, scheme: &str, host: &str) -> String {
+        format!("{scheme}://{host}:{}", self.address.port())
+    }
+
+    /// Waits until `done` holds, and answers what `done` does; panics if that takes too long.
+    #[track_caller]
+    pub(crate) fn wait<T>(&self, mut done: impl FnMut(&Log) -> Option<T>) -> T {
+        let deadline = Instant::now() + LONG;
+        let mut log = self.shared.log();
+        loop {
+            if let Some(value) = done(&log) {
+                return value;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "it never came to that: {log:?}");
+            self.shared.changed.wait_for(&mut log, left);
+        }
+    }
+
+    /// Waits until so many connections have stalled.
+    #[track_caller]
+    pub(crate) fn wait_for_stalled(&self, connections: u64) {
+        self.wait(|log| (log.stalled >= connections).then_some(()));
+    }
+
+    /// Waits until so many requests have been read whole.
+    #[track_caller]
+    pub(crate) fn wait_for_requests(&self, requests: usize) {
+        self.wait(|log| (log.whole() >= requests).then_some(()));
+    }
+
+    pub(crate) fn connections(&self) -> u64 {
+        self.shared.log().connections
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Seen> {
+        self.shared.log().requests.clone()
+    }
+
+    /// What went wrong on the way in.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        self.shared.log().failures.clone()
+    }
+
+    /// Every span that arrived whole, whatever its request was answered; twice if it came twice.
+    pub(crate) fn arrived(&self) -> Vec<Ids> {
+        self.shared.log().requests.iter().flat_map(|request| request.ids.clone().unwrap_or_default()).collect()
+    }
+
+    /// Waits until every connection waits for another request, and closes them; they are closed when this returns.
+    pub(crate) fn close_idle(&self) {
+        self.wait(|log| log.open.keys().eq(&log.idle).then_some(()));
+        let log = self.shared.log();
+        log.idle.iter().filter_map(|number| log.open.get(number)).for_each(cut);
+        drop(log);
+        self.wait(|log| log.idle.is_empty().then_some(()));
+    }
+
+    /// Replaces the rest of the script.
+    pub(crate) fn go_on_with(&self, script: impl IntoIterator<Item = Act>) {
+        *self.shared.script.lock() = (0, script.into_iter().collect());
+    }
+}
+
+impl Drop for FaultServer {
+    fn drop(&mut self) {
+        let mut log = self.shared.log();
+        log.stopping = true;
+        log.open.values().for_each(cut);
+        drop(log);
+        self.shared.changed.notify_all();
+        // Wakes the acceptor.
+        let _ = TcpStream::connect(self.address);
+        let ended = self.acceptor.take().map(JoinHandle::join);
+        assert!(thread::panicking() || matches!(ended, Some(Ok(()))), "the fault server itself failed");
+    }
+}
+
+impl Seen {
+    /// How many spans it brought, if it was read whole.
+    pub(crate) fn spans(&self) -> u64 {
+        self.ids.as_ref().map_or(0, |ids| ids.len() as u64)
+    }
+}
+
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (connection, spans, status) = (self.connection, self.spans(), self.status);
+        write!(f, "{spans} spans on connection {connection} answered {status:?}")
+    }
+}
+
+impl Log {
+    fn whole(&self) -> usize {
+        self.requests.iter().filter(|request| request.ids.is_some()).count()
+    }
+}
+
+impl Shared {
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock()
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Log) -> T) -> T {
+        let value = change(&mut self.log());
+        self.changed.notify_all();
+        value
+    }
+
+    fn next_act(&self) -> Act {
+        let mut script = self.script.lock();
+        let (at, acts) = &mut *script;
+        let act = acts[(*at).min(acts.len() - 1)].clone();
+        *at += 1;
+        act
+    }
+
+    fn run(&self, listener: &TcpListener) {
+        thread::scope(|scope| {
+            for stream in listener.incoming() {
+                let Ok(stream) = stream else { break };
+                let number = self.change(|log| {
+                    if log.stopping {
+                        return None;
+                    }
+                    log.connections += 1;
+                    log.open.insert(log.connections, stream.try_clone().unwrap());
+                    Some(log.connections)
+                });
+                let Some(number) = number else { break };
+                // Here and not on its own thread: connections take their acts in the order in which they came.
+                let act = self.next_act();
+                scope.spawn(move || self.serve(number, stream, act));
+            }
+        });
+    }
+
+    fn serve(&self, number: u64, stream: TcpStream, mut act: Act) {
+        stream.set_nodelay(true).unwrap();
+        let mut line = Line::new(number, stream, self.tls.clone());
+        loop {
+            let after = match self.perform(&mut line, act) {
+                Ok(after) => after,
+                Err(error) => {
+                    self.change(|log| log.failures.push(error.to_string()));
+                    After::Close
+                }
+            };
+            match after {
+                After::KeepAlive => {}
+                After::Stall => {
+                    self.change(|log| log.stalled += 1);
+                    self.changed.wait_while(&mut self.log(), |log| !log.stopping);
+                    break;
+                }
+                After::Reset => {
+                    SockRef::from(&line.raw).set_linger(Some(Duration::ZERO)).unwrap();
+                    break;
+                }
+                After::Close => {
+                    line.finish();
+                    break;
+                }
+            }
+            self.change(|log| log.idle.insert(number));
+            let more = line.fill().is_ok_and(|read| read > 0);
+            self.change(|log| log.idle.remove(&number));
+            if !more {
+                break;
+            }
+            act = self.next_act();
+        }
+        // Both handles of the socket go before it counts as gone.
+        self.change(|log| log.open.remove(&number));
+        drop(line);
+    }
+
+    fn perform(&self, line: &mut Line, act: Act) -> io::Result<After> {
+        if !matches!(act.read, Extent::Nothing) {
+            self.read(line, act.read)?;
+        }
+        let answer = match act.then {
+            Then::Stall => return Ok(After::Stall),
+            Then::Reset => return Ok(After::Reset),
+            Then::Close => return Ok(After::Close),
+            Then::Answer(answer) => answer,
+        };
+        self.changed.wait_while(&mut self.log(), |log| !log.stopping && log.whole() < answer.held_until);
+        self.change(|log| {
+            if let Some(seen) = log.requests.iter_mut().rev().find(|seen| seen.connection == line.number) {
+                seen.status = Some(answer.status).filter(|status| *status > 0);
+            }
+        });
+        // A sender that goes away in the middle of a hostile answer does what it should.
+        let sent = self.send(line, &answer);
+        Ok(if sent.is_ok() { answer.after } else { After::Close })
+    }
+
+    fn read(&self, line: &mut Line, extent: Extent) -> io::Result<()> {
+        let head = line.read_head()?;
+        let number = line.number;
+        let at = self.change(|log| {
+            let seen = Seen { connection: number, head: head.clone(), at: Instant::now(), ids: None, status: None };
+            log.requests.push(seen);
+            log.requests.len() - 1
+        });
+        let length = header(&head, "content-length").map_or(0, |length| length.parse().expect("a length"));
+        assert!(length <= LARGEST_REQUEST, "{head}");
+        let wanted = match extent {
+            Extent::Nothing | Extent::Head => return Ok(()),
+            Extent::Body(bytes) => bytes.min(length),
+            Extent::Whole => length,
+        };
+        let body = line.read_body(wanted)?;
+        let ids = (wanted == length).then(|| span_ids(&body, header(&head, "content-encoding")));
+        self.change(|log| (log.requests[at].ids, log.requests[at].at) = (ids, Instant::now()));
+        Ok(())
+    }
+
+    fn send(&self, line: &mut Line, answer: &Answer) -> io::Result<()> {
+        let bytes = answer.bytes();
+        match answer.pace {
+            None => line.send(&bytes)?,
+            Some(pace) => {
+                for byte in bytes.iter().chain(answer.endless.iter().cycle()) {
+                    line.send(&[*byte])?;
+                    if !self.changed.wait_while_for(&mut self.log(), |log| !log.stopping, pace).timed_out() {
+                        return Err(io::ErrorKind::Interrupted.into());
+                    }
+                }
+            }
+        }
+        while !answer.endless.is_empty() {
+            line.send(&answer.endless)?;
+        }
+        Ok(())
+    }
+}
+
+/// One connection.
+struct Line {
+    number: u64,
+    raw: TcpStream,
+    stream: Box<dyn Stream>,
+    /// Read, and not yet used.
+    input: Vec<u8>,
+}
+
+trait Stream: Read + Write + Send {}
+impl<S: Read + Write + Send> Stream for S {}
+
+impl Line {
+    fn new(number: u64, raw: TcpStream, tls: Option<Arc<ServerConfig>>) -> Self {
+        let socket = raw.try_clone().unwrap();
+        let stream: Box<dyn Stream> = match tls {
+            None => Box::new(socket),
+            Some(config) => Box::new(StreamOwned::new(ServerConnection::new(config).unwrap(), socket)),
+        };
+        Self { number, raw, stream, input: Vec::new() }
+    }
+
+    fn fill(&mut self) -> io::Result<usize> {
+        let mut buffer = [0; 16 * 1024];
+        let read = self.stream.read(&mut buffer)?;
+        self.input.extend_from_slice(&buffer[..read]);
+        Ok(read)
+    }
+
+    fn read_head(&mut self) -> io::Result<String> {
+        loop {
+            if let Some(at) = self.input.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head: Vec<_> = self.input.drain(..at + 4).collect();
+                return Ok(String::from_utf8_lossy(&head).to_lowercase());
+            }
+            self.fill_or_fail("in the head")?;
+        }
+    }
+
+    fn read_body(&mut self, length: usize) -> io::Result<Vec<u8>> {
+        while self.input.len() < length {
+            self.fill_or_fail("in the body")?;
+        }
+        Ok(self.input.drain(..length).collect())
+    }
+
+    fn fill_or_fail(&mut self, place: &str) -> io::Result<()> {
+        match self.fill() {
+            Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("the connection ended {place}"))),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
+    }
+
+    /// Closes without a reset: what still comes is read, and thrown away.
+    fn finish(&mut self) {
+        let _ = self.raw.shutdown(Shutdown::Write);
+        let mut buffer = [0; 4096];
+        while self.raw.read(&mut buffer).is_ok_and(|read| read > 0) {}
+    }
+}
+
+/// Ends a connection on which another thread is blocked.
+fn cut(stream: &TcpStream) {
+    let _ = stream.shutdown(Shutdown::Both);
+}
+
+/// A socket on a free port of 127.0.0.1.
+fn bound() -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    socket
+}
+
+/// A port where connections do not succeed.
+pub(crate) struct Closed {
+    socket: Socket,
+    waiting: Vec<Socket>,
+}
+
+impl Closed {
+    /// The port is taken, and nobody listens there: connections are refused.
+    pub(crate) fn refusing() -> Self {
+        Self { socket: bound(), waiting: Vec::new() }
+    }
+
+    /// Somebody listens there and accepts nothing, and the backlog is full: connecting takes for ever.
+    pub(crate) fn full() -> Self {
+        let socket = bound();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap();
+        // As many as are taken in; the last one waits like any that comes later.
+        let mut waiting = Vec::new();
+        loop {
+            let next = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            let taken_in = next.connect_timeout(&address, Duration::from_millis(50)).is_ok();
+            waiting.push(next);
+            assert!(waiting.len() < 100, "the backlog never fills");
+            if !taken_in {
+                return Self { socket, waiting };
+            }
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        let address = self.socket.local_addr().unwrap().as_socket().unwrap();
+        format!("http://127.0.0.1:{}", address.port())
+    }
+}
+
+/// A header of a head in lower case.
+pub(crate) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = head.lines().filter_map(|line| line.split_once(':'));
+    lines.find(|(known, _)| *known == name).map(|(_, value)| value.trim())
+}
+
+fn span_ids(body: &[u8], encoding: Option<&str>) -> Vec<Ids> {
+    let mut inflated = Vec::new();
+    let body = match encoding {
+        None => body,
+        Some("gzip") => {
+            flate2::read::GzDecoder::new(body).read_to_end(&mut inflated).expect("gzip that inflates");
+            &inflated
+        }
+        Some(other) => panic!("{other}"),
+    };
+    let request = ExportTraceServiceRequest::decode(body).expect("protobuf that decodes");
+    let scopes = request.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
+    let spans = scopes.flat_map(|scope| scope.spans);
+    spans.map(|span| (span.trace_id.try_into().unwrap(), span.span_id.try_into().unwrap())).collect()
+}
