@@ -7,7 +7,7 @@
 //!
 //! `(ENV-01)` and the like are rows of the checklist that the tests follow.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::{error::LogLevel, value::KeyValue};
 
@@ -15,11 +15,13 @@ mod endpoint;
 mod headers;
 mod retry;
 mod settings;
+mod tls;
 
 pub(crate) use endpoint::Endpoint;
 pub(crate) use headers::Headers;
 pub use retry::{ErrorType, RetryConfig};
 pub(crate) use settings::Settings;
+pub(crate) use tls::Tls;
 
 /// How ended spans are gathered into requests, and how many may wait.
 ///
@@ -129,6 +131,10 @@ pub(crate) struct Options {
     /// How many idle connections are kept. Default 16; zero keeps none.
     pub(crate) max_idle_connections: Option<usize>,
     pub(crate) compression: Option<Compression>,
+    /// A PEM file with the only certificates that the receiver's may be derived from.
+    pub(crate) certificate: Option<PathBuf>,
+    /// PEM files with a client certificate and its key.
+    pub(crate) client_certificate: Option<(PathBuf, PathBuf)>,
     /// `service.name`; not empty.
     pub(crate) service_name: Option<String>,
     /// `service.version`. Default: not sent.

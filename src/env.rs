@@ -43,6 +43,12 @@ pub(crate) const TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TIMEOUT";
 pub(crate) const TRACES_TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT";
 pub(crate) const COMPRESSION: &str = "OTEL_EXPORTER_OTLP_COMPRESSION";
 pub(crate) const TRACES_COMPRESSION: &str = "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION";
+pub(crate) const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
+pub(crate) const TRACES_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE";
+pub(crate) const CLIENT_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
+pub(crate) const TRACES_CLIENT_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE";
+pub(crate) const CLIENT_KEY: &str = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
+pub(crate) const TRACES_CLIENT_KEY: &str = "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY";
 pub(crate) const BSP_SCHEDULE_DELAY: &str = "OTEL_BSP_SCHEDULE_DELAY";
 pub(crate) const BSP_EXPORT_TIMEOUT: &str = "OTEL_BSP_EXPORT_TIMEOUT";
 pub(crate) const BSP_MAX_QUEUE_SIZE: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
@@ -69,6 +75,12 @@ pub const VARIABLES: &[Variable] = &[
     variable(TRACES_TIMEOUT, "(from OTEL_EXPORTER_OTLP_TIMEOUT)", "ms, 0 for no limit (one hour)", "how long one batch may take, all attempts included"),
     variable(COMPRESSION, "gzip", "gzip or none", "how request bodies are compressed"),
     variable(TRACES_COMPRESSION, "(from OTEL_EXPORTER_OTLP_COMPRESSION)", "gzip or none", "how request bodies are compressed"),
+    variable(CERTIFICATE, "(the bundled roots)", "PEM file", "the only certificates the receiver's may be derived from"),
+    variable(TRACES_CERTIFICATE, "(from OTEL_EXPORTER_OTLP_CERTIFICATE)", "PEM file", "the only certificates the receiver's may be derived from"),
+    variable(CLIENT_CERTIFICATE, "(none)", "PEM file", "the certificate to show to a receiver that asks, and those that signed it"),
+    variable(TRACES_CLIENT_CERTIFICATE, "(from OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE)", "PEM file", "the certificate to show to a receiver that asks, and those that signed it"),
+    variable(CLIENT_KEY, "(none)", "PEM file", "the key of the client certificate"),
+    variable(TRACES_CLIENT_KEY, "(from OTEL_EXPORTER_OTLP_CLIENT_KEY)", "PEM file", "the key of the client certificate"),
     variable(BSP_SCHEDULE_DELAY, "5000", "ms, 0 for at once", "how long an ended span waits for its batch to fill"),
     variable(BSP_EXPORT_TIMEOUT, "(none)", "ms, 0 for no limit (one hour)", "lowers the time one batch may take, where it is shorter"),
     variable(BSP_MAX_QUEUE_SIZE, "(bounded by OTLP_MAX_MEMORY_USAGE)", "spans, at least 1", "how many ended spans may wait"),

@@ -38,6 +38,7 @@ const UNSAFE: &[(&str, &str)] = &[
 /// Words that stand in one place only.
 const FENCES: &[(&str, &[&str])] = &[
     ("ureq", &["src/export/transport/http.rs"]),
+    ("rustls", &["src/config/tls.rs", "src/export/transport/http.rs"]),
     ("std::env", &["src/env.rs"]),
     (
         "thread::Builder",

@@ -1,6 +1,6 @@
 //! The builder: what is set in code.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use super::Client;
 use crate::{
@@ -70,6 +70,23 @@ impl ClientBuilder {
     /// How bodies are compressed. Default gzip; `OTEL_EXPORTER_OTLP_COMPRESSION`.
     pub fn with_compression(mut self, compression: Compression) -> Self {
         self.options.compression = Some(compression);
+        self
+    }
+
+    /// Trusts only servers whose certificate is derived from one of those in this PEM file, as a private authority's
+    /// are; the usual roots do not count then. Default: the roots bundled with the crate, or those of the machine
+    /// with the feature `platform-verifier`; `OTEL_EXPORTER_OTLP_CERTIFICATE`. The file is read by `build`.
+    pub fn with_certificate(mut self, file: impl Into<PathBuf>) -> Self {
+        self.options.certificate = Some(file.into());
+        self
+    }
+
+    /// Shows a certificate to a server that asks for one (mutual TLS): a PEM file with it and those that signed it,
+    /// and one with its key, not encrypted. Default: none; `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`,
+    /// `OTEL_EXPORTER_OTLP_CLIENT_KEY`. The files are read by `build`; nothing of the key appears in any error, log
+    /// or `Debug` output.
+    pub fn with_client_certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.options.client_certificate = Some((certificate.into(), key.into()));
         self
     }
 

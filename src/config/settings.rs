@@ -1,11 +1,12 @@
 //! All settings, each decided once: code, then environment, then default.
 
-use std::{fmt, ops::RangeInclusive, time::Duration};
+use std::{fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use http::header::AUTHORIZATION;
 
 use super::{
-    BatchConfig, Compression, DropStrategy, Endpoint, ExitBudget, Headers, Options, RetryConfig, endpoint, headers,
+    BatchConfig, Compression, DropStrategy, Endpoint, ExitBudget, Headers, Options, RetryConfig, Tls, endpoint, headers,
+    tls::{self, Pem, Unpaired},
 };
 use crate::{
     env::{self, Environment, Rejected, allowed, milliseconds, timeout, whole_number},
@@ -47,6 +48,7 @@ pub(crate) struct Settings {
     /// Names are unique; `Authorization` from the URL's user information is among them.
     pub(crate) headers: Headers,
     pub(crate) compression: Compression,
+    pub(crate) tls: Tls,
     /// One absolute limit for one batch, all attempts included.
     pub(crate) export_timeout: Duration,
     pub(crate) connect_timeout: Duration,
@@ -86,6 +88,7 @@ impl Settings {
             |text| env::choice(text, &[("none", Compression::None), ("gzip", Compression::Gzip)]),
             Compression::default(),
         );
+        let tls = choose.tls(options.certificate, options.client_certificate)?;
 
         let request_timeout = choose.signal(
             positive("with_request_timeout", options.request_timeout)?,
@@ -139,6 +142,7 @@ impl Settings {
             endpoint_is_default,
             headers,
             compression,
+            tls,
             export_timeout: request_timeout.min(bsp_timeout).min(LONGEST),
             connect_timeout: connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
             keep_alive_timeout: options.keep_alive_timeout.unwrap_or(DEFAULT_KEEP_ALIVE).min(LONGEST),
@@ -287,6 +291,33 @@ impl Chooser<'_> {
             headers.push((AUTHORIZATION, authorization.clone()));
         }
         headers
+    }
+
+    /// The files of TLS. A client certificate and its key count only together (OTLPV-13).
+    fn tls(&mut self, roots: Option<PathBuf>, pair: Option<(PathBuf, PathBuf)>) -> Result<Tls, Error> {
+        let knob = "with_client_certificate";
+        let (chain, key) = pair.unzip();
+        let roots = tls::in_code("with_certificate", roots.as_ref(), tls::roots)?;
+        let chain = tls::in_code(knob, chain.as_ref(), tls::chain)?;
+        let key = tls::in_code(knob, key.as_ref(), tls::key)?;
+
+        let variables = [env::TRACES_CERTIFICATE, env::CERTIFICATE];
+        let roots = self.signal(roots, variables, |text| tls::roots(text.as_ref()), Pem::default_roots());
+        let variables = [env::TRACES_CLIENT_CERTIFICATE, env::CLIENT_CERTIFICATE];
+        let none = Pem::Without(tls::NO_IDENTITY);
+        let (chain, chain_source) = self.value(chain, &variables, |_, text| tls::chain(text.as_ref()), none);
+        let variables = [env::TRACES_CLIENT_KEY, env::CLIENT_KEY];
+        let none = Pem::Without(tls::NO_IDENTITY);
+        let (key, key_source) = self.value(key, &variables, |_, text| tls::key(text.as_ref()), none);
+
+        let (source, shown, must) = match tls::pair(&chain, &key) {
+            Ok(identity) => return Ok(Tls { roots, identity }),
+            Err(Unpaired::Certificate(must)) => (chain_source, chain.shown(), must),
+            Err(Unpaired::Key(must)) => (key_source, key.shown(), must),
+        };
+        let Source::Variable(name) = source else { return Err(Error::config(knob, shown, must)) };
+        self.warnings.push(format!("{name}={shown}: {must}; using {}", tls::NO_IDENTITY));
+        Ok(Tls { roots, identity: None })
     }
 
     fn batch(&mut self, code: Option<BatchConfig>, max_memory_usage: usize) -> Result<BatchConfig, Error> {

@@ -27,7 +27,7 @@ use std::{
 use otlp::testing::proto::collector::trace::v1::ExportTraceServiceRequest;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use prost::Message as _;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 use script::{Act, Then};
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -46,6 +46,8 @@ pub(crate) struct Log {
     pub(crate) connections: u64,
     /// Requests whose head was read, in the order in which that happened.
     pub(crate) requests: Vec<Seen>,
+    /// TLS sessions that were resumed.
+    pub(crate) resumed: u64,
     /// Connections on which nothing will happen any more.
     pub(crate) stalled: u64,
     /// What went wrong on the way in: TLS handshakes that failed, requests that ended early.
@@ -155,6 +157,11 @@ impl FaultServer {
 
     pub(crate) fn connections(&self) -> u64 {
         self.shared.log().connections
+    }
+
+    /// TLS sessions that were resumed.
+    pub(crate) fn resumed(&self) -> u64 {
+        self.shared.log().resumed
     }
 
     pub(crate) fn requests(&self) -> Vec<Seen> {
@@ -323,7 +330,9 @@ impl Shared {
     fn read(&self, line: &mut Line, extent: Extent) -> io::Result<()> {
         let head = line.read_head()?;
         let number = line.number;
+        let is_first = self.log().requests.iter().all(|seen| seen.connection != number);
         let at = self.change(|log| {
+            log.resumed += u64::from(is_first && line.stream.is_resumed());
             let seen = Seen { connection: number, head: head.clone(), at: Instant::now(), ids: None, status: None };
             log.requests.push(seen);
             log.requests.len() - 1
@@ -370,8 +379,21 @@ struct Line {
     input: Vec<u8>,
 }
 
-trait Stream: Read + Write + Send {}
-impl<S: Read + Write + Send> Stream for S {}
+trait Stream: Read + Write + Send {
+    fn is_resumed(&self) -> bool;
+}
+
+impl Stream for TcpStream {
+    fn is_resumed(&self) -> bool {
+        false
+    }
+}
+
+impl Stream for StreamOwned<ServerConnection, TcpStream> {
+    fn is_resumed(&self) -> bool {
+        self.conn.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+}
 
 impl Line {
     fn new(number: u64, raw: TcpStream, tls: Option<Arc<ServerConfig>>) -> Self {

@@ -85,6 +85,9 @@ fn the_process_gives_the_default_of_workers_and_service_name() {
     assert!(Settings::resolve(Options::default(), Environment::from_process()).is_ok());
 }
 
+const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/certificate.pem");
+const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/key.pem");
+
 /// A usable value, other than the default, for every variable.
 const EXAMPLES: &[(&str, &str)] = &[
     (env::SDK_DISABLED, "TRUE"),
@@ -100,6 +103,12 @@ const EXAMPLES: &[(&str, &str)] = &[
     (env::TRACES_TIMEOUT, "300"),
     (env::COMPRESSION, "NONE"),
     (env::TRACES_COMPRESSION, "none"),
+    (env::CERTIFICATE, CERTIFICATE),
+    (env::TRACES_CERTIFICATE, CERTIFICATE),
+    (env::CLIENT_CERTIFICATE, CERTIFICATE),
+    (env::TRACES_CLIENT_CERTIFICATE, CERTIFICATE),
+    (env::CLIENT_KEY, KEY),
+    (env::TRACES_CLIENT_KEY, KEY),
     (env::BSP_SCHEDULE_DELAY, "100"),
     (env::BSP_EXPORT_TIMEOUT, "400"),
     (env::BSP_MAX_QUEUE_SIZE, "2147483647"),
@@ -117,7 +126,14 @@ fn every_documented_variable_has_an_effect_and_none_is_missing() {
     assert_eq!(EXAMPLES.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names);
     let defaults = format!("{:?}", from_env(&[]));
     for example in EXAMPLES {
-        assert_ne!(format!("{:?}", from_env(&[*example])), defaults, "{example:?}");
+        // Half a pair is of no use.
+        let other = match example.0 {
+            env::CLIENT_CERTIFICATE | env::TRACES_CLIENT_CERTIFICATE => Some((env::CLIENT_KEY, KEY)),
+            env::CLIENT_KEY | env::TRACES_CLIENT_KEY => Some((env::CLIENT_CERTIFICATE, CERTIFICATE)),
+            _ => None,
+        };
+        let pairs: Vec<_> = [*example].into_iter().chain(other).collect();
+        assert_ne!(format!("{:?}", from_env(&pairs)), defaults, "{example:?}");
     }
 }
 
@@ -157,6 +173,10 @@ fn a_bad_variable_costs_one_warning_and_leaves_the_default() {
         (env::TRACES_TIMEOUT, "5s", "10s"),
         (env::COMPRESSION, "brotli", "Gzip"),
         (env::TRACES_COMPRESSION, "0", "Gzip"),
+        (env::CERTIFICATE, "/missing.pem", tls::DEFAULT_ROOTS),
+        (env::TRACES_CERTIFICATE, "/", tls::DEFAULT_ROOTS),
+        (env::CLIENT_CERTIFICATE, "/missing.pem", "no client certificate"),
+        (env::TRACES_CLIENT_KEY, "/", "no client certificate"),
         (env::BSP_SCHEDULE_DELAY, "-5", "5s"),
         (env::BSP_EXPORT_TIMEOUT, "1e3", "10s"),
         (env::BSP_MAX_QUEUE_SIZE, "0", "no limit"),

@@ -12,9 +12,11 @@ use std::{
 
 use http::Uri;
 use parking_lot::Mutex;
+use rustls::{AlertDescription, CertificateError};
 use ureq::{
     Agent, Error, Timeout,
     config::Config,
+    tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig},
     unversioned::{
         resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver},
         transport::{ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport},
@@ -22,7 +24,7 @@ use ureq::{
 };
 
 use super::{Failure, Outcome, classify};
-use crate::config::{Compression, Headers, Settings};
+use crate::config::{Compression, Headers, Settings, Tls};
 
 /// The specification's limit for a response body.
 const MAX_RESPONSE_BYTES: u64 = 4 << 20;
@@ -48,6 +50,7 @@ impl HttpTransport {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(concat!("OTel-OTLP-Exporter-Rust/", env!("CARGO_PKG_VERSION")))
+            .tls_config(tls_config(&settings.tls))
             .timeout_connect(Some(settings.connect_timeout))
             .max_idle_connections(settings.max_idle_connections)
             .max_idle_connections_per_host(settings.max_idle_connections)
@@ -135,6 +138,22 @@ impl HttpTransport {
     }
 }
 
+fn tls_config(tls: &Tls) -> TlsConfig {
+    let owned = |certificate: &rustls::pki_types::CertificateDer<'_>| Certificate::from_der(certificate).to_owned();
+    let config = TlsConfig::builder().unversioned_rustls_crypto_provider(Tls::provider());
+    let config = match tls.roots.content() {
+        Some(certificates) => config.root_certs(certificates.iter().map(owned).into()),
+        None if cfg!(feature = "platform-verifier") => config.root_certs(RootCerts::PlatformVerifier),
+        None => config.root_certs(RootCerts::WebPki),
+    };
+    let identity = tls.identity.as_ref().and_then(|identity| {
+        let chain: Vec<_> = identity.chain.iter().map(owned).collect();
+        // It could be read when the settings were checked.
+        Some(ClientCert::new_with_certs(&chain, PrivateKey::from_pem(&identity.key).ok()?))
+    });
+    config.client_cert(identity).build()
+}
+
 /// What TLS found wrong, where that is what ended the connection.
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
@@ -143,6 +162,12 @@ fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
 fn tls_message(error: &rustls::Error) -> String {
     let advice = match error {
         rustls::Error::InvalidMessage(_) => "; does it speak plain http there?",
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "; OTEL_EXPORTER_OTLP_CERTIFICATE names a file with the certificate of a private authority"
+        }
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "; OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY name the files of one"
+        }
         _ => "",
     };
     format!("TLS failed: {error}{advice}")

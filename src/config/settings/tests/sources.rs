@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// The same file by another name.
+const OTHER_CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/../tests/data/certificate.pem");
+
 #[test]
 fn a_bad_variable_falls_back_to_the_next_source_and_says_so() {
     let pairs = [(env::TRACES_TIMEOUT, "soon"), (env::TIMEOUT, "300")];
@@ -20,7 +23,7 @@ fn a_bad_variable_falls_back_to_the_next_source_and_says_so() {
 fn code_beats_the_signal_which_beats_the_general_variable() {
     // OTLPV-01
     type Read = fn(&Settings) -> String;
-    let cases: [(_, _, Options, Read); 3] = [
+    let cases: [(_, _, Options, Read); 4] = [
         (
             [(env::ENDPOINT, "http://general:1"), (env::TRACES_ENDPOINT, "http://signal:1/x")],
             ["http://general:1/v1/traces", "http://signal:1/x", "http://code:1/v1/traces"],
@@ -38,6 +41,15 @@ fn code_beats_the_signal_which_beats_the_general_variable() {
             ["None", "Gzip", "None"],
             Options { compression: Some(Compression::None), ..Options::default() },
             |settings| format!("{:?}", settings.compression),
+        ),
+        (
+            [(env::CERTIFICATE, CERTIFICATE), (env::TRACES_CERTIFICATE, OTHER_CERTIFICATE)],
+            [CERTIFICATE, OTHER_CERTIFICATE, CERTIFICATE],
+            Options { certificate: Some(CERTIFICATE.into()), ..Options::default() },
+            |settings| match &settings.tls.roots {
+                Pem::File { path, .. } => path.to_string_lossy().into_owned(),
+                Pem::Without(what) => (*what).to_owned(),
+            },
         ),
     ];
     for (pairs, [general, signal, code], options, read) in cases {
@@ -136,4 +148,21 @@ fn a_batch_config_in_code_counts_as_a_whole() {
     let options = Options { batch: batch.clone(), ..Options::default() };
     let pairs = [(env::BSP_MAX_QUEUE_SIZE, "7"), (env::BSP_SCHEDULE_DELAY, "1")];
     assert_eq!(Some(resolve(options, &pairs).unwrap().0.batch), batch);
+}
+
+#[test]
+fn half_a_pair_for_tls_or_one_that_does_not_belong_together_is_told_and_not_used() {
+    // OTLPV-13
+    for ((name, file), must) in [
+        ((env::CLIENT_CERTIFICATE, CERTIFICATE), "must come with its key"),
+        ((env::TRACES_CLIENT_KEY, KEY), "must come with its certificate"),
+    ] {
+        let (settings, warning) = with_warning(&[(name, file)]);
+        assert!(settings.tls.identity.is_none());
+        assert!(warning.starts_with(name) && warning.contains(must), "{warning}");
+        assert!(warning.ends_with("; using no client certificate"), "{warning}");
+    }
+    let pair = Some((CERTIFICATE.into(), KEY.into()));
+    let settings = from_code(Options { client_certificate: pair, ..Options::default() });
+    assert!(settings.tls.identity.is_some());
 }
