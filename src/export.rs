@@ -60,6 +60,8 @@ pub(crate) struct Exporter {
     exiting: AtomicBool,
     /// Nothing more comes; workers leave when nothing is left.
     stopping: AtomicBool,
+    /// The last request that was begun was one made again.
+    in_trouble: AtomicBool,
     /// Spans that were lost to a full queue when it was last said.
     full_before: AtomicU64,
     /// Why the last attempt that failed did, for the line at the end.
@@ -88,6 +90,7 @@ impl Exporter {
             flushing: AtomicUsize::new(0),
             exiting: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            in_trouble: AtomicBool::new(false),
             full_before: AtomicU64::new(0),
             last_failure: Mutex::new(None),
             chance: AtomicU64::new(std::process::id().into()),

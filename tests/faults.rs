@@ -302,7 +302,6 @@ fn other_batches_go_out_while_one_hangs_and_another_backs_off() {
 }
 
 #[test]
-#[ignore = "a second worker is started for a backlog of 1,024 spans only, not because the first one is blocked"]
 fn a_few_spans_go_out_while_the_only_batch_before_them_hangs() {
     let server = FaultServer::plain([stall_after(Extent::Whole), accept()]);
     let client = client_at(server.endpoint()).with_worker_count(3).build().unwrap();

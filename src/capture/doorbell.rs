@@ -212,6 +212,12 @@ impl Doorbell {
         (workers.started, workers.resting)
     }
 
+    /// Whether all workers that exist are blocked for long, and there could be another.
+    pub(crate) fn is_deserted(&self) -> bool {
+        let workers = self.workers.lock();
+        workers.started == workers.away && workers.started < workers.allowed
+    }
+
     /// No more workers are started.
     pub(crate) fn close(&self) {
         let mut workers = self.workers.lock();

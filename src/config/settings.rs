@@ -5,7 +5,8 @@ use std::{fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 use http::header::AUTHORIZATION;
 
 use super::{
-    BatchConfig, Compression, DropStrategy, Endpoint, ExitBudget, Headers, Options, RetryConfig, Tls, endpoint, headers,
+    BatchConfig, Compression, DropStrategy, Endpoint, ExitBudget, Headers, Options, RetryConfig, Tls, endpoint,
+    headers,
     tls::{self, Pem, Unpaired},
 };
 use crate::{

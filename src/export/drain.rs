@@ -66,11 +66,11 @@ pub(crate) enum Patience {
 }
 
 impl Patience {
-    /// The longest it may take in all.
+    /// The longest it may take in all, the leaving of the workers included.
     pub(crate) fn longest(&self) -> Duration {
         match self {
-            Self::Until(timeout) => *timeout,
-            Self::WhileProgress(budget) => budget.total,
+            Self::Until(timeout) => timeout.saturating_add(LEAVE_GRACE),
+            Self::WhileProgress(budget) => budget.total + LEAVE_GRACE,
         }
     }
 
@@ -121,7 +121,7 @@ impl Exporter {
     /// Has the workers look at once. Where no thread can be started, the calling one does their work.
     fn wake_or_work(&self, watermark: &mut Watermark, deadline: Instant) {
         self.intake.doorbell.ring_all();
-        if self.intake.doorbell.workers().0 == 0 {
+        if self.intake.doorbell.is_deserted() {
             self.intake.doorbell.ring();
         }
         let mut encoder = None;

@@ -57,6 +57,11 @@ impl Parcel {
             not_before: None,
         }
     }
+
+    /// Whether it was tried before.
+    pub(crate) fn is_retry(&self) -> bool {
+        self.attempts > 0
+    }
 }
 
 /// What became of an attempt.

@@ -36,11 +36,14 @@ struct Rest {
     watches: bool,
 }
 
-/// Starts a worker if there is none, or if more waits than those there are get done.
+/// Starts a worker if there is none, or if more waits than those there are get done: too much of it, or anything at
+/// all where they are blocked and somebody is waiting or the receiver is in trouble.
 pub(super) fn start_if_needed(exporter: &Arc<Exporter>) {
     let intake = &exporter.intake;
     let (started, _) = intake.doorbell.workers();
-    if started > 0 && intake.registry.waiting() < 2 * intake.arrivals.ready() {
+    let backlog = intake.registry.waiting() >= 2 * intake.arrivals.ready();
+    let pressing = exporter.flushing.load(Ordering::SeqCst) > 0 || exporter.in_trouble.load(Ordering::Relaxed);
+    if started > 0 && !backlog && !(pressing && intake.doorbell.is_deserted()) {
         return;
     }
     let Some(number) = intake.doorbell.admit(started) else { return };
@@ -254,6 +257,12 @@ impl Exporter {
         let held = parcel.body.capacity();
         // While this worker is blocked, another one minds the time.
         let away = self.intake.doorbell.hand_over(|| self.has_more());
+        let is_retry = parcel.is_retry();
+        self.in_trouble.store(is_retry, Ordering::Relaxed);
+        if is_retry && self.intake.doorbell.is_deserted() {
+            // It may take all the time there is, and what is recorded meanwhile has its own.
+            self.intake.doorbell.ring();
+        }
         let unsettled = LoseOnPanic { exporter: self, id: parcel.id, sending: Some(held) };
         let sent = self.send(parcel);
         std::mem::forget(unsettled);
