@@ -121,8 +121,9 @@ impl Client {
         self.used().map_or_else(Receipt::default, |engine| engine.end(Patience::Until(timeout)))
     }
 
-    /// Shuts down with the configured exit budget: for as long as batches are being acknowledged, within a
-    /// total (10 s by default), giving up after a time without progress (1 s by default).
+    /// Shuts down with the configured exit budget: for as long as it goes forward (batches are acknowledged,
+    /// connections made, bytes taken), within a total (10 s by default), giving up after a time without progress (1 s
+    /// by default).
     pub fn close(&self) -> Receipt {
         self.used().map_or_else(Receipt::default, |engine| {
             engine.end(Patience::WhileProgress(engine.exporter.settings().exit_budget.clone()))

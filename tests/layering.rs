@@ -37,7 +37,7 @@ const UNSAFE: &[(&str, &str)] = &[
 
 /// Words that stand in one place only.
 const FENCES: &[(&str, &[&str])] = &[
-    ("ureq", &["src/export/transport/http.rs"]),
+    ("ureq", &["src/export/transport/http.rs", "src/export/transport/socket.rs"]),
     ("rustls", &["src/config/tls.rs", "src/export/transport/http.rs"]),
     ("std::env", &["src/env.rs"]),
     (

@@ -61,7 +61,7 @@ impl Watermark {
 pub(crate) enum Patience {
     /// Until this long has passed.
     Until(Duration),
-    /// While batches are being acknowledged, within a total.
+    /// While it goes forward, within a total.
     WhileProgress(ExitBudget),
 }
 
@@ -74,7 +74,7 @@ impl Patience {
         }
     }
 
-    /// When to give up, if nothing was acknowledged since `progress`.
+    /// When to give up, if nothing went forward since `progress`.
     fn deadline(&self, begun: Instant, progress: Instant) -> Instant {
         let far = Duration::from_secs(365 * 24 * 3600);
         let after = |from: Instant, wait: Duration| from + wait.min(far);
@@ -102,20 +102,27 @@ impl Exporter {
         }
         let mut pending = 0;
         loop {
-            let progress = self.ledger.acknowledged().map_or(begun, |at| at.max(begun));
+            let progress = self.progress().map_or(begun, |at| at.max(begun));
             let deadline = patience.deadline(begun, progress);
             let passed = self.ledger.wait_until(deadline, |open| {
                 let passed = watermark.is_passed(open);
                 pending = if passed { 0 } else { watermark.pending(open) };
                 passed
             });
-            let progressed = self.ledger.acknowledged().is_some_and(|at| at > progress);
+            let progressed = self.progress().is_some_and(|at| at > progress);
             if passed || !progressed || Instant::now() >= patience.deadline(begun, Instant::now()) {
                 break;
             }
         }
         self.flushing.fetch_sub(1, Ordering::SeqCst);
         pending
+    }
+
+    /// When something last went forward: a batch was acknowledged, a connection made, bytes of a request taken. What
+    /// is done over again is no step forward.
+    fn progress(&self) -> Option<Instant> {
+        let on_the_way = self.transport.progress().filter(|_| !self.in_trouble.load(Ordering::Relaxed));
+        self.ledger.acknowledged().max(on_the_way)
     }
 
     /// Has the workers look at once. Where no thread can be started, the calling one does their work.

@@ -19,11 +19,14 @@ use ureq::{
     tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig},
     unversioned::{
         resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver},
-        transport::{ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport},
+        transport::{ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector, Transport},
     },
 };
 
-use super::{Failure, Outcome, classify};
+use super::{
+    Failure, Outcome, classify,
+    socket::{Progress, Sockets},
+};
 use crate::config::{Compression, Headers, Settings, Tls};
 
 /// The specification's limit for a response body.
@@ -40,6 +43,7 @@ pub(crate) struct HttpTransport {
     keep_alive: Duration,
     /// When a connection last broke: what was idle then is not to be trusted either.
     broken: Mutex<Option<Instant>>,
+    progress: Arc<Progress>,
     closed: AtomicBool,
 }
 
@@ -56,8 +60,10 @@ impl HttpTransport {
             .max_idle_connections_per_host(settings.max_idle_connections)
             .max_idle_age(settings.keep_alive_timeout)
             .build();
+        let progress = Arc::new(Progress::new());
         Self {
-            agent: Agent::with_parts(config, Connections::default(), CachingResolver::default()),
+            agent: Agent::with_parts(config, Connections::new(Arc::clone(&progress)), CachingResolver::default()),
+            progress,
             url: settings.endpoint.url().clone(),
             headers: settings.headers.clone(),
             connect_timeout: settings.connect_timeout,
@@ -131,6 +137,11 @@ impl HttpTransport {
         Outcome::Failed { failure, message, retry_after: None }
     }
 
+    /// When a connection last got somewhere: it was made, or bytes of a request were taken.
+    pub(crate) fn progress(&self) -> Option<Instant> {
+        self.progress.last()
+    }
+
     /// Cuts every exchange that is under way and refuses new ones.
     pub(crate) fn shutdown(&self) {
         self.closed.store(true, Ordering::Release);
@@ -173,16 +184,31 @@ fn tls_message(error: &rustls::Error) -> String {
     format!("TLS failed: {error}{advice}")
 }
 
-/// Makes connections as ureq does, but for TLS.
-#[derive(Debug, Default)]
+/// Makes connections: through a proxy or a socket of ours, and with TLS where the scheme asks for it.
+#[derive(Debug)]
 struct Connections {
-    inner: DefaultConnector,
+    proxy: ConnectProxyConnector,
+    sockets: Sockets,
+    tls: RustlsConnector,
+}
+
+impl Connections {
+    fn new(progress: Arc<Progress>) -> Self {
+        Self { proxy: ConnectProxyConnector::default(), sockets: Sockets { progress }, tls: RustlsConnector::default() }
+    }
+
+    fn connect_through(&self, details: &ConnectionDetails<'_>) -> Result<Option<Box<dyn Transport>>, Error> {
+        let proxied = self.proxy.connect(details, None::<()>)?;
+        let socket = self.sockets.connect(details, proxied)?;
+        let stream = self.tls.connect(details, socket)?;
+        Ok(stream.map(|stream| Box::new(stream) as Box<dyn Transport>))
+    }
 }
 
 impl Connector for Connections {
     type Out = Box<dyn Transport>;
 
-    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
+    fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Self::Out>, Error> {
         // ureq keeps what it needs for TLS only for requests without settings of their own. A timeout is one, and
         // each connection would have its roots read again and no session to resume.
         let details = ConnectionDetails {
@@ -197,7 +223,7 @@ impl Connector for Connections {
             run_connector: Arc::clone(&details.run_connector),
             register_shutdown: Arc::clone(&details.register_shutdown),
         };
-        self.inner.connect(&details, chained).map_err(|error| match error {
+        self.connect_through(&details).map_err(|error| match error {
             // Nothing but the TLS handshake reads so early.
             Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof && details.needs_tls() => {
                 Error::Tls("the connection was closed during the handshake; does it speak plain http there?")
