@@ -60,6 +60,9 @@ impl Default for BatchConfig {
 
 /// How request bodies are compressed. Environment: `OTEL_EXPORTER_OTLP_COMPRESSION` or
 /// `OTEL_EXPORTER_OTLP_TRACES_COMPRESSION`, `none` or `gzip`.
+///
+/// A receiver that answers 415 (unsupported media type) to anything else gets the same batch again as gzip, once. If it
+/// accepts that, the client stays on gzip, and says so.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compression {

@@ -60,6 +60,8 @@ pub(crate) struct Exporter {
     exiting: AtomicBool,
     /// Nothing more comes; workers leave when nothing is left.
     stopping: AtomicBool,
+    /// The receiver does not support the compression that was chosen.
+    only_gzip: AtomicBool,
     /// The last request that was begun was one made again.
     in_trouble: AtomicBool,
     /// Spans that were lost to a full queue when it was last said.
@@ -90,6 +92,7 @@ impl Exporter {
             flushing: AtomicUsize::new(0),
             exiting: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            only_gzip: AtomicBool::new(false),
             in_trouble: AtomicBool::new(false),
             full_before: AtomicU64::new(0),
             last_failure: Mutex::new(None),

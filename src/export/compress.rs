@@ -35,6 +35,14 @@ impl Encoder {
         }
     }
 
+    /// What it writes.
+    pub(crate) fn compression(&self) -> Compression {
+        match self {
+            Self::Plain => Compression::None,
+            Self::Gzip(_) => Compression::Gzip,
+        }
+    }
+
     /// Writes the body made of what `pieces` hands out to `body`, replacing what it holds.
     pub(crate) fn encode(&mut self, body: &mut Vec<u8>, pieces: impl FnOnce(&mut dyn FnMut(&[u8]))) {
         body.clear();

@@ -1,6 +1,9 @@
 //! One batch's journey, top to bottom: framed, compressed, sent, settled.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use super::{
     Exporter, LastFailure,
@@ -80,13 +83,13 @@ impl Exporter {
 
     /// Packs spans that are in no ring.
     pub(super) fn pack_records(&self, id: u64, spans: u64, runs: &Runs<'_>) -> Parcel {
-        self.pack_runs(runs, &mut Encoder::new(self.settings.compression), Parcel::new(id, spans, Vec::new()))
+        self.pack_runs(runs, &mut Encoder::new(self.compression()), Parcel::new(id, spans, Vec::new()))
     }
 
     /// Writes the body of a request that holds `runs`, in which equal scopes stand next to each other.
     fn pack_runs(&self, runs: &Runs<'_>, encoder: &mut Encoder, mut parcel: Parcel) -> Parcel {
         let frame = Frame::new(&self.resource, &self.intake, runs);
-        parcel.compression = self.settings.compression;
+        parcel.compression = encoder.compression();
         parcel.uncompressed = frame.len();
         let body = parcel.body.buffer();
         body.clear();
@@ -139,7 +142,7 @@ impl Exporter {
         let mut encoder = Encoder::new(parcel.compression);
         let halves = split::halves(&plain)?.map(|half| {
             let mut parcel = Parcel { begun: parcel.begun, ..Parcel::new(parcel.id, half.spans, Vec::new()) };
-            parcel.compression = self.settings.compression;
+            parcel.compression = encoder.compression();
             parcel.uncompressed = half.request.len();
             encoder.encode(parcel.body.buffer(), |sink| sink(&half.request));
             parcel
@@ -175,11 +178,20 @@ impl Exporter {
         let deadline = *parcel.begun.get_or_insert_with(Instant::now) + self.settings.export_timeout;
         let until = parcel.expires.take().map_or(deadline, |expires| expires.min(deadline));
         parcel.attempts += 1;
+        if self.only_gzip.load(Ordering::Relaxed) {
+            self.recompress(parcel);
+        }
         let mut outcome = self.post(parcel, until);
         if matches!(outcome, Outcome::Failed { failure: Failure::Broken, .. }) && !parcel.reconnected {
             // Most likely the receiver had closed a connection that was kept alive: not its fault, and no attempt.
             parcel.reconnected = true;
             outcome = self.post(parcel, until);
+        }
+        if is_unsupported(&outcome) && self.recompress(parcel) {
+            outcome = self.post(parcel, until);
+            if !is_unsupported(&outcome) {
+                self.stay_on_gzip();
+            }
         }
         if !matches!(outcome, Outcome::Accepted { .. } | Outcome::Failed { failure: Failure::Shutdown, .. }) {
             *self.last_failure.lock() = Some(LastFailure {
@@ -200,6 +212,33 @@ impl Exporter {
             verdict => verdict,
         };
         (verdict, outcome)
+    }
+
+    /// How bodies are compressed now.
+    pub(super) fn compression(&self) -> Compression {
+        if self.only_gzip.load(Ordering::Relaxed) { Compression::Gzip } else { self.settings.compression }
+    }
+
+    /// Makes the body one that every receiver understands; false if it is one.
+    fn recompress(&self, parcel: &mut Parcel) -> bool {
+        if parcel.compression == Compression::Gzip {
+            return false;
+        }
+        let Some(plain) = compress::decode(&parcel.body, parcel.compression, parcel.uncompressed) else { return false };
+        parcel.compression = Compression::Gzip;
+        Encoder::new(Compression::Gzip).encode(parcel.body.buffer(), |sink| sink(&plain));
+        true
+    }
+
+    fn stay_on_gzip(&self) {
+        if !self.only_gzip.swap(true, Ordering::Relaxed) {
+            let (endpoint, chosen) = (&self.settings.endpoint, self.settings.compression);
+            self.diagnostics.say(
+                LogLevel::Warn,
+                Subject::Export,
+                format_args!("{endpoint} does not support compression {chosen:?}; using Gzip from now on"),
+            );
+        }
     }
 
     /// One request, answered or given up by `until`.
@@ -238,6 +277,11 @@ impl Exporter {
             );
         }
     }
+}
+
+/// The receiver does not know what to do with the body: it may know another compression.
+fn is_unsupported(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Refused { status: 415, .. })
 }
 
 fn failure_message(outcome: &Outcome) -> String {

@@ -61,19 +61,31 @@ pub(super) fn start_if_needed(exporter: &Arc<Exporter>) {
     }
 }
 
+/// The place of a worker that exists. Whoever dies in it makes room for another one.
+struct Place<'a>(&'a Exporter);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.intake.doorbell.dismiss();
+        self.0.ledger.nudge();
+        if thread::panicking() {
+            self.0.intake.doorbell.ring();
+        }
+    }
+}
+
 fn run(exporter: &Arc<Exporter>) {
-    let mut encoder = Encoder::new(exporter.settings.compression);
+    let _place = Place(exporter);
+    let mut encoder = Encoder::new(exporter.compression());
     loop {
         let done = catch_unwind(AssertUnwindSafe(|| exporter.work(&mut encoder)));
         match done {
             Ok(true) => {}
             Ok(false) => break,
             // The batch at hand was counted as lost on the way here; the encoder may be in any state.
-            Err(_) => encoder = Encoder::new(exporter.settings.compression),
+            Err(_) => encoder = Encoder::new(exporter.compression()),
         }
     }
-    exporter.intake.doorbell.dismiss();
-    exporter.ledger.nudge();
 }
 
 impl Exporter {
@@ -192,6 +204,9 @@ impl Exporter {
 
     fn pack_one(&self, batch: Batch, encoder: &mut Encoder) {
         let unsettled = LoseOnPanic::packed(self, batch.id);
+        if encoder.compression() != self.compression() {
+            *encoder = Encoder::new(self.compression());
+        }
         let body = self.spare_body();
         let parcel = self.pack(&batch, encoder, body);
         std::mem::forget(unsettled);
@@ -318,5 +333,49 @@ impl Drop for LoseOnPanic<'_> {
             Subject::Worker,
             format_args!("a fault in the exporter cost a batch; this is a bug in otlp, and the exporter goes on"),
         );
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        capture::{Intake, Limits, Tracer},
+        config::{BatchConfig, DropStrategy, Options, Settings},
+        error::Diagnostics,
+        testing::Receiver,
+    };
+
+    #[test]
+    fn a_worker_that_dies_is_replaced() {
+        let receiver = Receiver::start().unwrap();
+        let batch = BatchConfig { batch_timeout: Duration::from_millis(10), ..BatchConfig::default() };
+        let options = Options {
+            endpoint: Some(receiver.endpoint()),
+            batch: Some(batch),
+            worker_count: Some(1),
+            ..Options::default()
+        };
+        let (settings, _) = Settings::resolve(options, Default::default()).unwrap();
+        let intake = Intake::new(Limits {
+            memory_bytes: 1 << 20,
+            queue_spans: usize::MAX,
+            ready_spans: 512,
+            drop_strategy: DropStrategy::NewestFirst,
+            workers: 1,
+        });
+        let exporter = Exporter::new(settings, Arc::clone(&intake), Diagnostics::new(LogLevel::None));
+        // It has the only place there is.
+        assert_eq!(intake.doorbell.admit(0), Some(0));
+        Tracer::bound(Some(&intake), "test".into()).start("waits").end();
+        let dying = Arc::clone(&exporter);
+        let died = thread::spawn(move || {
+            let _place = Place(&dying);
+            panic!("on purpose");
+        });
+        assert!(died.join().is_err());
+        assert!(receiver.wait_for_spans(1, Duration::from_secs(30)));
     }
 }
