@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::{
     capture::{Clock, Intake, Limits, Scope, Tracer},
-    config::{Options, Settings},
+    config::{DropStrategy, Options, Settings},
     env::Environment,
     error::{Diagnostics, Error, LogLevel, Subject},
     export::{ExportReport, Exporter, Patience, SpanData},
@@ -29,8 +29,11 @@ pub use global::{Guard, client, init, tracer};
 /// What is held and not accounted for piece by piece: by the client, from the code that is loaded with its first
 /// request to what an allocator cannot use again, and by each worker, for the compressor's tables, the body it
 /// writes, the buffers of a connection, its stack.
-const CLIENT_BYTES: usize = 2 * 1024 * 1024;
+const CLIENT_BYTES: usize = 3 * 512 * 1024;
 const WORKER_BYTES: usize = 512 * 1024;
+/// A body that is accounted for before what it was made of is free, which happens all the time where the oldest body
+/// makes room for the next.
+const BODY_BYTES: usize = 512 * 1024;
 
 /// A batch is worth a wake at this size; larger ones form while workers are busy.
 const READY_SPANS: usize = 512;
@@ -178,7 +181,8 @@ struct Engine {
 
 impl Engine {
     fn new(settings: Settings, diagnostics: Diagnostics) -> Arc<Self> {
-        let apart = (CLIENT_BYTES + settings.worker_count * WORKER_BYTES).min(settings.max_memory_usage / 4);
+        let each = WORKER_BYTES + if settings.drop_strategy == DropStrategy::OldestFirst { BODY_BYTES } else { 0 };
+        let apart = (CLIENT_BYTES + settings.worker_count * each).min(settings.max_memory_usage / 4);
         let batch = &settings.batch;
         let intake = Intake::new(Limits {
             memory_bytes: settings.max_memory_usage - apart,

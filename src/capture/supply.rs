@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn the_default_bound_takes_200_000_spans_of_300_bytes_whole_with_four_workers() {
         // What the client leaves of 64 MiB for rings beside four workers, and the head around each span.
-        let supply = Supply::new((64 << 20) - 4 * 512 * 1024);
+        let supply = Supply::new((64 << 20) - (3 + 4) * 512 * 1024);
         let record = [7; 300 + 3];
         let mut producers: Vec<_> = (0..4).map(|_| crate::capture::ring::Ring::new().1).collect();
         for producer in &mut producers {
