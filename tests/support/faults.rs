@@ -9,27 +9,33 @@
 #![allow(dead_code, unused_imports)]
 
 mod authority;
+mod closed;
+mod line;
 mod script;
 
 pub(crate) use authority::Authority;
-pub(crate) use script::{After, Answer, Extent, accept, answer, answer_at_once, close_after, reset_after, stall_after};
+pub(crate) use closed::Closed;
+pub(crate) use script::{
+    Act, After, Answer, Extent, accept, answer, answer_at_once, close_after, reset_after, stall_after,
+};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    io::{self, Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    io::{self, Read as _},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
+use line::{Line, cut};
 use otlp::testing::proto::collector::trace::v1::ExportTraceServiceRequest;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use prost::Message as _;
-use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
-use script::{Act, Then};
-use socket2::{Domain, SockRef, Socket, Type};
+use rustls::ServerConfig;
+use script::Then;
+use socket2::SockRef;
 
 use crate::support::{Ids, LONG};
 
@@ -71,6 +77,9 @@ pub(crate) struct Seen {
     pub(crate) ids: Option<Vec<Ids>>,
     /// The status it was answered with, set before the answer is sent.
     pub(crate) status: Option<u16>,
+    /// Nothing kept its sender from learning that status, unless it did not wait: the answer's head was sent whole,
+    /// and no reset followed.
+    pub(crate) is_decided: bool,
 }
 
 pub(crate) struct FaultServer {
@@ -100,7 +109,7 @@ impl FaultServer {
     fn start(tls: Option<Arc<ServerConfig>>, script: impl IntoIterator<Item = Act>) -> Self {
         let script: Vec<_> = script.into_iter().collect();
         assert!(!script.is_empty(), "a script has at least one act");
-        let socket = bound();
+        let socket = closed::bound();
         socket.set_recv_buffer_size(RECEIVE_BUFFER).unwrap();
         socket.listen(128).unwrap();
         let listener = TcpListener::from(socket);
@@ -320,6 +329,7 @@ impl Shared {
         self.change(|log| {
             if let Some(seen) = log.requests.iter_mut().rev().find(|seen| seen.connection == line.number) {
                 seen.status = Some(answer.status).filter(|status| *status > 0);
+                seen.is_decided = answer.is_decided();
             }
         });
         // A sender that goes away in the middle of a hostile answer does what it should.
@@ -333,7 +343,14 @@ impl Shared {
         let is_first = self.log().requests.iter().all(|seen| seen.connection != number);
         let at = self.change(|log| {
             log.resumed += u64::from(is_first && line.stream.is_resumed());
-            let seen = Seen { connection: number, head: head.clone(), at: Instant::now(), ids: None, status: None };
+            let seen = Seen {
+                connection: number,
+                head: head.clone(),
+                at: Instant::now(),
+                ids: None,
+                status: None,
+                is_decided: false,
+            };
             log.requests.push(seen);
             log.requests.len() - 1
         });
@@ -367,134 +384,6 @@ impl Shared {
             line.send(&answer.endless)?;
         }
         Ok(())
-    }
-}
-
-/// One connection.
-struct Line {
-    number: u64,
-    raw: TcpStream,
-    stream: Box<dyn Stream>,
-    /// Read, and not yet used.
-    input: Vec<u8>,
-}
-
-trait Stream: Read + Write + Send {
-    fn is_resumed(&self) -> bool;
-}
-
-impl Stream for TcpStream {
-    fn is_resumed(&self) -> bool {
-        false
-    }
-}
-
-impl Stream for StreamOwned<ServerConnection, TcpStream> {
-    fn is_resumed(&self) -> bool {
-        self.conn.handshake_kind() == Some(HandshakeKind::Resumed)
-    }
-}
-
-impl Line {
-    fn new(number: u64, raw: TcpStream, tls: Option<Arc<ServerConfig>>) -> Self {
-        let socket = raw.try_clone().unwrap();
-        let stream: Box<dyn Stream> = match tls {
-            None => Box::new(socket),
-            Some(config) => Box::new(StreamOwned::new(ServerConnection::new(config).unwrap(), socket)),
-        };
-        Self { number, raw, stream, input: Vec::new() }
-    }
-
-    fn fill(&mut self) -> io::Result<usize> {
-        let mut buffer = [0; 16 * 1024];
-        let read = self.stream.read(&mut buffer)?;
-        self.input.extend_from_slice(&buffer[..read]);
-        Ok(read)
-    }
-
-    fn read_head(&mut self) -> io::Result<String> {
-        loop {
-            if let Some(at) = self.input.windows(4).position(|window| window == b"\r\n\r\n") {
-                let head: Vec<_> = self.input.drain(..at + 4).collect();
-                return Ok(String::from_utf8_lossy(&head).to_lowercase());
-            }
-            self.fill_or_fail("in the head")?;
-        }
-    }
-
-    fn read_body(&mut self, length: usize) -> io::Result<Vec<u8>> {
-        while self.input.len() < length {
-            self.fill_or_fail("in the body")?;
-        }
-        Ok(self.input.drain(..length).collect())
-    }
-
-    fn fill_or_fail(&mut self, place: &str) -> io::Result<()> {
-        match self.fill() {
-            Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("the connection ended {place}"))),
-            Ok(_) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)?;
-        self.stream.flush()
-    }
-
-    /// Closes without a reset: what still comes is read, and thrown away.
-    fn finish(&mut self) {
-        let _ = self.raw.shutdown(Shutdown::Write);
-        let mut buffer = [0; 4096];
-        while self.raw.read(&mut buffer).is_ok_and(|read| read > 0) {}
-    }
-}
-
-/// Ends a connection on which another thread is blocked.
-fn cut(stream: &TcpStream) {
-    let _ = stream.shutdown(Shutdown::Both);
-}
-
-/// A socket on a free port of 127.0.0.1.
-fn bound() -> Socket {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-    socket
-}
-
-/// A port where connections do not succeed.
-pub(crate) struct Closed {
-    socket: Socket,
-    waiting: Vec<Socket>,
-}
-
-impl Closed {
-    /// The port is taken, and nobody listens there: connections are refused.
-    pub(crate) fn refusing() -> Self {
-        Self { socket: bound(), waiting: Vec::new() }
-    }
-
-    /// Somebody listens there and accepts nothing, and the backlog is full: connecting takes for ever.
-    pub(crate) fn full() -> Self {
-        let socket = bound();
-        socket.listen(0).unwrap();
-        let address = socket.local_addr().unwrap();
-        // As many as are taken in; the last one waits like any that comes later.
-        let mut waiting = Vec::new();
-        loop {
-            let next = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            let taken_in = next.connect_timeout(&address, Duration::from_millis(50)).is_ok();
-            waiting.push(next);
-            assert!(waiting.len() < 100, "the backlog never fills");
-            if !taken_in {
-                return Self { socket, waiting };
-            }
-        }
-    }
-
-    pub(crate) fn endpoint(&self) -> String {
-        let address = self.socket.local_addr().unwrap().as_socket().unwrap();
-        format!("http://127.0.0.1:{}", address.port())
     }
 }
 

@@ -171,6 +171,12 @@ impl Answer {
         self
     }
 
+    /// Whether its receiver learns the status, if it waits.
+    pub(super) fn is_decided(&self) -> bool {
+        let has_whole_head = self.bytes().windows(4).any(|window| window == b"\r\n\r\n");
+        self.status > 0 && has_whole_head && !matches!(self.after, After::Reset)
+    }
+
     /// What is sent, but for the endless part.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.head.clone().into_bytes();
