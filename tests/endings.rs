@@ -11,7 +11,7 @@ use std::{
 };
 
 use faults::{After, Answer, Authority, Closed, Extent, FaultServer, accept, answer, reset_after, stall_after};
-use otlp::{Client, ClientBuilder, Compression, DropReason, LogLevel, Receipt, RetryConfig};
+use otlp::{BatchConfig, Client, ClientBuilder, Compression, DropReason, ExitBudget, LogLevel, Receipt, RetryConfig};
 use support::{LONG, assert_accounted};
 
 /// How long each flush and each shutdown is given.
@@ -138,18 +138,85 @@ fn flush_and_shutdown_end_in_time_while_large_bodies_are_not_read() {
 fn flush_and_shutdown_end_in_time_while_tls_stalls() {
     // PROC-07
     let authority = Authority::new();
-    for (what, over_tls) in [("no greeting", false), ("not trusted, again and again", true)] {
+    let trusted = authority.file("ca.pem", authority.certificate());
+    assert_ends_in_time("no greeting", MARGIN, || {
+        let server = FaultServer::plain([stall_after(Extent::Nothing)]);
+        let client = client_at(server.endpoint_by("https", "localhost")).build().unwrap();
+        record(&client, 3);
+        end(&client, 3)
+    });
+    assert_ends_in_time("not trusted, again and again", MARGIN, || {
+        let server = FaultServer::tls(authority.server(), [accept()]);
+        let client = client_at(server.endpoint()).build().unwrap();
+        record(&client, 3);
+        end(&client, 3)
+    });
+    for (what, act) in [
+        ("head read", stall_after(Extent::Head)),
+        ("all read", stall_after(Extent::Whole)),
+        ("half a status line", answer(Answer::status(200).cut_to(11).then(After::Stall))),
+        ("a trickle", answer(Answer::status(200).trickled(Duration::from_millis(30)))),
+    ] {
         assert_ends_in_time(what, MARGIN, || {
-            let server = if over_tls {
-                FaultServer::tls(authority.server(), [accept()])
-            } else {
-                FaultServer::plain([stall_after(Extent::Nothing)])
-            };
-            let client = client_at(server.endpoint_by("https", "localhost")).build().unwrap();
+            let server = FaultServer::tls(authority.server(), [act.clone()]);
+            let client = client_at(server.endpoint()).with_certificate(&trusted).build().unwrap();
             record(&client, 3);
             end(&client, 3)
         });
     }
+}
+
+#[test]
+fn closing_gives_up_after_the_budget_without_progress() {
+    // PROC-07
+    let budget = ExitBudget { stall: TIMEOUT, total: LONG };
+    for (what, act) in [
+        ("all read", stall_after(Extent::Whole)),
+        ("a trickle", answer(Answer::status(200).trickled(Duration::from_millis(30)))),
+        ("asked to wait", answer(Answer::status(503).header("retry-after", "600"))),
+    ] {
+        assert_ends_in_time(what, MARGIN, || {
+            let server = FaultServer::plain([act.clone()]);
+            let client = client_at(server.endpoint()).with_exit_budget(budget.clone()).build().unwrap();
+            record(&client, 3);
+            let begun = Instant::now();
+            let receipt = client.close();
+            let took = begun.elapsed();
+            assert_eq!((receipt.dropped.get(DropReason::Shutdown), receipt.pending), (3, 0), "{what}: {receipt:?}");
+            assert_accounted(&client);
+            [took, Duration::ZERO]
+        });
+    }
+}
+
+/// A client whose eighty spans take a slow receiver eight requests, one after the other, of 0.1 s each.
+fn slow_but_steady(server: &FaultServer, budget: ExitBudget) -> Client {
+    let batch = BatchConfig { max_batch_size: 10, ..BatchConfig::default() };
+    let builder = client_at(server.endpoint()).with_batch_config(batch).with_worker_count(1);
+    let client = builder.with_exit_budget(budget).build().unwrap();
+    record(&client, 80);
+    client
+}
+
+#[test]
+fn closing_goes_on_while_batches_are_acknowledged_until_its_budget_is_used_up() {
+    let slow = || FaultServer::plain([answer(Answer::status(200).trickled(Duration::from_millis(2)))]);
+    // Eight times longer than one request takes, so that a busy machine is not taken for a stall.
+    let server = slow();
+    let client = slow_but_steady(&server, ExitBudget { stall: Duration::from_millis(800), total: LONG });
+    assert!(client.close().is_complete());
+    assert_eq!(assert_accounted(&client).exported, 80);
+
+    assert_ends_in_time("the total", MARGIN, || {
+        let server = slow();
+        let client = slow_but_steady(&server, ExitBudget { stall: TIMEOUT, total: TIMEOUT });
+        let begun = Instant::now();
+        let receipt = client.close();
+        let took = begun.elapsed();
+        assert!(receipt.exported < 80 && receipt.pending == 0, "{receipt:?}");
+        assert_accounted(&client);
+        [took, Duration::ZERO]
+    });
 }
 
 #[test]

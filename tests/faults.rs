@@ -14,7 +14,9 @@ use faults::{
     After, Answer, Authority, Closed, Extent, FaultServer, Seen, accept, answer, answer_at_once, close_after,
     reset_after, stall_after,
 };
-use otlp::{Client, ClientBuilder, DropReason, Error, LogLevel, RetryConfig, Tracer, testing::generate_test_spans};
+use otlp::{
+    Client, ClientBuilder, Compression, DropReason, Error, LogLevel, RetryConfig, Tracer, testing::generate_test_spans,
+};
 use support::{Ids, LONG, assert_accounted, ids};
 
 /// Long enough not to be what ends a test, short enough for one that runs into it.
@@ -204,14 +206,36 @@ fn an_answer_in_chunks_or_behind_interim_answers_is_an_answer() {
     // RTY-10
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
     let to_the_end = answer(Answer::raw("HTTP/1.1 200 OK\r\n\r\n").then(After::Close));
-    for act in
-        [answer(Answer::status(200).chunked()), answer(Answer::status(204)), answer(Answer::raw(interim)), to_the_end]
-    {
+    for act in [
+        answer(Answer::status(200).chunked()),
+        answer(Answer::status(204)),
+        answer(Answer::raw(interim)),
+        answer(Answer::raw("HTTP/1.0 200 OK\r\n\r\n").then(After::Close)),
+        answer(Answer::raw("HTTP/1.1 200\r\ncontent-length:0\r\n\r\n")),
+        to_the_end,
+    ] {
         let server = FaultServer::plain([act.clone()]);
         let client = client_at(server.endpoint()).build().unwrap();
         let ended = record(&client.tracer("chunks"), 5);
         assert!(client.flush(LONG).is_complete(), "{act:?}");
         assert_arrived_once(&server, &ended);
+    }
+}
+
+#[test]
+fn an_answer_that_comes_before_the_body_was_read_is_heard() {
+    // RTY-02, RTY-03
+    for (status, reason) in [(401, DropReason::Refused), (413, DropReason::TooLarge), (503, DropReason::Undelivered)] {
+        let server = FaultServer::plain([answer_at_once(Answer::status(status).then(After::Close))]);
+        let builder = client_at(server.endpoint()).with_retry_config(attempts(1)).with_compression(Compression::None);
+        let client = builder.build().unwrap();
+        // More than what the buffers of two sockets take.
+        let mut span = client.tracer("early").start("large");
+        span.set_attribute("text", "x".repeat(3 << 20));
+        span.end();
+        let receipt = client.flush(LONG);
+        assert_eq!((receipt.dropped.get(reason), receipt.dropped_total()), (1, 1), "{status}: {receipt:?}");
+        assert_accounted(&client);
     }
 }
 
