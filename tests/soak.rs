@@ -26,8 +26,8 @@ use faults::{
     After, Answer, Authority, Extent, FaultServer, Seen, accept, answer, close_after, reset_after, stall_after,
 };
 use otlp::{
-    BatchConfig, Client, ClientBuilder, Compression, DropReason, Error, ExitBudget, LogLevel, Receipt, RetryConfig,
-    SpanContext, SpanData, SpanId, TraceId,
+    BatchConfig, Client, ClientBuilder, Compression, DropReason, DropStrategy, Error, ExitBudget, LogLevel, Receipt,
+    RetryConfig, SpanContext, SpanData, SpanId, TraceId,
 };
 use support::{Ids, LONG, assert_accounted, ids};
 
@@ -306,7 +306,12 @@ fn settings(dice: &mut Dice, is_patient: bool) -> ClientBuilder {
     let timeout = if is_patient { LONG } else { milliseconds(dice.among(20..=500)) };
     let compression = if dice.one_in(2) { Compression::Gzip } else { Compression::None };
     let budget = ExitBudget { stall: milliseconds(dice.among(1..=200)), total: milliseconds(dice.among(200..=1_000)) };
-    let builder = Client::builder()
+    let drop_strategy = match dice.among(0..=2) {
+        0 => DropStrategy::NewestFirst,
+        1 => DropStrategy::OldestFirst,
+        _ => DropStrategy::Block(milliseconds(dice.among(1..=20))),
+    };
+    Client::builder()
         .with_log_level(LogLevel::None)
         .with_batch_config(batch)
         .with_retry_config(retry)
@@ -315,14 +320,8 @@ fn settings(dice: &mut Dice, is_patient: bool) -> ClientBuilder {
         .with_exit_budget(budget)
         .with_worker_count(dice.among(1..=4) as usize)
         .with_max_idle_connections(dice.among(0..=4) as usize)
-        .with_max_memory_usage(if dice.one_in(3) { 1 << 20 } else { 64 << 20 });
-    drop_strategy(builder, dice)
-}
-
-/// What becomes of spans for which there is no room: chosen here among the strategies there are, which so far is
-/// the one of dropping the newest.
-fn drop_strategy(builder: ClientBuilder, _dice: &mut Dice) -> ClientBuilder {
-    builder
+        .with_max_memory_usage(if dice.one_in(3) { 1 << 20 } else { 64 << 20 })
+        .with_drop_strategy(drop_strategy)
 }
 
 /// The generator `splitmix64`.
