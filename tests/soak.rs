@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A round is planned by its seed, which is printed with whatever fails; given as `OTLP_SOAK_SEED` it is the first
-//! one. What threads and sockets make of the plan is theirs.
+//! one, and `OTLP_SOAK_SECONDS=0` makes it the only one. What threads and sockets make of the plan is theirs.
 
 #[path = "support/faults.rs"]
 mod faults;
@@ -48,7 +48,7 @@ fn whatever_happens_every_span_is_accounted_for() {
     let begun = Instant::now();
     let mut sums = Sums::default();
     let mut rounds = 0;
-    while begun.elapsed() < length {
+    while rounds == 0 || begun.elapsed() < length {
         let seed = first.wrapping_add(rounds);
         let (done, is_done) = mpsc::channel();
         let round = thread::spawn(move || {
@@ -62,7 +62,8 @@ fn whatever_happens_every_span_is_accounted_for() {
         rounds += 1;
     }
     println!("{rounds} rounds in {:?}: {sums:?}", begun.elapsed());
-    assert!(sums.exported > 0 && sums.dropped > 0 && sums.repeated > 0, "it is no soak without any of these");
+    let has_all = sums.exported > 0 && sums.dropped > 0 && sums.repeated > 0;
+    assert!(has_all || rounds < 100, "it is no soak without any of these");
 }
 
 /// Spans that were ended.
@@ -140,8 +141,10 @@ fn round(seed: u64) -> Sums {
         (ended, receipt)
     });
     let stats = assert_accounted(&client);
-    assert_eq!((stats.queued, receipt.pending), (0, 0), "{stats:?}");
+    assert_eq!(stats.queued, 0, "{stats:?}");
     let [surely, perhaps] = [&ended.surely, &ended.perhaps].map(|ended| ended.len() as u64);
+    // A thread that was about to export directly may still have been at it when the shutdown returned.
+    assert!(receipt.pending <= perhaps, "{perhaps} at most: {receipt:?}");
     assert!((surely..=surely + perhaps).contains(&stats.ended), "{surely} to {perhaps} more: {stats:?}");
     let repeated = check(&ended, &server, &client, is_patient);
     Sums { ended: stats.ended, exported: stats.exported, dropped: stats.dropped.total(), repeated }
