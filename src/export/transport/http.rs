@@ -14,7 +14,7 @@ use http::Uri;
 use parking_lot::Mutex;
 use rustls::{AlertDescription, CertificateError};
 use ureq::{
-    Agent, Error, Timeout,
+    Agent, Error, Proxy, Timeout,
     config::Config,
     tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig},
     unversioned::{
@@ -55,6 +55,8 @@ impl HttpTransport {
             .max_redirects_will_error(false)
             .user_agent(concat!("OTel-OTLP-Exporter-Rust/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls_config(&settings.tls))
+            // What is on this machine is not on the other side of a proxy.
+            .proxy(Proxy::try_from_env().filter(|_| !settings.endpoint.is_loopback()))
             .timeout_connect(Some(settings.connect_timeout))
             .max_idle_connections(settings.max_idle_connections)
             .max_idle_connections_per_host(settings.max_idle_connections)
@@ -112,9 +114,10 @@ impl HttpTransport {
             Error::Tls(error) => (Failure::Tls, format!("TLS failed: {error}")),
             Error::Io(error) => match (tls_error(error), error.kind()) {
                 (Some(error), _) => (Failure::Tls, tls_message(error)),
-                (None, io::ErrorKind::ConnectionRefused) => {
-                    (Failure::Refused, "connection refused; is a collector listening there?".to_owned())
-                }
+                (None, io::ErrorKind::ConnectionRefused) => match self.proxy() {
+                    Some(proxy) => (Failure::Refused, format!("connection refused by the proxy {proxy}")),
+                    None => (Failure::Refused, "connection refused; is a collector listening there?".to_owned()),
+                },
                 (None, io::ErrorKind::TimedOut) => (Failure::Timeout, "connecting timed out".to_owned()),
                 _ => (Failure::Broken, format!("the connection broke: {error}")),
             },
@@ -122,7 +125,14 @@ impl HttpTransport {
                 (Failure::Timeout, format!("no connection within {:?}", self.connect_timeout.min(timeout)))
             }
             Error::Timeout(phase) => (Failure::Timeout, format!("no answer within {timeout:?} ({phase})")),
-            Error::HostNotFound => (Failure::Resolve, "the host name is not known".to_owned()),
+            Error::HostNotFound => match self.proxy() {
+                Some(proxy) => (Failure::Resolve, format!("the host name of the proxy {proxy} is not known")),
+                None => (Failure::Resolve, "the host name is not known".to_owned()),
+            },
+            Error::ConnectProxyFailed(reason) => {
+                let proxy = self.proxy().unwrap_or_default();
+                (Failure::Refused, format!("the proxy {proxy} made no connection: {reason}"))
+            }
             Error::ConnectionFailed => (Failure::Refused, "no connection could be made".to_owned()),
             Error::Protocol(error) => (
                 Failure::Unusable,
@@ -140,6 +150,12 @@ impl HttpTransport {
     /// When a connection last got somewhere: it was made, or bytes of a request were taken.
     pub(crate) fn progress(&self) -> Option<Instant> {
         self.progress.last()
+    }
+
+    /// The proxy on the way, which the environment names; without its credentials.
+    fn proxy(&self) -> Option<String> {
+        let proxy = self.agent.config().proxy().filter(|proxy| !proxy.is_no_proxy(&self.url))?;
+        Some(format!("{}:{}", proxy.host(), proxy.port()))
     }
 
     /// Cuts every exchange that is under way and refuses new ones.
