@@ -141,6 +141,10 @@ impl Exporter {
     /// Everything counted so far.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let intake = &self.intake;
+        if self.is_stopped() && intake.registry.waiting() > 0 {
+            // Whoever saw the client open just before it was closed may have recorded after everything was given up.
+            self.write_off();
+        }
         let counted = intake.stats.snapshot(|| {
             let totals = intake.registry.totals();
             (totals.pushed, totals.refused)

@@ -170,7 +170,7 @@ impl Exporter {
     }
 
     /// Gives up everything that is left.
-    fn write_off(&self) {
+    pub(super) fn write_off(&self) {
         let mut gatherer = self.gatherer.lock();
         while gatherer.gather(self.batch_limits(), &self.ledger).is_some() {}
         drop(gatherer);
