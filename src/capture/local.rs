@@ -246,7 +246,7 @@ impl Seat {
     /// Repeats an `attempt` that found no room, if the drop strategy makes some.
     fn make_room<T>(&mut self, mut attempt: impl FnMut(&mut Self) -> Option<T>) -> Option<T> {
         let intake = Arc::clone(&self.intake);
-        let ring = self.producer.as_ref().map(|producer| Arc::clone(producer.ring()));
+        let ring = self.producer.as_ref().map(|producer| producer.ring().clone());
         intake.overflow.retry(
             || ring.as_deref().map_or(Shed::Nothing, |ring| intake.shed_records(ring)),
             || intake.doorbell.after_batch(),
