@@ -11,7 +11,8 @@ use crate::{
     value::{KeyValue, Value},
 };
 
-/// The longest the end of the process waits for a thread that is just setting something on its span.
+/// The longest anybody waits for a thread that is just setting something on the span. In the child of a fork that thread
+/// may be gone.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 static OPEN: Mutex<Option<Open>> = Mutex::new(None);
@@ -39,7 +40,7 @@ pub struct ProcessSpan {
 impl ProcessSpan {
     /// The process span, begun by `tracer` unless there is one already.
     pub(crate) fn begin(tracer: &Tracer, name: &str) -> Self {
-        let mut open = OPEN.lock();
+        let Some(mut open) = OPEN.try_lock_for(PATIENCE) else { return Self { context: SpanContext::INVALID } };
         let own = open.as_ref().filter(|open| open.made_in == fork::generation());
         if let Some(open) = own {
             return Self { context: open.span.context() };
@@ -85,7 +86,9 @@ impl ProcessSpan {
     }
 
     fn change(&self, change: impl FnOnce(&mut Span) -> &mut Span) -> &Self {
-        if let Some(open) = OPEN.lock().as_mut().filter(|open| open.made_in == fork::generation()) {
+        let mut open = OPEN.try_lock_for(PATIENCE);
+        let open = open.as_mut().and_then(|open| open.as_mut());
+        if let Some(open) = open.filter(|open| open.made_in == fork::generation()) {
             change(&mut open.span);
         }
         self
