@@ -11,7 +11,10 @@ use std::{
 };
 
 use faults::{After, Answer, Authority, Closed, Extent, FaultServer, accept, answer, reset_after, stall_after};
-use otlp::{BatchConfig, Client, ClientBuilder, Compression, DropReason, ExitBudget, LogLevel, Receipt, RetryConfig};
+use otlp::{
+    BatchConfig, Client, ClientBuilder, Compression, DropReason, ExitBudget, LogLevel, Receipt, RetryConfig,
+    testing::generate_test_spans,
+};
 use support::{LONG, assert_accounted};
 
 /// How long each flush and each shutdown is given.
@@ -250,6 +253,21 @@ fn shutting_down_again_and_flushing_afterwards_answer_the_same_counts_at_once() 
     }
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     assert_eq!(server.requests().len(), 2);
+    assert_accounted(&client);
+}
+
+#[test]
+fn after_the_shutdown_no_connection_is_left() {
+    let server = FaultServer::plain([answer(Answer::status(200).once_requests(2))]);
+    let client = client_at(server.endpoint()).build().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| client.export_spans(generate_test_spans(1)).unwrap());
+        }
+    });
+    assert_eq!(server.connections(), 2);
+    assert!(client.shutdown(LONG).is_complete());
+    server.wait_for_hang_ups();
     assert_accounted(&client);
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use faults::{
-    After, Answer, Authority, Closed, Extent, FaultServer, Seen, accept, answer, answer_at_once, close_after,
+    After, Answer, Authority, Closed, Extent, FaultServer, Seen, accept, answer, answer_after, close_after,
     reset_after, stall_after,
 };
 use otlp::{
@@ -98,7 +98,7 @@ fn tls_that_cannot_be_set_up_is_told_as_such() {
     // One takes the greeting for a request that does not end, the other for one that makes no sense.
     let closing = FaultServer::plain([close_after(Extent::Nothing)]);
     assert_says(&said_about(once(closing.endpoint_by("https", "localhost")), lost), &["TLS", "plain http"]);
-    let answering = FaultServer::plain([answer_at_once(Answer::status(400).then(After::Close))]);
+    let answering = FaultServer::plain([answer_after(Extent::Nothing, Answer::status(400).then(After::Close))]);
     assert_says(&said_about(once(answering.endpoint_by("https", "localhost")), lost), &["TLS", "plain http"]);
 
     let silent = FaultServer::plain([stall_after(Extent::Nothing)]);
@@ -226,16 +226,21 @@ fn an_answer_in_chunks_or_behind_interim_answers_is_an_answer() {
 fn an_answer_that_comes_before_the_body_was_read_is_heard() {
     // RTY-02, RTY-03
     for (status, reason) in [(401, DropReason::Refused), (413, DropReason::TooLarge), (503, DropReason::Undelivered)] {
-        let server = FaultServer::plain([answer_at_once(Answer::status(status).then(After::Close))]);
-        let builder = client_at(server.endpoint()).with_retry_config(attempts(1)).with_compression(Compression::None);
-        let client = builder.build().unwrap();
-        // More than what the buffers of two sockets take.
-        let mut span = client.tracer("early").start("large");
-        span.set_attribute("text", "x".repeat(3 << 20));
-        span.end();
-        let receipt = client.flush(LONG);
-        assert_eq!((receipt.dropped.get(reason), receipt.dropped_total()), (1, 1), "{status}: {receipt:?}");
-        assert_accounted(&client);
+        // Some read the rest of the body, and throw it away. Others have heard enough.
+        for after in [After::Close, After::Reset] {
+            let server = FaultServer::plain([answer_after(Extent::Head, Answer::status(status).then(after))]);
+            let builder = client_at(server.endpoint()).with_retry_config(attempts(1));
+            let client = builder.with_compression(Compression::None).build().unwrap();
+            // More than what the buffers of two sockets take.
+            let mut span = client.tracer("early").start("large");
+            span.set_attribute("text", "x".repeat(3 << 20));
+            span.end();
+            let receipt = client.flush(LONG);
+            let said = format!("{status}, then {after:?}: {receipt:?}");
+            assert_eq!((receipt.dropped.get(reason), receipt.dropped_total()), (1, 1), "{said}");
+            assert_eq!(server.connections(), 1, "{said}");
+            assert_accounted(&client);
+        }
     }
 }
 

@@ -93,6 +93,19 @@ fn a_server_that_demands_a_certificate_accepts_the_pair_of_its_authority() {
 }
 
 #[test]
+fn one_connection_serves_many_requests() {
+    // HTTP-04
+    let authority = Authority::new();
+    let server = FaultServer::tls(authority.server(), [accept()]);
+    let client = client_of(&server).with_certificate(authority.file("ca.pem", authority.certificate()));
+    let client = client.build().unwrap();
+    for _ in 0..10 {
+        assert_eq!(client.export_spans(generate_test_spans(100)).unwrap().accepted, 100);
+    }
+    assert_eq!((server.connections(), server.requests().len()), (1, 10));
+}
+
+#[test]
 fn connections_after_the_first_resume_its_session() {
     let authority = Authority::new();
     let server = FaultServer::tls(authority.server(), [accept()]);

@@ -16,7 +16,7 @@ mod script;
 pub(crate) use authority::Authority;
 pub(crate) use closed::Closed;
 pub(crate) use script::{
-    Act, After, Answer, Extent, accept, answer, answer_at_once, close_after, reset_after, stall_after,
+    Act, After, Answer, Extent, accept, answer, answer_after, close_after, reset_after, stall_after,
 };
 
 use std::{
@@ -162,6 +162,12 @@ impl FaultServer {
     #[track_caller]
     pub(crate) fn wait_for_requests(&self, requests: usize) {
         self.wait(|log| (log.whole() >= requests).then_some(()));
+    }
+
+    /// Waits until the other side, or this one, has closed every connection.
+    #[track_caller]
+    pub(crate) fn wait_for_hang_ups(&self) {
+        self.wait(|log| log.open.is_empty().then_some(()));
     }
 
     pub(crate) fn connections(&self) -> u64 {

@@ -53,9 +53,9 @@ pub(crate) fn answer(answer: Answer) -> Act {
     Act { read: Extent::Whole, then: Then::Answer(answer) }
 }
 
-/// Answers without having read anything.
-pub(crate) fn answer_at_once(answer: Answer) -> Act {
-    Act { read: Extent::Nothing, then: Then::Answer(answer) }
+/// Answers when so much of the request has been read.
+pub(crate) fn answer_after(read: Extent, answer: Answer) -> Act {
+    Act { read, then: Then::Answer(answer) }
 }
 
 /// Reads the request and answers that all is well.

@@ -66,6 +66,7 @@ impl<In: Transport> Connector<In> for Sockets {
             _handle: handle,
             buffers: LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size()),
             progress: Arc::clone(&self.progress),
+            is_deaf: false,
         })))
     }
 }
@@ -108,6 +109,8 @@ pub(super) struct Socket {
     _handle: Arc<Handle>,
     buffers: LazyBuffers,
     progress: Arc<Progress>,
+    /// The receiver takes no more. It may have said why.
+    is_deaf: bool,
 }
 
 impl Transport for Socket {
@@ -118,7 +121,7 @@ impl Transport for Socket {
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let deadline = Deadline::new(&timeout.for_write())?;
         let mut rest = &self.buffers.output()[..amount];
-        while !rest.is_empty() {
+        while !rest.is_empty() && !self.is_deaf {
             self.stream.set_write_timeout(deadline.left()?)?;
             match (&*self.stream).write(rest) {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
@@ -127,6 +130,11 @@ impl Transport for Socket {
                     self.progress.note();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // What has come before is there to be read: a refusal of the whole request, sent at the sight of
+                // its head. If nothing has, reading fails as writing did.
+                Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                    self.is_deaf = true;
+                }
                 Err(error) => return Err(deadline.error(error)),
             }
         }
