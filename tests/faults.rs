@@ -333,7 +333,7 @@ fn other_batches_go_out_while_one_hangs_and_another_backs_off() {
 #[test]
 fn a_few_spans_go_out_while_the_only_batch_before_them_hangs() {
     let server = FaultServer::plain([stall_after(Extent::Whole), accept()]);
-    let client = client_at(server.endpoint()).with_worker_count(3).build().unwrap();
+    let client = client_at(server.endpoint()).with_worker_count(2).build().unwrap();
     let tracer = client.tracer("few");
     thread::scope(|scope| {
         record(&tracer, 1);

@@ -19,6 +19,12 @@ pub(crate) enum Body {
     },
 }
 
+impl Default for Body {
+    fn default() -> Self {
+        Self::Buffer(Vec::new())
+    }
+}
+
 impl Body {
     /// Bytes of memory it takes.
     pub(crate) fn capacity(&self) -> usize {

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How long a shutdown waits for the workers to leave once nothing is left to do.
-const LEAVE_GRACE: Duration = Duration::from_millis(50);
+const LEAVE_GRACE: Duration = Duration::from_millis(40);
 
 /// What a flush covers: every record that was in a ring when it was called, and every batch that these and
 /// earlier ones end up in.

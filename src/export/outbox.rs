@@ -1,6 +1,6 @@
 //! Bodies that are compressed and wait to be sent, or to be sent again, and who may send.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{collections::VecDeque, mem, time::Instant};
 
 use super::{body::Body, pipeline::Parcel};
 use crate::config::{DropStrategy, Settings};
@@ -20,7 +20,8 @@ pub(crate) struct Outbox {
     sheds_oldest: bool,
     /// Workers that are sending.
     senders: usize,
-    /// Workers that may send at once: all but one, which goes on compressing when the receiver is slow.
+    /// Workers that may send at once: all but one, which goes on compressing when the receiver is slow. But for when
+    /// somebody waits for delivery and there is nothing to compress.
     max_senders: usize,
     spare: Vec<Vec<u8>>,
 }
@@ -44,7 +45,7 @@ impl Outbox {
     }
 
     /// The oldest parcel, where the last one that was added took its room.
-    pub(crate) fn take_shed(&mut self) -> Option<Parcel> {
+    pub(crate) fn take_shed(&mut self) -> Option<(Parcel, usize)> {
         if self.sheds_oldest && self.bytes > self.max_bytes && self.parcels.len() > 1 { self.shed() } else { None }
     }
 
@@ -70,16 +71,21 @@ impl Outbox {
         held
     }
 
-    /// The oldest parcel, to be dropped.
-    pub(crate) fn shed(&mut self) -> Option<Parcel> {
-        let parcel = self.parcels.pop_front()?;
-        self.bytes -= parcel.body.capacity();
-        Some(parcel)
+    /// The oldest parcel, to be dropped, and how many bytes are free when it is: its buffer may serve again.
+    pub(crate) fn shed(&mut self) -> Option<(Parcel, usize)> {
+        let mut parcel = self.parcels.pop_front()?;
+        let held = parcel.body.capacity();
+        self.bytes -= held;
+        let kept = match parcel.body {
+            Body::Buffer(_) => self.keep(mem::take(&mut parcel.body)),
+            Body::Pages { .. } => 0,
+        };
+        Some((parcel, held - kept))
     }
 
     /// The oldest parcel that is due, if the caller may send it. The caller is a sender until `sent`.
-    pub(crate) fn take(&mut self, now: Instant) -> Option<Parcel> {
-        let at = self.due(now)?;
+    pub(crate) fn take(&mut self, now: Instant, all_hands: bool) -> Option<Parcel> {
+        let at = self.due(now, all_hands)?;
         let parcel = self.parcels.remove(at)?;
         self.bytes -= parcel.body.capacity();
         self.senders += 1;
@@ -87,12 +93,17 @@ impl Outbox {
     }
 
     /// Whether `take` would answer a parcel.
-    pub(crate) fn can_take(&self, now: Instant) -> bool {
-        self.due(now).is_some()
+    pub(crate) fn can_take(&self, now: Instant, all_hands: bool) -> bool {
+        self.due(now, all_hands).is_some()
     }
 
-    fn due(&self, now: Instant) -> Option<usize> {
-        if self.senders >= self.max_senders {
+    /// Whether one more worker may send. With `all_hands` even the last one.
+    fn has_place(&self, all_hands: bool) -> bool {
+        self.senders < self.max_senders || all_hands
+    }
+
+    fn due(&self, now: Instant, all_hands: bool) -> Option<usize> {
+        if !self.has_place(all_hands) {
             return None;
         }
         self.parcels.iter().position(|parcel| parcel.not_before.is_none_or(|not_before| not_before <= now))
@@ -105,8 +116,8 @@ impl Outbox {
 
     /// When the next parcel is due that is not yet; never while no other worker may send, since one that
     /// sends looks again when it is done.
-    pub(crate) fn next_due(&self) -> Option<Instant> {
-        if self.senders >= self.max_senders {
+    pub(crate) fn next_due(&self, all_hands: bool) -> Option<Instant> {
+        if !self.has_place(all_hands) {
             return None;
         }
         self.parcels.iter().filter_map(|parcel| parcel.not_before).min()
@@ -134,7 +145,8 @@ impl Outbox {
     pub(crate) fn keep(&mut self, body: Body) -> usize {
         let Body::Buffer(body) = body else { return 0 };
         let bytes = body.capacity();
-        if self.spare.len() >= SPARE_BODIES || bytes > SPARE_BYTES {
+        // Together they take a small share of what bodies may, however little that is.
+        if self.spare.len() >= SPARE_BODIES || bytes > SPARE_BYTES.min(self.max_bytes / (8 * SPARE_BODIES)) {
             return 0;
         }
         self.spare.push(body);

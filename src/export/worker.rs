@@ -118,13 +118,14 @@ impl Exporter {
 
     fn next_job(&self) -> Job {
         let now = Instant::now();
-        if let Some(parcel) = self.take_parcel(now) {
+        let all_hands = self.is_all_hands();
+        if let Some(parcel) = self.take_parcel(now, all_hands) {
             return Job::Send(parcel);
         }
         let stopping = self.stopping.load(Ordering::Acquire);
         let (due, has_room, nothing_to_send) = {
             let outbox = self.outbox.lock();
-            (outbox.next_due(), outbox.has_room(), outbox.is_empty())
+            (outbox.next_due(all_hands), outbox.has_room(), outbox.is_empty())
         };
         let mut gatherer = self.gatherer.lock();
         let waiting = gatherer.waiting();
@@ -151,10 +152,15 @@ impl Exporter {
         Job::Rest(Rest { until, watches: waiting > 0 })
     }
 
-    fn take_parcel(&self, now: Instant) -> Option<Parcel> {
+    /// Whether even the last worker may send: somebody waits for delivery, and there is nothing to compress.
+    fn is_all_hands(&self) -> bool {
+        self.flushing.load(Ordering::SeqCst) > 0 && self.intake.registry.waiting() == 0
+    }
+
+    fn take_parcel(&self, now: Instant, all_hands: bool) -> Option<Parcel> {
         let mut outbox = self.outbox.lock();
         let was_full = !outbox.has_room();
-        let parcel = outbox.take(now)?;
+        let parcel = outbox.take(now, all_hands)?;
         let has_room_again = was_full && outbox.has_room();
         drop(outbox);
         if has_room_again {
@@ -183,12 +189,12 @@ impl Exporter {
 
     /// Whether `next_job` would answer anything but the rest that was announced.
     fn has_job(&self, rest: Rest) -> bool {
-        let now = Instant::now();
+        let (now, all_hands) = (Instant::now(), self.is_all_hands());
         let waiting = self.gatherer.lock().waiting();
         let outbox = self.outbox.lock();
         // Something that begins to wait sets a time to leave.
         let begins = !rest.watches && waiting > 0;
-        outbox.can_take(now)
+        outbox.can_take(now, all_hands)
             || begins
             || outbox.has_room() && self.is_ready(waiting)
             || self.stopping.load(Ordering::SeqCst) && waiting == 0 && outbox.is_empty()
@@ -197,9 +203,10 @@ impl Exporter {
     /// Whether there is anything to look after while this worker is blocked: records, or a parcel that another
     /// one may send, now or later.
     fn has_more(&self) -> bool {
+        let all_hands = self.is_all_hands();
         let waiting = self.gatherer.lock().waiting();
         let outbox = self.outbox.lock();
-        waiting > 0 || outbox.can_take(Instant::now()) || outbox.next_due().is_some()
+        waiting > 0 || outbox.can_take(Instant::now(), all_hands) || outbox.next_due(all_hands).is_some()
     }
 
     fn pack_one(&self, batch: Batch, encoder: &mut Encoder) {
@@ -248,24 +255,23 @@ impl Exporter {
         }
         let shed: Vec<_> = std::iter::from_fn(|| outbox.take_shed()).collect();
         drop(outbox);
-        shed.into_iter().for_each(|parcel| self.lose_shed(parcel));
+        shed.into_iter().for_each(|(parcel, free)| self.lose_shed(parcel, free));
     }
 
     /// Drops the oldest body that waits to be sent, on a thread that needs its room.
     pub(super) fn shed_oldest(&self) -> Shed {
         let Some(mut outbox) = self.outbox.try_lock() else { return Shed::Busy };
-        let Some(parcel) = outbox.shed() else { return Shed::Nothing };
+        let Some((parcel, free)) = outbox.shed() else { return Shed::Nothing };
         drop(outbox);
-        self.lose_shed(parcel);
+        self.lose_shed(parcel, free);
         Shed::Done
     }
 
-    fn lose_shed(&self, parcel: Parcel) {
+    fn lose_shed(&self, parcel: Parcel, free: usize) {
         self.lose_batch(parcel.id, parcel.spans, DropReason::QueueFull);
-        let held = parcel.body.capacity();
         // The memory first: what is accounted for as free is.
         drop(parcel);
-        self.intake.supply.release(held);
+        self.intake.supply.release(free);
     }
 
     fn send_one(&self, parcel: Parcel) {
