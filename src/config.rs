@@ -15,12 +15,14 @@ mod endpoint;
 mod headers;
 mod retry;
 mod settings;
+mod spool;
 mod tls;
 
 pub(crate) use endpoint::Endpoint;
 pub(crate) use headers::Headers;
 pub use retry::{ErrorType, RetryConfig};
 pub(crate) use settings::Settings;
+pub use spool::SpoolConfig;
 pub(crate) use tls::Tls;
 
 /// How ended spans are gathered into requests, and how many may wait.

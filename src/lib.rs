@@ -55,7 +55,7 @@ pub use capture::{
     Entered, Scope, Span, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceId, Tracer, current_span,
 };
 pub use client::{Client, ClientBuilder, Guard, client, init, tracer};
-pub use config::{BatchConfig, Compression, DropStrategy, ErrorType, ExitBudget, RetryConfig};
+pub use config::{BatchConfig, Compression, DropStrategy, ErrorType, ExitBudget, RetryConfig, SpoolConfig};
 pub use env::{VARIABLES, Variable};
 pub use error::{DropReason, Error, LogLevel};
 pub use exit::ProcessSpan;
