@@ -36,3 +36,4 @@ pub(crate) use overflow::Shed;
 pub(crate) use record::{Head, Record};
 pub(crate) use ring::{Limit, Ring, Slice};
 pub(crate) use span::unix_nanos;
+pub(crate) use supply::Supply;

@@ -116,7 +116,8 @@ impl Client {
     }
 
     /// Ends recording, sends what was ended before, and waits for it, at most for `timeout`; what has not
-    /// arrived by then is dropped and counted as such
+    /// arrived by then is dropped and counted as such, or written into the spool if there is one, which comes on top of
+    /// `timeout`
     /// ([Shutdown](https://opentelemetry.io/docs/specs/otel/trace/sdk/#shutdown)). Afterwards spans are no
     /// longer recorded. A second call answers the same counts; while another thread is shutting down it waits
     /// for that, at most for `timeout` too.

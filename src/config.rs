@@ -154,6 +154,7 @@ pub(crate) struct Options {
     pub(crate) exit_budget: Option<ExitBudget>,
     pub(crate) retry: Option<RetryConfig>,
     pub(crate) log_level: Option<LogLevel>,
+    pub(crate) spool: Option<SpoolConfig>,
 }
 
 /// URLs and headers may hold secrets here, unlike in [`Settings`].

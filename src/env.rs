@@ -58,6 +58,10 @@ pub(crate) const EXIT_TIMEOUT: &str = "OTLP_EXIT_TIMEOUT";
 pub(crate) const WORKERS: &str = "OTLP_WORKERS";
 pub(crate) const MAX_MEMORY_USAGE: &str = "OTLP_MAX_MEMORY_USAGE";
 pub(crate) const DROP_STRATEGY: &str = "OTLP_DROP_STRATEGY";
+pub(crate) const SPOOL_DIR: &str = "OTLP_SPOOL_DIR";
+pub(crate) const SPOOL_MAX_BYTES: &str = "OTLP_SPOOL_MAX_BYTES";
+pub(crate) const SPOOL_MAX_AGE: &str = "OTLP_SPOOL_MAX_AGE";
+pub(crate) const SPOOL_FSYNC: &str = "OTLP_SPOOL_FSYNC";
 
 /// Every environment variable that this crate reads. A variable that is set to the empty string counts as unset.
 #[rustfmt::skip] // A table reads better in rows.
@@ -90,6 +94,10 @@ pub const VARIABLES: &[Variable] = &[
     variable(WORKERS, "(number of CPUs, at most 4)", "threads, 1 to 64", "the most threads that send"),
     variable(MAX_MEMORY_USAGE, "67108864", "bytes, at least 1048576", "the hard bound on what the client holds"),
     variable(DROP_STRATEGY, "newest_first", "newest_first, oldest_first or block:<ms>", "what is dropped when there is no room, or how long ending a span waits for some"),
+    variable(SPOOL_DIR, "(none: no spool)", "path", "the directory for what could not be delivered in time, to be sent later"),
+    variable(SPOOL_MAX_BYTES, "67108864", "bytes, at least 1", "the most that the spool directory may hold"),
+    variable(SPOOL_MAX_AGE, "604800000", "ms, 0 for no limit", "how long spans may wait in the spool"),
+    variable(SPOOL_FSYNC, "false", "true or false", "true forces each spooled file to the disk"),
 ];
 
 const fn variable(name: &'static str, default: &'static str, unit: &'static str, meaning: &'static str) -> Variable {

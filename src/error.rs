@@ -91,11 +91,13 @@ pub enum DropReason {
     Shutdown,
     /// A fault inside the exporter cost this batch; it was caught and the exporter went on.
     Panicked,
+    /// It lay in the spool for longer than [`SpoolConfig::max_age`](crate::SpoolConfig::max_age).
+    Expired,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::QueueFull,
         Self::Rejected,
         Self::Refused,
@@ -103,6 +105,7 @@ impl DropReason {
         Self::Undelivered,
         Self::Shutdown,
         Self::Panicked,
+        Self::Expired,
     ];
 
     /// The reason's name in receipts, metrics and diagnostics.
@@ -115,6 +118,7 @@ impl DropReason {
             Self::Undelivered => "undelivered",
             Self::Shutdown => "shutdown",
             Self::Panicked => "panicked",
+            Self::Expired => "expired",
         }
     }
 
@@ -153,9 +157,10 @@ pub(crate) enum Subject {
     Queue,
     Worker,
     Shutdown,
+    Spool,
 }
 
-const SUBJECTS: usize = 5;
+const SUBJECTS: usize = 6;
 
 /// The only way the library speaks: one line each on stderr, levelled, at most one line per subject in
 /// ten seconds except for configuration, which is read once, and for what is said at the end. A closed stderr is not an error.

@@ -21,9 +21,8 @@ mod ledger;
 mod outbox;
 mod pipeline;
 mod retry;
+mod salvage;
 mod split;
-// Nothing calls it yet.
-#[allow(dead_code)]
 mod spool;
 mod transport;
 mod worker;
@@ -35,6 +34,7 @@ use batch::{BatchLimits, Gatherer};
 use frame::EncodedResource;
 use ledger::Ledger;
 use outbox::Outbox;
+use salvage::Salvage;
 use transport::HttpTransport;
 
 use crate::{
@@ -67,6 +67,8 @@ pub(crate) struct Exporter {
     only_gzip: AtomicBool,
     /// The last request that was begun was one made again.
     in_trouble: AtomicBool,
+    /// Undelivered bodies on disk, if the user wants them there.
+    salvage: Option<Salvage>,
     /// Spans that were lost to a full queue when it was last said.
     full_before: AtomicU64,
     /// Why the last attempt that failed did, for the line at the end.
@@ -97,6 +99,7 @@ impl Exporter {
             stopping: AtomicBool::new(false),
             only_gzip: AtomicBool::new(false),
             in_trouble: AtomicBool::new(false),
+            salvage: Salvage::new(&settings),
             full_before: AtomicU64::new(0),
             last_failure: Mutex::new(None),
             chance: AtomicU64::new(std::process::id().into()),
@@ -144,7 +147,7 @@ impl Exporter {
     /// Everything counted so far.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let intake = &self.intake;
-        if self.is_stopped() && intake.registry.waiting() > 0 {
+        if self.is_stopped() && self.has_spooled_rest() && intake.registry.waiting() > 0 {
             // Whoever saw the client open just before it was closed may have recorded after everything was given up.
             self.write_off();
         }

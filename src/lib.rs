@@ -29,7 +29,8 @@
 //!    memory; the chunks are then free for the next spans.
 //! 5. The body is posted over a kept-alive connection. Temporary failures are retried with exponential backoff
 //!    until the batch's time is over, while other workers go on.
-//! 6. The outcome is settled once: exported, rejected, or dropped with a [`DropReason`].
+//! 6. The outcome is settled once: exported, rejected, or dropped with a [`DropReason`]. With a spool
+//!    ([`SpoolConfig`]), what could not be delivered is written to disk instead, and sent later.
 //!
 //! # Limits and defaults
 //!

@@ -25,6 +25,10 @@ pub(crate) struct Stats {
 #[derive(Default)]
 struct Outcome {
     exported: AtomicU64,
+    /// Spans of this client that lie in the spool.
+    spooled: AtomicU64,
+    /// Spans of others that were taken out of it.
+    restored: AtomicU64,
     dropped: [AtomicU64; DropReason::ALL.len()],
 }
 
@@ -45,6 +49,24 @@ impl Stats {
     /// Spans that were lost for `reason` since the client began, but for those counted in rings.
     pub(crate) fn lost_so_far(&self, reason: DropReason) -> u64 {
         self.outcome.dropped[reason.index()].load(Ordering::Relaxed)
+    }
+
+    /// Spans that were written into the spool: `is_own` for those of this client.
+    pub(crate) fn spooled(&self, spans: u64, is_own: bool) {
+        if is_own {
+            self.outcome.spooled.fetch_add(spans, Ordering::Release);
+        } else {
+            self.outcome.restored.fetch_sub(spans, Ordering::Release);
+        }
+    }
+
+    /// Spans that were taken out of the spool.
+    pub(crate) fn restored(&self, spans: u64, is_own: bool) {
+        if is_own {
+            self.outcome.spooled.fetch_sub(spans, Ordering::Release);
+        } else {
+            self.outcome.restored.fetch_add(spans, Ordering::Release);
+        }
     }
 
     /// A span that was lost before it reached a ring.
@@ -69,6 +91,8 @@ impl Stats {
     pub(crate) fn snapshot(&self, rings: impl FnOnce() -> (u64, u64)) -> Snapshot {
         let exported = self.outcome.exported.load(Ordering::Acquire);
         let mut dropped = Dropped(std::array::from_fn(|at| self.outcome.dropped[at].load(Ordering::Acquire)));
+        let spooled = self.outcome.spooled.load(Ordering::Acquire);
+        let restored = self.outcome.restored.load(Ordering::Acquire);
         let (pushed, refused) = rings();
         dropped.0[DropReason::QueueFull.index()] += refused;
         Snapshot {
@@ -76,6 +100,8 @@ impl Stats {
             exported,
             dropped,
             queued: 0,
+            spooled,
+            restored,
             truncated: self.truncated.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),
             uncompressed_bytes: self.uncompressed_bytes.load(Ordering::Relaxed),
@@ -120,8 +146,8 @@ impl fmt::Debug for Dropped {
 
 /// What a client counted since it began.
 ///
-/// At rest `ended = exported + dropped + queued`; while spans are being recorded `exported + dropped` is at
-/// most `ended`.
+/// At rest `ended + restored = exported + dropped + queued + spooled`; while spans are being recorded
+/// `exported + dropped` is at most `ended + restored`. Without a spool `restored` and `spooled` are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Snapshot {
@@ -133,6 +159,12 @@ pub struct Snapshot {
     pub dropped: Dropped,
     /// Spans waiting or on their way, counted in the rings and batches themselves.
     pub queued: u64,
+    /// Spans of this client that it wrote into the spool and did not take out again. Another process may have sent
+    /// them since.
+    pub spooled: u64,
+    /// Spans that other clients, in earlier runs or beside this one, had written into the spool and this one took out
+    /// to send. Those it had to leave there after all do not count.
+    pub restored: u64,
     /// Spans that were cut because they exceeded the 4 MiB a record may take; they were exported all the same.
     pub truncated: u64,
     /// Export requests made, those that were made again counted each time.
@@ -149,7 +181,8 @@ pub struct Snapshot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Receipt {
-    /// Spans ended before the call that the receiver accepted, and any later ones it accepted meanwhile.
+    /// Spans ended before the call that the receiver accepted, and any later ones it accepted meanwhile; those that
+    /// were taken out of the spool are among them.
     pub exported: u64,
     /// Spans the receiver rejected in a partial success; also in `dropped`.
     pub rejected: u64,
@@ -157,18 +190,20 @@ pub struct Receipt {
     pub dropped: Dropped,
     /// Spans ended before the call that had neither arrived nor been given up when it returned.
     pub pending: u64,
+    /// Spans of this client that lie in the spool: not lost, and not arrived either.
+    pub spooled: u64,
 }
 
 impl Receipt {
     pub(crate) fn new(snapshot: &Snapshot, pending: u64) -> Self {
-        let Snapshot { exported, dropped, .. } = *snapshot;
-        Self { exported, rejected: dropped.get(DropReason::Rejected), dropped, pending }
+        let Snapshot { exported, dropped, spooled, .. } = *snapshot;
+        Self { exported, rejected: dropped.get(DropReason::Rejected), dropped, pending, spooled }
     }
 
-    /// Whether every span ended before the call has arrived: nothing is pending, and nothing was lost since
-    /// the client began (or since the earlier receipt, for one made by [`since`](Self::since)).
+    /// Whether every span ended before the call has arrived: nothing is pending or in the spool, and nothing was lost
+    /// since the client began (or since the earlier receipt, for one made by [`since`](Self::since)).
     pub fn is_complete(&self) -> bool {
-        self.pending == 0 && self.dropped.total() == 0
+        self.pending == 0 && self.spooled == 0 && self.dropped.total() == 0
     }
 
     /// Spans lost for any reason, rejected ones included.
@@ -176,13 +211,14 @@ impl Receipt {
         self.dropped.total()
     }
 
-    /// The same counts for the time since an earlier receipt of the same client; `pending` is as it is now.
+    /// The same counts for the time since an earlier receipt of the same client; `pending` and `spooled` are as they are now.
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             exported: self.exported.saturating_sub(earlier.exported),
             rejected: self.rejected.saturating_sub(earlier.rejected),
             dropped: self.dropped.since(&earlier.dropped),
             pending: self.pending,
+            spooled: self.spooled,
         }
     }
 }
@@ -198,6 +234,7 @@ mod tests {
         let earlier = Receipt::new(&stats.snapshot(|| (5, 0)), 0);
         assert!(earlier.is_complete());
         assert!(!Receipt { pending: 1, ..earlier }.is_complete());
+        assert!(!Receipt { spooled: 1, ..earlier }.is_complete());
         stats.dropped(DropReason::Rejected, 2);
         let later = Receipt::new(&stats.snapshot(|| (7, 0)), 0);
         assert!(!later.is_complete());

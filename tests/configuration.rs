@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use otlp::{BatchConfig, Client, ClientBuilder, Error, ExitBudget, KeyValue};
+use otlp::{BatchConfig, Client, ClientBuilder, Error, ExitBudget, KeyValue, SpoolConfig};
 
 fn rejected(builder: ClientBuilder) -> (String, String) {
     match builder.build() {
@@ -44,6 +44,16 @@ fn settings_that_make_no_sense_are_errors_that_name_setting_and_value() {
             Client::builder().with_exit_budget(ExitBudget { stall: Duration::ZERO, ..ExitBudget::default() }),
             "with_exit_budget",
             "0",
+        ),
+        (
+            Client::builder().with_spool_config(SpoolConfig { max_bytes: 0, ..SpoolConfig::default() }),
+            "with_spool_config.max_bytes",
+            "0",
+        ),
+        (
+            Client::builder().with_spool_config(SpoolConfig { dir: Some("".into()), ..SpoolConfig::default() }),
+            "with_spool_config.dir",
+            "",
         ),
     ];
     for (builder, knob, value) in cases {

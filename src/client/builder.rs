@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use super::Client;
 use crate::{
-    config::{BatchConfig, Compression, DropStrategy, ExitBudget, Options, RetryConfig},
+    config::{BatchConfig, Compression, DropStrategy, ExitBudget, Options, RetryConfig, SpoolConfig},
     env::Environment,
     error::{Error, LogLevel},
     value::KeyValue,
@@ -146,6 +146,13 @@ impl ClientBuilder {
     /// Which failures are tried again, how often and how far apart; see [`RetryConfig`].
     pub fn with_retry_config(mut self, retry: RetryConfig) -> Self {
         self.options.retry = Some(retry);
+        self
+    }
+
+    /// Where spans are kept on disk that could not be delivered in time; see [`SpoolConfig`]. Default nowhere: they are
+    /// dropped. `OTLP_SPOOL_*`.
+    pub fn with_spool_config(mut self, spool: SpoolConfig) -> Self {
+        self.options.spool = Some(spool);
         self
     }
 

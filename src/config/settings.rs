@@ -5,8 +5,8 @@ use std::{fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 use http::header::AUTHORIZATION;
 
 use super::{
-    BatchConfig, Compression, DropStrategy, Endpoint, ExitBudget, Headers, Options, RetryConfig, Tls, endpoint,
-    headers,
+    BatchConfig, Compression, DropStrategy, Endpoint, ExitBudget, Headers, Options, RetryConfig, SpoolConfig, Tls,
+    endpoint, headers,
     tls::{self, Pem, Unpaired},
 };
 use crate::{
@@ -32,6 +32,7 @@ const SPANS: RangeInclusive<usize> = 1..=usize::MAX;
 const BATCH_BYTES: RangeInclusive<usize> = 1..=64 * MIB;
 const WORKERS: RangeInclusive<usize> = 1..=64;
 const MEMORY: RangeInclusive<usize> = MIB..=usize::MAX;
+const SPOOL_BYTES: RangeInclusive<usize> = 1..=usize::MAX;
 /// Zero would keep a worker spinning.
 const SHORTEST_DELAY: Duration = Duration::from_millis(1);
 /// Added to any point in time, this overflows on no platform.
@@ -63,6 +64,7 @@ pub(crate) struct Settings {
     pub(crate) drop_strategy: DropStrategy,
     pub(crate) exit_budget: ExitBudget,
     pub(crate) retry: RetryConfig,
+    pub(crate) spool: SpoolConfig,
     /// Keys are unique and not empty.
     pub(crate) resource: Vec<KeyValue<'static>>,
 }
@@ -120,6 +122,7 @@ impl Settings {
             choose.one(options.drop_strategy, env::DROP_STRATEGY, drop_strategy, DropStrategy::default());
         let exit_budget = choose.exit_budget(options.exit_budget)?;
         let retry = options.retry.unwrap_or_default().checked()?;
+        let spool = choose.spool(options.spool)?;
 
         let attributes = choose.text(env::RESOURCE_ATTRIBUTES, resource_attributes);
         let environment_service_name = choose.text(env::SERVICE_NAME, |text| Ok(text.to_owned()));
@@ -157,6 +160,7 @@ impl Settings {
             },
             exit_budget,
             retry,
+            spool,
             resource,
         };
         Ok((settings, warnings))
@@ -380,6 +384,27 @@ impl Chooser<'_> {
         let total = self.one(total, env::EXIT_TIMEOUT, timeout, default.total).min(LONGEST);
         let stall = self.one(stall, env::EXIT_STALL_TIMEOUT, timeout, default.stall.min(total)).min(total);
         Ok(ExitBudget { stall, total })
+    }
+
+    fn spool(&mut self, code: Option<SpoolConfig>) -> Result<SpoolConfig, Error> {
+        if let Some(spool) = &code {
+            if spool.dir.as_ref().is_some_and(|dir| dir.as_os_str().is_empty()) {
+                return Err(Error::config("with_spool_config.dir", "\"\"", "must not be empty"));
+            }
+            if spool.max_bytes == 0 {
+                return Err(Error::config("with_spool_config.max_bytes", 0, allowed(&SPOOL_BYTES)));
+            }
+        }
+        let default = SpoolConfig::default();
+        let code = code.as_ref();
+        let path = |text: &str| Ok(Some(text.into()));
+        let bytes = |text: &str| whole_number(text, SPOOL_BYTES).map(|bytes| bytes as u64);
+        Ok(SpoolConfig {
+            dir: self.one(code.map(|spool| spool.dir.clone()), env::SPOOL_DIR, path, None),
+            max_bytes: self.one(code.map(|spool| spool.max_bytes), env::SPOOL_MAX_BYTES, bytes, default.max_bytes),
+            max_age: self.one(code.map(|spool| spool.max_age), env::SPOOL_MAX_AGE, milliseconds, default.max_age),
+            fsync: self.one(code.map(|spool| spool.fsync), env::SPOOL_FSYNC, env::boolean, default.fsync),
+        })
     }
 }
 

@@ -153,18 +153,24 @@ impl Exporter {
             self.exiting.store(true, Ordering::SeqCst);
             self.outbox.lock().hurry(Instant::now());
         }
+        let begun = Instant::now();
         let pending = self.drain(&patience);
+        if pending == 0 {
+            self.restore_before_exit(patience.deadline(begun, Instant::now()));
+        }
         self.stopping.store(true, Ordering::SeqCst);
         self.intake.doorbell.close();
-        if pending > 0 {
+        if pending > 0 || !self.ledger.restored().is_empty() {
             // Whoever is blocked in an exchange comes back now.
             self.transport.shutdown();
         }
+        self.spool_rest();
         self.write_off();
         self.intake.doorbell.ring_all();
         self.ledger.wait_until(Instant::now() + LEAVE_GRACE, |_| self.intake.doorbell.workers().0 == 0);
         self.transport.shutdown();
         let receipt = self.receipt();
+        self.say_spooled(&receipt);
         self.say_lost(&receipt);
         receipt
     }
@@ -203,6 +209,7 @@ impl Exporter {
             DropReason::Undelivered | DropReason::Shutdown => {
                 format!("{endpoint}: {why}; check OTEL_EXPORTER_OTLP_ENDPOINT, or allow more time")
             }
+            DropReason::Expired => "they lay in the spool for too long; raise OTLP_SPOOL_MAX_AGE".to_owned(),
             DropReason::Panicked => "a fault in the exporter, which is a bug in otlp".to_owned(),
         };
         let (lost, dropped) = (receipt.dropped_total(), &receipt.dropped);

@@ -4,6 +4,16 @@ use std::{collections::BTreeMap, time::Instant};
 
 use crate::sync::{Condvar, Mutex};
 
+/// Set in the id of a batch that was taken out of the spool. No flush waits for it.
+const RESTORED: u64 = 1 << 63;
+/// Set beside it where this client had written the batch.
+const OWN: u64 = 1 << 62;
+
+/// Whether a batch comes from the spool, and then whether this client had written it.
+pub(crate) fn restored(id: u64) -> Option<bool> {
+    (id & RESTORED != 0).then_some(id & OWN != 0)
+}
+
 /// Batches between "detached from the rings" and "accepted or lost".
 #[derive(Default)]
 pub(crate) struct Ledger {
@@ -36,6 +46,15 @@ impl Open {
     pub(crate) fn any_before(&self, barrier: u64) -> bool {
         self.batches.range(..barrier).next().is_some()
     }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Batches that were taken out of the spool.
+    pub(crate) fn restored(&self) -> usize {
+        self.batches.range(RESTORED..).count()
+    }
 }
 
 impl Ledger {
@@ -60,6 +79,21 @@ impl Ledger {
         // Whoever waits for rings to be drained, too.
         self.changed.notify_all();
         (spans > 0).then_some(id)
+    }
+
+    /// Opens a batch of `spans` spans that was taken out of the spool; `count` counts them as taken.
+    pub(crate) fn begin_restored(&self, spans: u64, is_own: bool, count: impl FnOnce()) -> u64 {
+        let mut open = self.open.lock();
+        let id = RESTORED | if is_own { OWN } else { 0 } | open.next;
+        open.next += 1;
+        open.batches.insert(id, spans);
+        count();
+        id
+    }
+
+    /// Batches that were taken out of the spool.
+    pub(crate) fn restored(&self) -> Vec<u64> {
+        self.open.lock().batches.range(RESTORED..).map(|(id, _)| *id).collect()
     }
 
     /// Settles `spans` spans of a batch and tells `count` how many that were: fewer, or none, if their fate was

@@ -71,11 +71,17 @@ impl Outbox {
         held
     }
 
+    /// The oldest parcel, due or not, for whoever will not send it.
+    pub(crate) fn pop_oldest(&mut self) -> Option<Parcel> {
+        let parcel = self.parcels.pop_front()?;
+        self.bytes -= parcel.body.capacity();
+        Some(parcel)
+    }
+
     /// The oldest parcel, to be dropped, and how many bytes are free when it is: its buffer may serve again.
     pub(crate) fn shed(&mut self) -> Option<(Parcel, usize)> {
-        let mut parcel = self.parcels.pop_front()?;
+        let mut parcel = self.pop_oldest()?;
         let held = parcel.body.capacity();
-        self.bytes -= held;
         let kept = match parcel.body {
             Body::Buffer(_) => self.keep(mem::take(&mut parcel.body)),
             Body::Pages { .. } => 0,

@@ -11,8 +11,10 @@ use super::{
     body::Body,
     compress::{self, Encoder},
     frame::{Frame, Runs, runs_by_scope},
+    ledger,
     retry::{Verdict, decide},
     split,
+    spool::Claimed,
     transport::{Failure, Outcome},
 };
 use crate::{
@@ -30,7 +32,9 @@ pub(crate) struct Parcel {
     pub(crate) body: Body,
     pub(crate) compression: Compression,
     /// Bytes of the body before compression.
-    uncompressed: usize,
+    pub(super) uncompressed: usize,
+    /// The file it was taken from, if it comes from the spool.
+    pub(super) claimed: Option<Claimed>,
     attempts: u32,
     /// When delivery was first tried; the batch's time runs from there.
     begun: Option<Instant>,
@@ -45,13 +49,14 @@ pub(crate) struct Parcel {
 }
 
 impl Parcel {
-    fn new(id: u64, spans: u64, body: Vec<u8>) -> Self {
+    pub(super) fn new(id: u64, spans: u64, body: Vec<u8>) -> Self {
         Self {
             id,
             spans,
             body: Body::Buffer(body),
             compression: Compression::None,
             uncompressed: 0,
+            claimed: None,
             attempts: 0,
             begun: None,
             reconnected: false,
@@ -113,17 +118,29 @@ impl Exporter {
             }
             Verdict::Split => {
                 if let Some(halves) = self.split(&parcel) {
+                    if parcel.claimed.is_some() {
+                        self.replace_by_halves(&mut parcel, &halves);
+                        return Sent::Settled(parcel.body);
+                    }
                     self.say_failure(LogLevel::Debug, &parcel, &outcome, format_args!("trying its halves"));
                     return Sent::Again(halves.into());
                 }
+                parcel.leave_spool();
                 self.lose(&parcel, DropReason::TooLarge);
                 self.say_failure(LogLevel::Error, &parcel, &outcome, format_args!("the span was dropped"));
             }
             Verdict::Done { rejected } => {
+                // At once: a process that is killed before this sends the spans again.
+                parcel.leave_spool();
                 self.settle_accepted(&parcel, rejected);
                 self.say_partial(rejected, &outcome);
             }
             Verdict::GiveUp(reason) => {
+                if self.set_aside(&mut parcel, reason) {
+                    self.say_set_aside(&parcel, &outcome);
+                    return Sent::Settled(parcel.body);
+                }
+                parcel.leave_spool();
                 self.lose(&parcel, reason);
                 // During a shutdown one line at the end is enough.
                 if !self.intake.is_closed() {
@@ -156,8 +173,9 @@ impl Exporter {
             let rejected = rejected.min(spans);
             self.intake.stats.exported(spans - rejected);
             self.intake.stats.dropped(DropReason::Rejected, rejected);
-            self.intake.quota.give_back(spans);
+            self.leave_queue(parcel.id, spans);
         });
+        self.note_answer();
     }
 
     /// Counts the spans of a parcel as lost, unless their fate was decided before.
@@ -167,9 +185,13 @@ impl Exporter {
 
     /// Counts so many spans of a batch as lost, unless their fate was decided before.
     pub(super) fn lose_batch(&self, id: u64, spans: u64, reason: DropReason) {
+        if reason == DropReason::Panicked && ledger::restored(id).is_some() {
+            // Its file is still there.
+            return self.put_back(id, spans);
+        }
         self.ledger.settle(id, spans, None, |spans| {
             self.intake.stats.dropped(reason, spans);
-            self.intake.quota.give_back(spans);
+            self.leave_queue(id, spans);
         });
     }
 
@@ -204,6 +226,8 @@ impl Exporter {
         parcel.nobody_listens = self.settings.endpoint.is_loopback()
             && matches!(outcome, Outcome::Failed { failure: Failure::Refused, .. });
         let verdict = match verdict {
+            // What lies in the spool can wait there.
+            Verdict::Wait(_) if parcel.claimed.is_some() => Verdict::GiveUp(DropReason::Undelivered),
             // At exit a collector on this machine that is not there gets one quick second chance.
             Verdict::Wait(_) if parcel.nobody_listens && self.is_exiting() => match parcel.attempts {
                 1 => Verdict::Wait(QUICK_RETRY),
@@ -249,11 +273,17 @@ impl Exporter {
     }
 
     /// Nobody asked for a collector and none is there: not worth a line at the default level's errors.
-    fn is_default_and_refused(&self, outcome: &Outcome) -> bool {
+    pub(super) fn is_default_and_refused(&self, outcome: &Outcome) -> bool {
         self.settings.endpoint_is_default && matches!(outcome, Outcome::Failed { failure: Failure::Refused, .. })
     }
 
-    fn say_failure(&self, level: LogLevel, parcel: &Parcel, outcome: &Outcome, consequence: std::fmt::Arguments<'_>) {
+    pub(super) fn say_failure(
+        &self,
+        level: LogLevel,
+        parcel: &Parcel,
+        outcome: &Outcome,
+        consequence: std::fmt::Arguments<'_>,
+    ) {
         let attempt = parcel.attempts;
         let endpoint = &self.settings.endpoint;
         let what = failure_message(outcome);

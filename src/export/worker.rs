@@ -41,9 +41,11 @@ struct Rest {
 pub(super) fn start_if_needed(exporter: &Arc<Exporter>) {
     let intake = &exporter.intake;
     let (started, _) = intake.doorbell.workers();
+    // One that is busy with the spool minds nothing else.
+    let minding = started.saturating_sub(exporter.is_restoring().into());
     let backlog = intake.registry.waiting() >= 2 * intake.arrivals.ready();
     let pressing = exporter.flushing.load(Ordering::SeqCst) > 0 || exporter.in_trouble.load(Ordering::Relaxed);
-    if started > 0 && !backlog && !(pressing && intake.doorbell.is_deserted()) {
+    if minding > 0 && !backlog && !(pressing && intake.doorbell.is_deserted()) {
         return;
     }
     let Some(number) = intake.doorbell.admit(started) else { return };
@@ -94,7 +96,11 @@ impl Exporter {
         match self.next_job() {
             Job::Send(parcel) => self.send_one(parcel),
             Job::Pack(batch) => self.pack_one(batch, encoder),
-            Job::Rest(rest) => self.rest(rest),
+            Job::Rest(rest) => {
+                if !self.restore() {
+                    self.rest(rest);
+                }
+            }
             Job::Leave => return false,
         }
         true
@@ -184,7 +190,8 @@ impl Exporter {
             self.intake.registry.reap();
             self.intake.supply.trim();
         }
-        self.intake.doorbell.rest(rest.until, rest.watches, || self.has_job(rest));
+        let until = rest.until.into_iter().chain(self.next_probe()).min();
+        self.intake.doorbell.rest(until, rest.watches, || self.has_job(rest));
     }
 
     /// Whether `next_job` would answer anything but the rest that was announced.
@@ -202,7 +209,7 @@ impl Exporter {
 
     /// Whether there is anything to look after while this worker is blocked: records, or a parcel that another
     /// one may send, now or later.
-    fn has_more(&self) -> bool {
+    pub(super) fn has_more(&self) -> bool {
         let all_hands = self.is_all_hands();
         let waiting = self.gatherer.lock().waiting();
         let outbox = self.outbox.lock();
@@ -301,7 +308,7 @@ impl Exporter {
                 for parcel in parcels {
                     if self.is_stopped() {
                         // Written off, or about to be: nobody waits for another attempt.
-                        self.lose_batch(parcel.id, parcel.spans, DropReason::Shutdown);
+                        self.set_aside_or_lose(parcel, DropReason::Shutdown);
                     } else {
                         self.put(parcel);
                     }

@@ -68,6 +68,7 @@ fn without_code_and_environment_everything_has_its_documented_default() {
     assert_eq!(settings.worker_count, 1);
     assert_eq!(settings.max_memory_usage, 64 * 1024 * 1024);
     assert_eq!(settings.exit_budget, ExitBudget::default());
+    assert_eq!(settings.spool, SpoolConfig::default());
     assert_eq!(attribute(&settings, "service.name").unwrap(), "unknown_service");
 }
 
@@ -118,6 +119,10 @@ const EXAMPLES: &[(&str, &str)] = &[
     (env::WORKERS, "3"),
     (env::MAX_MEMORY_USAGE, "1048576"),
     (env::DROP_STRATEGY, "Block:50"),
+    (env::SPOOL_DIR, "/var/spool/otlp"),
+    (env::SPOOL_MAX_BYTES, "1000"),
+    (env::SPOOL_MAX_AGE, "0"),
+    (env::SPOOL_FSYNC, "true"),
 ];
 
 #[test]
@@ -190,6 +195,9 @@ fn a_bad_variable_costs_one_warning_and_leaves_the_default() {
         (env::DROP_STRATEGY, "oldest", "NewestFirst"),
         (env::DROP_STRATEGY, "block:0", "NewestFirst"),
         (env::DROP_STRATEGY, "block:1s", "NewestFirst"),
+        (env::SPOOL_MAX_BYTES, "0", "67108864"),
+        (env::SPOOL_MAX_AGE, "7d", "604800s"),
+        (env::SPOOL_FSYNC, "yes", "false"),
     ] {
         let (settings, warning) = with_warning(&[(name, value)]);
         assert_eq!(format!("{settings:?}"), defaults, "{name}");

@@ -89,7 +89,8 @@ impl Header {
         if file_bytes.checked_sub(HEADER_BYTES as u64) != Some(length) {
             return Err(Unreadable::Damaged("it is not as long as its header says"));
         }
-        if uncompressed > MAX_UNCOMPRESSED {
+        // A span takes at least a byte.
+        if uncompressed > MAX_UNCOMPRESSED || number(header, 12, 8) > uncompressed {
             return Err(Unreadable::Damaged("its header is not of this crate's making"));
         }
         Ok(Self {
@@ -124,14 +125,14 @@ mod tests {
     use super::*;
 
     const CONTENTS: Contents<'_> =
-        Contents { spans: 0x0102_0304_0506, uncompressed: 70_000, compression: Compression::Gzip, body: b"a body" };
+        Contents { spans: 0x1_0203, uncompressed: 70_000, compression: Compression::Gzip, body: b"a body" };
 
     #[test]
     fn what_was_written_is_what_is_read() {
         for compression in [Compression::None, Compression::Gzip] {
             let contents = Contents { compression, ..CONTENTS };
             let header = Header::parse(&contents.header(), HEADER_BYTES as u64 + 6).unwrap();
-            assert_eq!((header.spans, header.uncompressed, header.length), (0x0102_0304_0506, 70_000, 6));
+            assert_eq!((header.spans, header.uncompressed, header.length), (0x1_0203, 70_000, 6));
             assert_eq!(header.compression, compression);
             assert!(header.fits(b"a body") && !header.fits(b"A body") && !header.fits(b"a body "));
         }

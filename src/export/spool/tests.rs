@@ -74,7 +74,7 @@ impl Drop for Place {
 }
 
 fn contents(body: &[u8]) -> Contents<'_> {
-    Contents { spans: body.len() as u64, uncompressed: 9, compression: Compression::Gzip, body }
+    Contents { spans: body.len() as u64, uncompressed: 90, compression: Compression::Gzip, body }
 }
 
 fn store(spool: &Spool, body: &str) {
@@ -109,7 +109,7 @@ fn a_body_comes_back_as_it_was_written_to_whoever_asks_for_the_same_url() {
     store(&spool, "a body");
     match claim(&other) {
         Some(Found::Body { claimed, header, body }) => {
-            assert_eq!((header.spans, header.uncompressed, header.compression), (6, 9, Compression::Gzip));
+            assert_eq!((header.spans, header.uncompressed, header.compression), (6, 90, Compression::Gzip));
             assert_eq!((body.as_slice(), claimed.is_own()), (&b"a body"[..], false));
         }
         found => panic!("{found:?}"),

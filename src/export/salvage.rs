@@ -1,0 +1,411 @@
+//! What could not be delivered goes into the spool instead of being lost, and comes back when the receiver answers.
+//!
+//! A body is written where it would have been given up: its time was over, or the client shut down. It counts as
+//! `spooled` then. Taken out, it goes the way of every other parcel, counted as `queued` meanwhile: accepted, it is
+//! `exported` and its file removed; not delivered, its file is simply let go and it is where it was.
+//!
+//! What another client had written adds to `restored` while it is here, so that `ended + restored = exported + dropped
+//! + queued + spooled` holds in each process. What was cut off by a shutdown may have arrived: it is kept all the same.
+
+use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant, SystemTime},
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    Exporter,
+    compress::Encoder,
+    ledger,
+    pipeline::{Parcel, Sent},
+    spool::{Claimed, Contents, Expired, Found, Spool, StoreError},
+    transport::Outcome,
+    worker::LoseOnPanic,
+};
+use crate::{
+    capture::Supply,
+    config::Settings,
+    error::{DropReason, LogLevel, Subject},
+    stats::Receipt,
+};
+
+mod gate;
+
+use gate::Gate;
+
+/// How long a shutdown waits for bodies that its workers hold: they come back as soon as their sockets are shut.
+const RETURN_GRACE: Duration = Duration::from_millis(500);
+
+/// How often it looks meanwhile whether one was put down.
+const TICK: Duration = Duration::from_millis(10);
+
+/// How long a shutdown writes, unless a single file takes longer.
+const WRITE_BUDGET: Duration = Duration::from_secs(5);
+
+/// How often the whole directory is looked through for what is too old.
+const SWEEP_AFTER: Duration = Duration::from_secs(60);
+
+/// The spool of one client.
+pub(super) struct Salvage {
+    spool: Spool,
+    gate: Mutex<Gate>,
+    /// Held by the worker that takes a body out and sends it: one at a time.
+    restoring: Mutex<()>,
+    /// A shutdown has written what was left; before, nobody else gives it up.
+    rest_written: AtomicBool,
+    /// When what nobody will send was last removed.
+    swept: Mutex<Option<Instant>>,
+}
+
+impl Salvage {
+    /// Nothing, unless there is a directory for it. Touches no file.
+    pub(super) fn new(settings: &Settings) -> Option<Self> {
+        let dir = settings.spool.dir.as_deref()?;
+        let spool = Spool::new(&settings.spool, dir, &settings.endpoint.url().to_string());
+        let gate = Mutex::new(Gate::new(Instant::now()));
+        let rest_written = AtomicBool::new(false);
+        Some(Self { spool, gate, restoring: Mutex::default(), rest_written, swept: Mutex::default() })
+    }
+}
+
+impl Parcel {
+    /// What lies in the spool of it is not to be sent again.
+    pub(super) fn leave_spool(&mut self) {
+        if let Some(claimed) = self.claimed.take() {
+            claimed.done();
+        }
+    }
+
+    fn contents(&self) -> Contents<'_> {
+        let Self { spans, uncompressed, compression, ref body, .. } = *self;
+        Contents { spans, uncompressed, compression, body }
+    }
+}
+
+/// Bytes that are accounted for as long as this lives.
+struct Held<'a>(&'a Supply, usize);
+
+impl<'a> Held<'a> {
+    fn new(supply: &'a Supply, bytes: usize) -> Self {
+        supply.hold(bytes);
+        Self(supply, bytes)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.release(self.1);
+    }
+}
+
+/// Into the spool.
+impl Exporter {
+    /// Settles a parcel by writing it into the spool, or leaving it there. False where it is lost all the same: there
+    /// is no spool, or it is full, or the receiver does not want the parcel.
+    pub(super) fn set_aside(&self, parcel: &mut Parcel, reason: DropReason) -> bool {
+        let Some(salvage) = &self.salvage else { return false };
+        let is_final = !matches!(reason, DropReason::Undelivered | DropReason::Shutdown);
+        if parcel.claimed.is_some() {
+            // A receiver that refuses whatever it is sent would empty the spool: a refusal counts from one that
+            // accepted something since the last failure, and is a failure.
+            let counts = is_final && *salvage.gate.lock() == Gate::Open;
+            salvage.gate.lock().failed(Instant::now());
+            if counts {
+                return false;
+            }
+            parcel.claimed = None;
+            self.put_back(parcel.id, parcel.spans);
+            return true;
+        }
+        if is_final {
+            return false;
+        }
+        match self.store(salvage, parcel) {
+            Ok(claimed) => {
+                let mut counted = 0;
+                self.ledger.settle(parcel.id, parcel.spans, None, |spans| {
+                    counted = spans;
+                    self.intake.stats.spooled(spans, true);
+                    self.intake.quota.give_back(spans);
+                });
+                if counted == 0 {
+                    // A shutdown that could not wait any longer has counted its spans as lost.
+                    claimed.done();
+                }
+                true
+            }
+            Err(error) => {
+                let (dir, spans) = (salvage.spool.dir().display(), parcel.spans);
+                let advice = error.advice();
+                self.diagnostics.say(
+                    LogLevel::Error,
+                    Subject::Spool,
+                    format_args!(
+                        "the spool {dir} took no more: {error}; {spans} spans were dropped ({reason}); {advice}"
+                    ),
+                );
+                false
+            }
+        }
+    }
+
+    fn store(&self, salvage: &Salvage, parcel: &Parcel) -> Result<Claimed, StoreError> {
+        salvage.gate.lock().failed(Instant::now());
+        let now = SystemTime::now();
+        let stored = salvage.spool.store(&parcel.contents(), now);
+        if matches!(stored, Err(StoreError::Full { .. })) && self.sweep(salvage) {
+            return salvage.spool.store(&parcel.contents(), now);
+        }
+        stored
+    }
+
+    /// As `set_aside`, and counts the parcel as lost where that fails.
+    pub(super) fn set_aside_or_lose(&self, mut parcel: Parcel, reason: DropReason) {
+        if !self.set_aside(&mut parcel, reason) {
+            self.lose_batch(parcel.id, parcel.spans, reason);
+        }
+    }
+
+    /// Counts spans of a batch that was taken out of the spool as left there.
+    pub(super) fn put_back(&self, id: u64, spans: u64) {
+        let is_own = ledger::restored(id) == Some(true);
+        self.ledger.settle(id, spans, None, |spans| self.intake.stats.spooled(spans, is_own));
+    }
+
+    /// Spans of a batch are no longer queued; those from the spool never were in the users' queue.
+    pub(super) fn leave_queue(&self, id: u64, spans: u64) {
+        if ledger::restored(id).is_none() {
+            self.intake.quota.give_back(spans);
+        }
+    }
+
+    /// Writes everything that is left, at the end of a shutdown. What workers hold comes back to them now, and they
+    /// write it themselves.
+    pub(super) fn spool_rest(&self) {
+        let Some(salvage) = &self.salvage else { return };
+        let mut encoder = Encoder::new(self.compression());
+        let end = Instant::now() + WRITE_BUDGET;
+        let mut patience = Instant::now() + RETURN_GRACE;
+        loop {
+            while Instant::now() < end && self.spool_one(&mut encoder) {
+                patience = Instant::now() + RETURN_GRACE;
+            }
+            let now = Instant::now();
+            if self.ledger.wait_until(patience.min(now + TICK), |open| open.is_empty()) || now >= patience.min(end) {
+                break;
+            }
+        }
+        for id in self.ledger.restored() {
+            // Its worker is stuck; its file is there.
+            self.put_back(id, u64::MAX);
+        }
+        salvage.rest_written.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether what a shutdown had left is written, as far as it could be, or there is no spool for it.
+    pub(super) fn has_spooled_rest(&self) -> bool {
+        self.salvage.as_ref().is_none_or(|salvage| salvage.rest_written.load(Ordering::SeqCst))
+    }
+
+    /// Writes a body that waits, or else one of spans that are in no body yet; false if nothing waits.
+    fn spool_one(&self, encoder: &mut Encoder) -> bool {
+        let waiting = self.outbox.lock().pop_oldest();
+        if let Some(parcel) = waiting {
+            self.intake.supply.release(parcel.body.capacity());
+            self.set_aside_or_lose(parcel, DropReason::Shutdown);
+            return true;
+        }
+        let batch = self.gatherer.lock().gather(self.batch_limits(), &self.ledger);
+        let Some(batch) = batch else { return false };
+        let packed = catch_unwind(AssertUnwindSafe(|| {
+            let unsettled = LoseOnPanic::packed(self, batch.id);
+            self.set_aside_or_lose(self.pack(&batch, encoder, Vec::new()), DropReason::Shutdown);
+            std::mem::forget(unsettled);
+        }));
+        if packed.is_err() {
+            *encoder = Encoder::new(self.compression());
+        }
+        true
+    }
+
+    pub(super) fn say_set_aside(&self, parcel: &Parcel, outcome: &Outcome) {
+        if let Some(salvage) = self.salvage.as_ref().filter(|_| !self.intake.is_closed()) {
+            let level = if self.is_default_and_refused(outcome) { LogLevel::Debug } else { LogLevel::Info };
+            let (spans, dir) = (parcel.spans, salvage.spool.dir().display());
+            self.say_failure(level, parcel, outcome, format_args!("{spans} spans are kept in the spool {dir}"));
+        }
+    }
+
+    /// At the end, one line for what is left to a later run.
+    pub(super) fn say_spooled(&self, receipt: &Receipt) {
+        let Some(salvage) = self.salvage.as_ref().filter(|_| receipt.spooled > 0) else { return };
+        let failure = self.last_failure.lock();
+        let why = failure.as_ref().map_or("did not answer in time", |failure| &failure.message);
+        let level =
+            if failure.as_ref().is_some_and(|failure| failure.is_expected) { LogLevel::Debug } else { LogLevel::Info };
+        let (spans, dir, endpoint) = (receipt.spooled, salvage.spool.dir().display(), &self.settings.endpoint);
+        self.diagnostics.say(
+            level,
+            Subject::Shutdown,
+            format_args!("{spans} spans are kept in the spool {dir} and sent by a later run; {endpoint}: {why}"),
+        );
+    }
+}
+
+/// Out of the spool.
+impl Exporter {
+    /// The receiver accepted something: what lies in the spool may follow.
+    pub(super) fn note_answer(&self) {
+        if let Some(salvage) = &self.salvage {
+            salvage.gate.lock().answered(Instant::now());
+        }
+    }
+
+    /// When the spool should be looked at, though nothing else happens.
+    pub(super) fn next_probe(&self) -> Option<Instant> {
+        self.salvage.as_ref()?.gate.lock().next_probe(Instant::now())
+    }
+
+    /// Whether a worker is busy with what lies in the spool.
+    pub(super) fn is_restoring(&self) -> bool {
+        self.salvage.as_ref().is_some_and(|salvage| salvage.restoring.is_locked())
+    }
+
+    /// Takes a body out of the spool and sends it, if it is time for that; false if there was none. For a worker that
+    /// has nothing else to do.
+    pub(super) fn restore(&self) -> bool {
+        let Some(salvage) = &self.salvage else { return false };
+        if !salvage.gate.lock().admits(Instant::now()) || self.is_stopped() || !self.has_room_for_restored() {
+            return false;
+        }
+        let Some(_restoring) = salvage.restoring.try_lock() else { return false };
+        self.sweep(salvage);
+        let reserved = Cell::new(0);
+        let room = |bytes: u64| {
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            let fits = self.intake.supply.reserve(bytes);
+            reserved.set(reserved.get() + if fits { bytes } else { 0 });
+            fits
+        };
+        loop {
+            let found = salvage.spool.claim(SystemTime::now(), room);
+            // Accounted for from here on is the one that was found, if any.
+            self.intake.supply.release(reserved.take());
+            match found {
+                Some(Found::Body { claimed, header, body }) => {
+                    let _held = Held::new(&self.intake.supply, body.capacity());
+                    let (spans, is_own) = (header.spans, claimed.is_own());
+                    let count = || self.intake.stats.restored(spans, is_own);
+                    let id = self.ledger.begin_restored(spans, is_own, count);
+                    let mut parcel = Parcel::new(id, spans, body);
+                    (parcel.compression, parcel.uncompressed) = (header.compression, header.uncompressed);
+                    parcel.claimed = Some(claimed);
+                    self.send_restored(parcel);
+                    return true;
+                }
+                Some(Found::Expired(expired)) => self.count_expired(salvage, &[expired]),
+                Some(Found::Damaged { path, why }) => {
+                    let path = path.display();
+                    self.diagnostics.say(
+                        LogLevel::Warn,
+                        Subject::Spool,
+                        format_args!("a spooled file was set aside, {path}: {why}; its spans are not sent"),
+                    );
+                }
+                None => {
+                    salvage.gate.lock().found_nothing(Instant::now());
+                    self.ledger.nudge();
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn send_restored(&self, parcel: Parcel) {
+        // Another worker minds what is ended meanwhile, even if nothing waits yet. It takes no sender's place from it.
+        let away = self.intake.doorbell.hand_over(|| self.has_more());
+        if self.intake.doorbell.workers().1 == 0 {
+            self.intake.doorbell.ring();
+        }
+        let unsettled = LoseOnPanic::packed(self, parcel.id);
+        let sent = self.send(parcel);
+        std::mem::forget(unsettled);
+        drop(away);
+        if let Sent::Again(parcels) = sent {
+            parcels.into_iter().for_each(|parcel| self.set_aside_or_lose(parcel, DropReason::Undelivered));
+        }
+    }
+
+    /// Whether nothing waits that was ended since, and memory is not short.
+    fn has_room_for_restored(&self) -> bool {
+        self.outbox.lock().is_empty() && !self.intake.supply.is_pressed()
+    }
+
+    /// Has the workers send what lies in the spool, now that nothing else is left, for no longer than a stalled exit
+    /// waits, and not beyond `deadline`. A client without workers recorded nothing, and sends nothing for others.
+    pub(super) fn restore_before_exit(&self, deadline: Instant) {
+        let Some(salvage) = &self.salvage else { return };
+        if self.intake.doorbell.workers().0 == 0 {
+            return;
+        }
+        self.intake.doorbell.ring_all();
+        let until = deadline.min(Instant::now() + self.settings.exit_budget.stall);
+        self.ledger.wait_until(until, |open| open.restored() == 0 && !salvage.gate.lock().admits(Instant::now()));
+    }
+
+    /// Settles a body from the spool that is too large: from now on its halves are there instead.
+    pub(super) fn replace_by_halves(&self, parcel: &mut Parcel, halves: &[Parcel; 2]) {
+        let (Some(salvage), Some(claimed)) = (&self.salvage, parcel.claimed.take()) else { return };
+        let contents = [halves[0].contents(), halves[1].contents()];
+        match salvage.spool.split(claimed, &contents) {
+            Ok(()) => self.note_answer(),
+            Err(error) => {
+                salvage.gate.lock().failed(Instant::now());
+                let (dir, advice) = (salvage.spool.dir().display(), error.advice());
+                self.diagnostics.say(
+                    LogLevel::Error,
+                    Subject::Spool,
+                    format_args!(
+                        "the spool {dir} took no more: {error}; a body that is too large stays there; {advice}"
+                    ),
+                );
+            }
+        }
+        self.put_back(parcel.id, parcel.spans);
+    }
+
+    /// Removes from the whole directory what nobody will send, once in a while; true if that was anything.
+    fn sweep(&self, salvage: &Salvage) -> bool {
+        {
+            let mut swept = salvage.swept.lock();
+            if swept.is_some_and(|swept| swept.elapsed() < SWEEP_AFTER) {
+                return false;
+            }
+            *swept = Some(Instant::now());
+        }
+        let expired = salvage.spool.sweep(SystemTime::now());
+        self.count_expired(salvage, &expired);
+        !expired.is_empty()
+    }
+
+    fn count_expired(&self, salvage: &Salvage, expired: &[Expired]) {
+        for body in expired {
+            self.intake.stats.restored(body.spans, body.is_own);
+            self.intake.stats.dropped(DropReason::Expired, body.spans);
+        }
+        let spans: u64 = expired.iter().map(|body| body.spans).sum();
+        if spans > 0 {
+            let dir = salvage.spool.dir().display();
+            self.diagnostics.say(
+                LogLevel::Warn,
+                Subject::Spool,
+                format_args!(
+                    "{spans} spans waited in the spool {dir} for longer than OTLP_SPOOL_MAX_AGE and were removed"
+                ),
+            );
+        }
+    }
+}
