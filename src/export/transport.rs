@@ -6,6 +6,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse
 use prost::Message as _;
 
 mod http;
+mod resolver;
 mod socket;
 
 pub(crate) use http::HttpTransport;

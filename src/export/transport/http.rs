@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, Read as _},
-    net::{SocketAddr, ToSocketAddrs as _},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,25 +14,19 @@ use parking_lot::Mutex;
 use rustls::{AlertDescription, CertificateError};
 use ureq::{
     Agent, Error, Proxy, Timeout,
-    config::Config,
     tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig},
-    unversioned::{
-        resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver},
-        transport::{ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector, Transport},
-    },
+    unversioned::transport::{ConnectProxyConnector, ConnectionDetails, Connector, RustlsConnector, Transport},
 };
 
 use super::{
     Failure, Outcome, classify,
+    resolver::CachingResolver,
     socket::{Progress, Sockets},
 };
 use crate::config::{Compression, Headers, Settings, Tls};
 
 /// The specification's limit for a response body.
 const MAX_RESPONSE_BYTES: u64 = 4 << 20;
-
-/// How long a resolved name is used before it is looked up again.
-const RESOLVED_FOR: Duration = Duration::from_secs(30);
 
 pub(crate) struct HttpTransport {
     agent: Agent,
@@ -246,51 +239,5 @@ impl Connector for Connections {
             }
             error => error,
         })
-    }
-}
-
-/// Resolves on the calling worker and remembers the answer. ureq's own resolver starts a thread per request
-/// when a timeout is set, which doubles the CPU a request costs.
-#[derive(Debug, Default)]
-struct CachingResolver {
-    resolved: Mutex<Option<Resolved>>,
-}
-
-#[derive(Debug, Clone)]
-struct Resolved {
-    /// Host and port.
-    name: String,
-    addresses: Vec<SocketAddr>,
-    at: Instant,
-}
-
-impl Resolver for CachingResolver {
-    fn resolve(&self, uri: &Uri, config: &Config, _timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-            return Err(Error::HostNotFound);
-        };
-        let name = DefaultResolver::host_and_port(scheme, authority).ok_or(Error::HostNotFound)?;
-        let known = self.resolved.lock().clone().filter(|known| known.name == name);
-        let addresses = match known {
-            Some(known) if known.at.elapsed() < RESOLVED_FOR => known.addresses,
-            known => match name.to_socket_addrs() {
-                Ok(found) => {
-                    let addresses: Vec<_> = found.collect();
-                    *self.resolved.lock() = Some(Resolved { name, addresses: addresses.clone(), at: Instant::now() });
-                    addresses
-                }
-                // A name server that is down for a moment does not make a known receiver unknown.
-                Err(error) => known.map(|known| known.addresses).ok_or(match error.kind() {
-                    io::ErrorKind::Interrupted => Error::Io(error),
-                    _ => Error::HostNotFound,
-                })?,
-            },
-        };
-        let mut wanted = self.empty();
-        let room = 16;
-        for address in config.ip_family().keep_wanted(addresses.into_iter()).take(room) {
-            wanted.push(address);
-        }
-        if wanted.is_empty() { Err(Error::HostNotFound) } else { Ok(wanted) }
     }
 }
