@@ -27,9 +27,9 @@ use faults::{
 };
 use otlp::{
     BatchConfig, Client, ClientBuilder, Compression, DropReason, DropStrategy, Error, ExitBudget, LogLevel, Receipt,
-    RetryConfig, SpanContext, SpanData, SpanId, TraceId,
+    RetryConfig, SpanContext, SpanData, SpanId, SpoolConfig, TraceId,
 };
-use support::{Ids, LONG, assert_accounted, ids};
+use support::{Ids, LONG, SpoolDir, assert_accounted, ids};
 
 /// What hangs for so long hangs for ever.
 const HUNG: Duration = Duration::from_secs(60);
@@ -80,6 +80,7 @@ struct Sums {
     ended: u64,
     exported: u64,
     dropped: u64,
+    spooled: u64,
     /// Arrived more than once.
     repeated: u64,
 }
@@ -89,6 +90,7 @@ impl Sums {
         self.ended += other.ended;
         self.exported += other.exported;
         self.dropped += other.dropped;
+        self.spooled += other.spooled;
         self.repeated += other.repeated;
     }
 }
@@ -104,7 +106,12 @@ fn round(seed: u64) -> Sums {
         None => FaultServer::plain(script),
         Some(authority) => FaultServer::tls(authority.server(), script),
     };
-    let builder = settings(&mut dice, is_patient).with_endpoint(server.endpoint());
+    let mut builder = settings(&mut dice, is_patient).with_endpoint(server.endpoint());
+    let spool = dice.one_in(3).then(SpoolDir::new);
+    if let Some(dir) = &spool {
+        let (dir, max_bytes) = (Some(dir.path().to_owned()), if dice.one_in(3) { 10_000 } else { 1 << 30 });
+        builder = builder.with_spool_config(SpoolConfig { dir, max_bytes, ..SpoolConfig::default() });
+    }
     let client = match &authority {
         None => builder.build().unwrap(),
         Some(authority) => builder.with_certificate(authority.file("ca.pem", authority.certificate())).build().unwrap(),
@@ -146,12 +153,17 @@ fn round(seed: u64) -> Sums {
     // A thread that was about to export directly may still have been at it when the shutdown returned.
     assert!(receipt.pending <= perhaps, "{perhaps} at most: {receipt:?}");
     assert!((surely..=surely + perhaps).contains(&stats.ended), "{surely} to {perhaps} more: {stats:?}");
-    let repeated = check(&ended, &server, &client, is_patient);
-    Sums { ended: stats.ended, exported: stats.exported, dropped: stats.dropped.total(), repeated }
+    let repeated = check(&ended, &server, &client, is_patient, spool.is_some());
+    if let Some(dir) = &spool {
+        assert_eq!(dir.bodies().is_empty(), stats.spooled == 0, "{:?}: {stats:?}", dir.bodies());
+        assert_eq!((dir.files("tmp").len(), dir.files("damaged").len()), (0, 0));
+    }
+    let (ended, exported, spooled) = (stats.ended, stats.exported, stats.spooled);
+    Sums { ended, exported, dropped: stats.dropped.total(), spooled, repeated }
 }
 
 /// Compares what was ended, what was counted and what arrived; answers how many spans arrived more than once.
-fn check(ended: &Ended, server: &FaultServer, client: &Client, is_patient: bool) -> u64 {
+fn check(ended: &Ended, server: &FaultServer, client: &Client, is_patient: bool, has_spool: bool) -> u64 {
     let stats = client.stats();
     let requests = server.requests();
     let surely: HashSet<_> = ended.surely.iter().copied().collect();
@@ -161,7 +173,7 @@ fn check(ended: &Ended, server: &FaultServer, client: &Client, is_patient: bool)
 
     // Nothing is lost that no receipt tells of: what did not arrive was dropped, for a reason.
     let missing = surely.difference(&arrived).count() as u64;
-    assert!(missing <= stats.dropped.total(), "{missing} are missing: {stats:?}");
+    assert!(missing <= stats.dropped.total() + stats.spooled, "{missing} are missing: {stats:?}");
     // What counts as exported was answered so.
     let is_accepted = |seen: &Seen| matches!(seen.status, Some(200..=299));
     let accepted = ids_of(&requests, is_accepted).len() as u64;
@@ -171,7 +183,8 @@ fn check(ended: &Ended, server: &FaultServer, client: &Client, is_patient: bool)
         let surely = ids_of(&requests, |seen| is_accepted(seen) && seen.is_decided);
         assert!(stats.exported >= surely.len() as u64, "{} were surely accepted: {stats:?}", surely.len());
         let refused = ids_of(&requests, |seen| seen.is_decided && seen.status == Some(400)).len() as u64;
-        assert!(stats.dropped.get(DropReason::Refused) >= refused, "{refused} were surely refused: {stats:?}");
+        let counted = stats.dropped.get(DropReason::Refused) + stats.spooled;
+        assert!(counted >= refused, "{refused} were surely refused: {stats:?}");
         assert_eq!(stats.dropped.get(DropReason::Shutdown), 0, "{stats:?}");
     }
 
@@ -182,7 +195,11 @@ fn check(ended: &Ended, server: &FaultServer, client: &Client, is_patient: bool)
         for ids in seen.ids.iter().flatten() {
             let Some(before) = last.insert(*ids, seen) else { continue };
             repeated.insert(*ids);
-            let is_final = before.is_decided && !matches!(before.status, Some(429 | 502 | 503 | 504));
+            // What comes from the spool is not given up for a refusal, unless the receiver also accepts something; and
+            // what was answered too late went there.
+            let is_open = matches!(before.status, Some(429 | 502 | 503 | 504))
+                || has_spool && !(is_patient && is_accepted(before));
+            let is_final = before.is_decided && !is_open;
             assert!(!is_final, "came again after its fate was decided: {before:?}, then {seen:?}");
         }
     }
