@@ -202,29 +202,6 @@ fn other_workers_go_on_while_a_batch_waits_for_its_next_attempt() {
 }
 
 #[test]
-fn a_receiver_that_does_not_support_the_compression_gets_the_batch_again_as_gzip_and_everything_after_it() {
-    let receiver = Receiver::builder()
-        .respond_with(|request| match request.header("content-encoding") {
-            Some("gzip") => Response::ok(),
-            _ => Response::status(415),
-        })
-        .start()
-        .unwrap();
-    let once = RetryConfig { max_attempts: 1, ..RetryConfig::default() };
-    let client = client_of(&receiver).with_compression(Compression::None).with_retry_config(once).build().unwrap();
-    for _ in 0..3 {
-        client.tracer("compression").start("span").end();
-        assert!(client.flush(LONG).is_complete());
-    }
-    let encodings: Vec<_> =
-        receiver.requests().iter().map(|r| r.header("content-encoding").map(str::to_owned)).collect();
-    let gzip = || Some("gzip".to_owned());
-    assert_eq!(encodings, [None, gzip(), gzip(), gzip()]);
-    assert_eq!(receiver.span_count(), 3);
-    assert_accounted(&client);
-}
-
-#[test]
 fn what_is_not_supported_as_gzip_either_is_refused() {
     for compression in [Compression::None, Compression::Gzip] {
         let receiver = Receiver::builder().respond_with(|_| Response::status(415)).start().unwrap();

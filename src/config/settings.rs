@@ -85,10 +85,14 @@ impl Settings {
         let (endpoint, source) = choose.endpoint(options.endpoint, options.traces_endpoint)?;
         let endpoint_is_default = source == Source::Default;
         let headers = choose.headers(headers::from_code(options.headers)?, &endpoint);
+        if let Some(missing) = options.compression.filter(|compression| !compression.is_compiled_in()) {
+            let allowed = format!("must be compiled in: turn on the cargo feature `{}` of otlp", missing.name());
+            return Err(Error::config("with_compression", format!("{missing:?}"), allowed));
+        }
         let compression = choose.signal(
             options.compression,
             [env::TRACES_COMPRESSION, env::COMPRESSION],
-            |text| env::choice(text, &[("none", Compression::None), ("gzip", Compression::Gzip)]),
+            compression,
             Compression::default(),
         );
         let tls = choose.tls(options.certificate, options.client_certificate)?;
@@ -406,6 +410,14 @@ impl Chooser<'_> {
             fsync: self.one(code.map(|spool| spool.fsync), env::SPOOL_FSYNC, env::boolean, default.fsync),
         })
     }
+}
+
+fn compression(text: &str) -> Result<Compression, Rejected> {
+    let chosen = env::choice(text, &Compression::ALL.map(|compression| (compression.name(), compression)))?;
+    if chosen.is_compiled_in() {
+        return Ok(chosen);
+    }
+    Err(Rejected::new(text, format!("must be compiled in, with the cargo feature `{}` of otlp", chosen.name())))
 }
 
 fn drop_strategy(text: &str) -> Result<DropStrategy, Rejected> {

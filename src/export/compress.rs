@@ -2,36 +2,40 @@
 
 use std::io::Read as _;
 
-use flate2::{Compress, Crc, FlushCompress, Status, read::GzDecoder};
+use flate2::read::GzDecoder;
 
 use crate::config::Compression;
 
-/// Pieces shorter than this are gathered first: the encoder pays per call, and more than a copy costs.
-const SHORT_PIECE: usize = 8 * 1024;
+mod gzip;
+#[cfg(feature = "zstd")]
+mod zstd;
 
-/// How much is gathered at a time; stays in the first-level cache.
-const GATHER_BYTES: usize = 16 * 1024;
+use gzip::Gzip;
 
 /// Room added to the body when the encoder needs more.
 const BODY_STEP: usize = 16 * 1024;
-
-/// Level 1: level 6 takes three times the CPU for a tenth fewer bytes on span records.
-const LEVEL: flate2::Compression = flate2::Compression::new(1);
-
-/// RFC 1952: magic, deflate, no flags, no time, fastest, unknown system.
-const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
 
 /// Writes request bodies. It keeps its state between bodies; one worker owns one.
 pub(crate) enum Encoder {
     Plain,
     Gzip(Box<Gzip>),
+    /// Keeps nothing: its state is made anew for each body, which is a small part of what it costs.
+    #[cfg(feature = "brotli")]
+    Brotli(Vec<u8>),
+    #[cfg(feature = "zstd")]
+    Zstd(Box<zstd::Zstd>),
 }
 
 impl Encoder {
     pub(crate) fn new(compression: Compression) -> Self {
         match compression {
             Compression::None => Self::Plain,
-            Compression::Gzip => Self::Gzip(Box::new(Gzip::new())),
+            #[cfg(feature = "brotli")]
+            Compression::Brotli => Self::Brotli(Vec::new()),
+            #[cfg(feature = "zstd")]
+            Compression::Zstd => zstd::Zstd::new().map_or(Self::Plain, |zstd| Self::Zstd(Box::new(zstd))),
+            // What is not compiled in was refused when the client was made.
+            _ => Self::Gzip(Box::new(Gzip::new())),
         }
     }
 
@@ -40,6 +44,10 @@ impl Encoder {
         match self {
             Self::Plain => Compression::None,
             Self::Gzip(_) => Compression::Gzip,
+            #[cfg(feature = "brotli")]
+            Self::Brotli(_) => Compression::Brotli,
+            #[cfg(feature = "zstd")]
+            Self::Zstd(_) => Compression::Zstd,
         }
     }
 
@@ -53,92 +61,43 @@ impl Encoder {
                 pieces(&mut |piece| gzip.write(piece, body));
                 gzip.finish(body);
             }
+            #[cfg(feature = "brotli")]
+            Self::Brotli(gathered) => {
+                gathered.clear();
+                pieces(&mut |piece| gathered.extend_from_slice(piece));
+                // Quality 1: higher ones take many times the CPU.
+                let parameters = brotli::enc::BrotliEncoderParams { quality: 1, ..Default::default() };
+                brotli::BrotliCompress(&mut gathered.as_slice(), body, &parameters).expect("a Vec takes all");
+            }
+            #[cfg(feature = "zstd")]
+            Self::Zstd(zstd) => {
+                zstd.begin();
+                pieces(&mut |piece| zstd.write(piece, body));
+                zstd.finish(body);
+            }
         }
     }
 }
 
-/// What a body of this crate's own making held before compression; `len` bytes.
+/// What a body of this crate's own making held before compression; `len` bytes. None for one of a compression that
+/// is not compiled in, which another program may have left in the spool.
 pub(crate) fn decode(body: &[u8], compression: Compression, len: usize) -> Option<Vec<u8>> {
+    let mut plain = Vec::new();
     match compression {
-        Compression::None => Some(body.to_vec()),
-        Compression::Gzip => {
-            let mut plain = Vec::with_capacity(len);
-            GzDecoder::new(body).take(len as u64).read_to_end(&mut plain).ok()?;
-            Some(plain)
+        Compression::None => plain.extend_from_slice(body),
+        Compression::Gzip => _ = GzDecoder::new(body).take(len as u64).read_to_end(&mut plain).ok()?,
+        #[cfg(feature = "brotli")]
+        Compression::Brotli => {
+            _ = brotli::Decompressor::new(body, BODY_STEP).take(len as u64).read_to_end(&mut plain).ok()?;
         }
-    }
-}
-
-/// A gzip encoder that can be used again: `GzEncoder` cannot be reset, the deflate state below it can.
-pub(crate) struct Gzip {
-    deflate: Compress,
-    crc: Crc,
-    gathered: Vec<u8>,
-}
-
-impl Gzip {
-    fn new() -> Self {
-        Self {
-            deflate: Compress::new(LEVEL, false),
-            crc: Crc::new(),
-            gathered: Vec::with_capacity(GATHER_BYTES + SHORT_PIECE),
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => {
+            _ = ::zstd::stream::read::Decoder::new(body).ok()?.take(len as u64).read_to_end(&mut plain).ok()?;
         }
+        #[cfg(not(all(feature = "brotli", feature = "zstd")))]
+        _ => return None,
     }
-
-    fn begin(&mut self, body: &mut Vec<u8>) {
-        // After a panic in the middle of a body something may be left.
-        self.gathered.clear();
-        self.deflate.reset();
-        self.crc.reset();
-        body.extend_from_slice(&GZIP_HEADER);
-    }
-
-    fn write(&mut self, piece: &[u8], body: &mut Vec<u8>) {
-        if piece.len() < SHORT_PIECE {
-            self.gathered.extend_from_slice(piece);
-            if self.gathered.len() < GATHER_BYTES {
-                return;
-            }
-            self.write_gathered(body);
-        } else {
-            self.write_gathered(body);
-            self.deflate(piece, FlushCompress::None, body);
-        }
-    }
-
-    fn write_gathered(&mut self, body: &mut Vec<u8>) {
-        let gathered = std::mem::take(&mut self.gathered);
-        self.deflate(&gathered, FlushCompress::None, body);
-        self.gathered = gathered;
-        self.gathered.clear();
-    }
-
-    fn finish(&mut self, body: &mut Vec<u8>) {
-        self.write_gathered(body);
-        self.deflate(&[], FlushCompress::Finish, body);
-        body.extend_from_slice(&self.crc.sum().to_le_bytes());
-        body.extend_from_slice(&self.crc.amount().to_le_bytes());
-    }
-
-    fn deflate(&mut self, mut input: &[u8], flush: FlushCompress, body: &mut Vec<u8>) {
-        self.crc.update(input);
-        loop {
-            if body.capacity() - body.len() < BODY_STEP / 4 {
-                // In steps of a quarter: a buffer that doubles holds up to twice what the body needs.
-                body.reserve_exact(BODY_STEP.max(body.len() / 4));
-            }
-            let before = self.deflate.total_in();
-            let status = self.deflate.compress_vec(input, body, flush).expect("the stream is never finished twice");
-            input = &input[(self.deflate.total_in() - before) as usize..];
-            let done = match flush {
-                FlushCompress::Finish => status == Status::StreamEnd,
-                _ => input.is_empty(),
-            };
-            if done {
-                return;
-            }
-        }
-    }
+    Some(plain)
 }
 
 #[cfg(test)]
@@ -165,16 +124,21 @@ mod tests {
                     (0..len).map(|at| if noisy { (at * at * 31 + at) as u8 ^ seed } else { seed }).collect()
                 })
                 .collect();
-            let mut encoder = Encoder::new(Compression::Gzip);
             let mut body = b"left over".to_vec();
-            for _ in 0..2 {
-                encoder.encode(&mut body, |sink| pieces.iter().for_each(|piece| sink(piece)));
-                prop_assert_eq!(gunzip(&body), pieces.concat());
-                let len = pieces.concat().len();
-                prop_assert_eq!(decode(&body, Compression::Gzip, len), Some(pieces.concat()));
+            for compression in Compression::ALL.into_iter().filter(|compression| compression.is_compiled_in()) {
+                let mut encoder = Encoder::new(compression);
+                prop_assert_eq!(encoder.compression(), compression);
+                for _ in 0..2 {
+                    encoder.encode(&mut body, |sink| pieces.iter().for_each(|piece| sink(piece)));
+                    let len = pieces.concat().len();
+                    prop_assert_eq!(decode(&body, compression, len), Some(pieces.concat()));
+                    match compression {
+                        Compression::None => prop_assert_eq!(&body, &pieces.concat()),
+                        Compression::Gzip => prop_assert_eq!(gunzip(&body), pieces.concat()),
+                        _ => {}
+                    }
+                }
             }
-            Encoder::new(Compression::None).encode(&mut body, |sink| pieces.iter().for_each(|piece| sink(piece)));
-            prop_assert_eq!(body, pieces.concat());
         }
     }
 }

@@ -101,7 +101,7 @@ impl Exporter {
         // What it usually comes to, at once: growing in steps leaves holes behind.
         body.reserve_exact(match parcel.compression {
             Compression::None => parcel.uncompressed,
-            Compression::Gzip => parcel.uncompressed / 5,
+            _ => parcel.uncompressed / 5,
         });
         encoder.encode(body, |sink| frame.pieces(sink));
         parcel
@@ -256,11 +256,11 @@ impl Exporter {
 
     fn stay_on_gzip(&self) {
         if !self.only_gzip.swap(true, Ordering::Relaxed) {
-            let (endpoint, chosen) = (&self.settings.endpoint, self.settings.compression);
+            let (endpoint, chosen) = (&self.settings.endpoint, self.settings.compression.name());
             self.diagnostics.say(
                 LogLevel::Warn,
                 Subject::Export,
-                format_args!("{endpoint} does not support compression {chosen:?}; using Gzip from now on"),
+                format_args!("{endpoint} does not support compression {chosen}; using gzip from now on"),
             );
         }
     }

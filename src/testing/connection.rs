@@ -72,7 +72,8 @@ impl Connection<'_> {
             }
         };
         request.status = Some(response.status);
-        let body = if request.header("content-encoding").is_some_and(is_gzip) { &self.inflated } else { &self.encoded };
+        let body =
+            if request.header("content-encoding").is_some_and(is_coded) { &self.inflated } else { &self.encoded };
         // Before the answer: who has it finds the spans here.
         self.shared.record(request, ids, body);
         self.encoded.shrink_to(BUFFER_KEPT);
@@ -123,15 +124,13 @@ impl Connection<'_> {
         }
         let body = match request.header("content-encoding") {
             None => &self.encoded,
-            Some(coding) if coding.eq_ignore_ascii_case("identity") => &self.encoded,
-            Some(coding) if is_gzip(coding) => {
-                match http::inflate(&self.encoded, &mut self.inflated, http::DECODED_LIMIT) {
-                    Ok(()) => &self.inflated,
-                    Err(Failure::Answer(status, reason)) => return Err((status, reason)),
-                    Err(Failure::Aborted) => return Err((400, "the body is cut short".to_owned())),
-                }
-            }
-            Some(coding) => return Err((415, format!("content-encoding {coding} is not supported"))),
+            Some(coding) if !is_coded(coding) => &self.encoded,
+            Some(coding) => match http::inflate(coding, &self.encoded, &mut self.inflated, http::DECODED_LIMIT) {
+                Ok(true) => &self.inflated,
+                Ok(false) => return Err((415, format!("content-encoding {coding} is not supported"))),
+                Err(Failure::Answer(status, reason)) => return Err((status, reason)),
+                Err(Failure::Aborted) => return Err((400, "the body is cut short".to_owned())),
+            },
         };
         request.decoded_len = body.len() as u64;
         if self.shared.keep == Keep::Everything {
@@ -189,6 +188,6 @@ impl Connection<'_> {
     }
 }
 
-fn is_gzip(coding: &str) -> bool {
-    coding.eq_ignore_ascii_case("gzip")
+fn is_coded(coding: &str) -> bool {
+    !coding.eq_ignore_ascii_case("identity")
 }

@@ -204,13 +204,22 @@ fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> Result<(), Failur
     }
 }
 
-/// Inflates a gzip body of at most `limit` bytes, checksums included; replaces what is in `decoded`.
-pub(super) fn inflate(encoded: &[u8], decoded: &mut Vec<u8>, limit: u64) -> Result<(), Failure> {
+/// Inflates a body of at most `limit` bytes, checksums included; replaces what is in `decoded`. False for a coding that
+/// is not supported.
+pub(super) fn inflate(coding: &str, encoded: &[u8], decoded: &mut Vec<u8>, limit: u64) -> Result<bool, Failure> {
     decoded.clear();
-    match MultiGzDecoder::new(encoded).take(limit + 1).read_to_end(decoded) {
+    let read = match coding.to_ascii_lowercase().as_str() {
+        "gzip" => MultiGzDecoder::new(encoded).take(limit + 1).read_to_end(decoded),
+        #[cfg(feature = "brotli")]
+        "br" => brotli::Decompressor::new(encoded, 4096).take(limit + 1).read_to_end(decoded),
+        #[cfg(feature = "zstd")]
+        "zstd" => zstd::stream::read::Decoder::new(encoded).and_then(|body| body.take(limit + 1).read_to_end(decoded)),
+        _ => return Ok(false),
+    };
+    match read {
         Ok(_) if decoded.len() as u64 > limit => Err(Failure::too_large("the inflated body", limit)),
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure::malformed(format!("gzip does not inflate: {error}"))),
+        Ok(_) => Ok(true),
+        Err(error) => Err(Failure::malformed(format!("{coding} does not inflate: {error}"))),
     }
 }
 
@@ -335,11 +344,11 @@ mod tests {
         encoder.write_all(&[7; 1000]).unwrap();
         let twice = encoder.finish().unwrap().repeat(2);
         let mut decoded = vec![1, 2, 3];
-        inflate(&twice, &mut decoded, 2000).unwrap();
+        inflate("gzip", &twice, &mut decoded, 2000).unwrap();
         assert_eq!(decoded, [7; 2000]);
-        assert!(matches!(inflate(&twice, &mut decoded, 1999), Err(Failure::Answer(413, _))));
+        assert!(matches!(inflate("gzip", &twice, &mut decoded, 1999), Err(Failure::Answer(413, _))));
         let trailing = [&twice[..], b"more"].concat();
-        assert!(matches!(inflate(&trailing, &mut decoded, 9999), Err(Failure::Answer(400, _))));
+        assert!(matches!(inflate("gzip", &trailing, &mut decoded, 9999), Err(Failure::Answer(400, _))));
     }
 
     #[test]

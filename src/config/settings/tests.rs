@@ -176,7 +176,7 @@ fn a_bad_variable_costs_one_warning_and_leaves_the_default() {
         (env::TRACES_ENDPOINT, "ftp://h", "http://localhost:4318/v1/traces"),
         (env::TIMEOUT, "-1", "10s"),
         (env::TRACES_TIMEOUT, "5s", "10s"),
-        (env::COMPRESSION, "brotli", "Gzip"),
+        (env::COMPRESSION, "lzma", "Gzip"),
         (env::TRACES_COMPRESSION, "0", "Gzip"),
         (env::CERTIFICATE, "/missing.pem", tls::DEFAULT_ROOTS),
         (env::TRACES_CERTIFICATE, "/", tls::DEFAULT_ROOTS),

@@ -39,6 +39,8 @@ impl Contents<'_> {
         header[8] = match self.compression {
             Compression::None => 0,
             Compression::Gzip => 1,
+            Compression::Brotli => 2,
+            Compression::Zstd => 3,
         };
         header[12..20].copy_from_slice(&self.spans.to_le_bytes());
         header[20..28].copy_from_slice(&(self.uncompressed as u64).to_le_bytes());
@@ -83,6 +85,8 @@ impl Header {
         let compression = match (header[7], header[8]) {
             (VERSION, 0) => Compression::None,
             (VERSION, 1) => Compression::Gzip,
+            (VERSION, 2) => Compression::Brotli,
+            (VERSION, 3) => Compression::Zstd,
             _ => return Err(Unreadable::Later),
         };
         let (uncompressed, length) = (number(header, 20, 8), number(header, 28, 8));
@@ -129,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_what_is_read() {
-        for compression in [Compression::None, Compression::Gzip] {
+        for compression in Compression::ALL {
             let contents = Contents { compression, ..CONTENTS };
             let header = Header::parse(&contents.header(), HEADER_BYTES as u64 + 6).unwrap();
             assert_eq!((header.spans, header.uncompressed, header.length), (0x1_0203, 70_000, 6));

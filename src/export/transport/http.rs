@@ -75,8 +75,8 @@ impl HttpTransport {
         let request = self.agent.post(&self.url).config();
         let request = request.timeout_global(Some(timeout)).max_idle_age(self.keep_alive.min(since_broken)).build();
         let mut request = request.content_type("application/x-protobuf");
-        if compression == Compression::Gzip {
-            request = request.header("content-encoding", "gzip");
+        if let Some(encoding) = compression.content_encoding() {
+            request = request.header("content-encoding", encoding);
         }
         for (name, value) in &self.headers {
             request = request.header(name, value);

@@ -1,0 +1,48 @@
+//! Zstandard: less CPU and fewer bytes than gzip, where the receiver takes it.
+
+use zstd::stream::raw::{Encoder, InBuffer, Operation as _, OutBuffer};
+
+use super::BODY_STEP;
+
+/// Level 1: higher ones take more CPU than they save bytes.
+const LEVEL: i32 = 1;
+
+/// An encoder that can be used again.
+pub(crate) struct Zstd(Encoder<'static>);
+
+impl Zstd {
+    /// None where the library has no memory for its tables.
+    pub(super) fn new() -> Option<Self> {
+        Encoder::new(LEVEL).ok().map(Self)
+    }
+
+    pub(super) fn begin(&mut self) {
+        // After a panic in the middle of a body something may be left.
+        self.0.reinit().expect("a session can be begun at any time");
+    }
+
+    pub(super) fn write(&mut self, piece: &[u8], body: &mut Vec<u8>) {
+        let mut input = InBuffer::around(piece);
+        while input.pos() < piece.len() {
+            self.step(body, |encoder, output| encoder.run(&mut input, output));
+        }
+    }
+
+    pub(super) fn finish(&mut self, body: &mut Vec<u8>) {
+        while self.step(body, |encoder, output| encoder.finish(output, true)) > 0 {}
+    }
+
+    fn step(
+        &mut self,
+        body: &mut Vec<u8>,
+        step: impl FnOnce(&mut Encoder<'static>, &mut OutBuffer<'_, Vec<u8>>) -> std::io::Result<usize>,
+    ) -> usize {
+        if body.capacity() - body.len() < BODY_STEP / 4 {
+            // In steps of a quarter: a buffer that doubles holds up to twice what the body needs.
+            body.reserve_exact(BODY_STEP.max(body.len() / 4));
+        }
+        let written = body.len();
+        let mut output = OutBuffer::around_pos(body, written);
+        step(&mut self.0, &mut output).expect("the parameters are those of the library")
+    }
+}
