@@ -131,8 +131,9 @@ pub enum DropStrategy {
     /// (else of another) only when there is no batch. For those who look at what happened last. Where two threads
     /// shed at once, one of them drops its own span instead of waiting.
     OldestFirst,
-    /// Ending a span waits for room, at most for so long each time; then that span is dropped. For batch jobs that
-    /// must lose nothing and may rather be slowed down. Longer than zero.
+    /// Ending a span waits for room, at most for so long each time; then that span is dropped. Starting one waits too,
+    /// where what has ended leaves no memory for it. Nobody waits where spans that are still open fill the bound: they
+    /// would wait for themselves. For batch jobs that must lose nothing and may rather be slowed down. Longer than zero.
     Block(Duration),
 }
 

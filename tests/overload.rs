@@ -4,6 +4,7 @@ mod support;
 
 use std::{
     collections::HashSet,
+    sync::{Barrier, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -30,6 +31,19 @@ fn arrived(receiver: &Receiver, made: &[Ids]) -> usize {
     let received: HashSet<_> = receiver.span_ids().into_iter().collect();
     made.iter().filter(|ids| received.contains(*ids)).count()
 }
+
+/// Runs `job`, which is not to hang.
+fn in_time(job: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = mpsc::channel();
+    let job = thread::spawn(move || {
+        job();
+        let _ = done.send(());
+    });
+    assert_ne!(is_done.recv_timeout(LONG), Err(mpsc::RecvTimeoutError::Timeout), "hangs");
+    job.join().unwrap();
+}
+
+const BLOCK: DropStrategy = DropStrategy::Block(Duration::from_secs(3600));
 
 /// A receiver that asks to come back later until it is told otherwise, and from then on takes everything.
 fn closed_for_now(open: &'static std::sync::atomic::AtomicBool) -> Receiver {
@@ -157,4 +171,75 @@ fn a_shutdown_frees_the_threads_that_wait_for_room() {
     });
     assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
     assert_eq!(assert_accounted(&client).queued, 0);
+}
+
+#[test]
+fn a_span_that_no_room_would_be_enough_for_is_dropped_at_once_and_costs_no_other() {
+    static OPEN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    for strategy in [BLOCK, DropStrategy::OldestFirst] {
+        in_time(move || {
+            let receiver = closed_for_now(&OPEN);
+            let batch = BatchConfig { max_batch_size: 10, ..BatchConfig::default() };
+            let builder = client_of(&receiver).with_max_memory_usage(1 << 20).with_request_timeout(LONG);
+            let client = builder.with_batch_config(batch).with_drop_strategy(strategy).build().unwrap();
+            record(&client, 100);
+            let mut span = client.tracer("overload").start("large");
+            span.set_attribute("text", "x".repeat(2 << 20));
+            span.end();
+            let stats = assert_accounted(&client);
+            assert_eq!((stats.dropped.get(DropReason::QueueFull), stats.queued), (1, 100), "{strategy:?}: {stats:?}");
+            client.shutdown(Duration::ZERO);
+        });
+    }
+}
+
+#[test]
+fn block_does_not_wait_where_only_open_spans_stand_in_the_way() {
+    in_time(|| {
+        let receiver = Receiver::builder().keep(Keep::Ids).start().unwrap();
+        let builder = client_of(&receiver).with_max_memory_usage(1 << 20).with_drop_strategy(BLOCK);
+        let client = builder.build().unwrap();
+        let tracer = client.tracer("overload");
+        let open: Vec<_> = (0..2_000).map(|_| tracer.start("open")).collect();
+        let begun = open.iter().filter(|span| span.is_recording()).count();
+        assert!(begun > 100 && begun < 2_000, "{begun}");
+        drop(open);
+        // What began can end: there is room left for that.
+        let receipt = client.shutdown(LONG);
+        assert_eq!((receipt.exported, receipt.dropped_total()), (begun as u64, 2_000 - begun as u64), "{receipt:?}");
+        assert_accounted(&client);
+    });
+}
+
+#[test]
+fn what_idle_threads_keep_for_their_next_spans_leaves_room_for_the_spans_of_others() {
+    const THREADS: usize = 8;
+    let receiver = Receiver::builder().keep(Keep::Ids).start().unwrap();
+    let client = client_of(&receiver).with_max_memory_usage(1 << 20).build().unwrap();
+    let (over, turn) = (Barrier::new(THREADS + 1), parking_lot::Mutex::new(()));
+    thread::scope(|scope| {
+        let (idle, is_idle) = mpsc::channel();
+        for _ in 0..THREADS {
+            let (idle, turn, client, over) = (idle.clone(), &turn, &client, &over);
+            scope.spawn(move || {
+                let tracer = client.tracer("idle");
+                let one_at_a_time = turn.lock();
+                let mut spans: Vec<_> = (0..32).map(|_| tracer.start("nested")).collect();
+                for span in &mut spans {
+                    span.set_attribute("text", "x".repeat(6_000));
+                }
+                drop(spans);
+                client.flush(LONG);
+                drop(one_at_a_time);
+                idle.send(()).unwrap();
+                over.wait();
+            });
+        }
+        (0..THREADS).for_each(|_| is_idle.recv().unwrap());
+        let before = client.stats();
+        record(&client, 100);
+        let receipt = client.flush(LONG);
+        over.wait();
+        assert_eq!(receipt.exported - before.exported, 100, "{receipt:?} {before:?}");
+    });
 }

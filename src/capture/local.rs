@@ -11,11 +11,14 @@ use super::{
     overflow::Shed,
     record::Record,
     ring::{Producer, Pushed},
+    supply::Supply,
 };
 use crate::{error::DropReason, sync::Ordering};
 
 /// Records a thread keeps ready for its next spans.
 const POOLED_RECORDS: usize = 32;
+/// As many it keeps even where memory is short.
+const LEAST_POOLED_RECORDS: usize = 2;
 
 thread_local! {
     static LOCAL: RefCell<Local> = const { RefCell::new(Local::new()) };
@@ -92,9 +95,11 @@ pub(crate) struct OpenSpan {
 }
 
 impl OpenSpan {
+    const INITIAL_BYTES: usize = size_of::<Self>() + super::record::INITIAL_BYTES;
+
     fn new(intake: &Arc<Intake>) -> Option<Box<Self>> {
-        let accounted = size_of::<Self>() + super::record::INITIAL_BYTES;
-        intake.supply.reserve(accounted).then(|| {
+        let accounted = Self::INITIAL_BYTES;
+        intake.supply.reserve_span(accounted).then(|| {
             Box::new(Self { record: Record::new(), intake: Arc::clone(intake), scope: 0, started: None, accounted })
         })
     }
@@ -104,8 +109,7 @@ impl OpenSpan {
     pub(super) fn account(&mut self) {
         let bytes = size_of::<Self>() + self.record.memory();
         if bytes != self.accounted {
-            self.intake.supply.hold(bytes);
-            self.intake.supply.release(self.accounted);
+            self.intake.supply.resize_span(self.accounted, bytes);
             self.accounted = bytes;
         }
     }
@@ -113,7 +117,7 @@ impl OpenSpan {
 
 impl Drop for OpenSpan {
     fn drop(&mut self) {
-        self.intake.supply.release(self.accounted);
+        self.intake.supply.release_span(self.accounted);
         if !self.intake.is_inherited() {
             self.intake.overflow.made_room();
         }
@@ -161,9 +165,11 @@ impl Seat {
     #[inline(never)]
     fn allocate(&mut self) -> Option<Box<OpenSpan>> {
         let intake = Arc::clone(&self.intake);
-        let open = OpenSpan::new(&intake).or_else(|| self.make_room(|_| OpenSpan::new(&intake)));
+        let could_start = |supply: &Supply| supply.could_start(OpenSpan::INITIAL_BYTES);
+        let open = OpenSpan::new(&intake).or_else(|| self.make_room(could_start, |_| OpenSpan::new(&intake)));
         if open.is_none() {
-            self.intake.stats.lost(DropReason::QueueFull);
+            let reason = if intake.is_closed() { DropReason::Shutdown } else { DropReason::QueueFull };
+            intake.stats.lost(reason);
         }
         open
     }
@@ -182,7 +188,8 @@ impl Seat {
     /// Takes back a record that is not needed.
     #[inline]
     pub(super) fn recycle(&mut self, mut open: Box<OpenSpan>) {
-        if self.pool.len() < POOLED_RECORDS {
+        let kept = self.pool.len();
+        if kept < LEAST_POOLED_RECORDS || kept < POOLED_RECORDS && !self.intake.supply.is_short_of_records() {
             open.record.shrink();
             open.account();
             self.pool.push(open);
@@ -227,31 +234,37 @@ impl Seat {
     #[cold]
     #[inline(never)]
     fn overflow(&mut self, scope: u32, record: &[u8]) {
-        let pushed = self.make_room(|seat| {
-            let producer = seat.producer.as_mut()?;
-            // Given up when nobody will ever make room.
-            if seat.intake.is_closed() {
-                Some(None)
-            } else {
-                try_push(&seat.intake, producer, true, scope, record).map(Some)
-            }
-        });
+        let needed = self.producer.as_ref().map_or(0, |producer| producer.needs(&self.intake.supply, record.len()));
+        let pushed = self.make_room(
+            |supply| needed == 0 || supply.could_end(needed),
+            |seat| try_push(&seat.intake, seat.producer.as_mut()?, true, scope, record),
+        );
         match pushed {
-            Some(Some(pushed)) => self.pushed(pushed),
-            Some(None) => self.intake.stats.lost(DropReason::Shutdown),
+            Some(pushed) => self.pushed(pushed),
+            None if self.intake.is_closed() => self.intake.stats.lost(DropReason::Shutdown),
             None => self.refuse(),
         }
     }
 
-    /// Repeats an `attempt` that found no room, if the drop strategy makes some.
-    fn make_room<T>(&mut self, mut attempt: impl FnMut(&mut Self) -> Option<T>) -> Option<T> {
+    /// Repeats an `attempt` that found no room, if the drop strategy makes some, for as long as all of it `could` be
+    /// enough: nothing is shed and nobody waits where open spans alone stand in the way, or the client is shut down.
+    fn make_room<T>(
+        &mut self,
+        could: impl Fn(&Supply) -> bool,
+        mut attempt: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Option<T> {
         let intake = Arc::clone(&self.intake);
+        let is_hopeless = || intake.is_closed() || !could(&intake.supply);
+        if is_hopeless() {
+            return None;
+        }
         let ring = self.producer.as_ref().map(|producer| producer.ring().clone());
-        intake.overflow.retry(
+        let made = intake.overflow.retry(
             || ring.as_deref().map_or(Shed::Nothing, |ring| intake.shed_records(ring)),
             || intake.doorbell.after_batch(),
-            || attempt(self),
-        )
+            || if is_hopeless() { Some(None) } else { attempt(self).map(Some) },
+        );
+        made.flatten()
     }
 
     fn refuse(&mut self) {

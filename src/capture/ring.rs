@@ -242,6 +242,12 @@ impl Producer {
         Ok(pushed)
     }
 
+    /// Bytes that `supply` has to give for a record of `len` bytes; 0 where the chunk at hand has room for it.
+    pub(crate) fn needs(&self, supply: &Supply, len: usize) -> usize {
+        let needed = len + ENTRY_BYTES;
+        if needed > self.free { supply.chunk_for(needed) } else { 0 }
+    }
+
     /// Links a chunk of no bytes behind the chunk of a large record, which would otherwise be held until the
     /// thread's next record.
     #[cold]

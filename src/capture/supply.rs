@@ -28,6 +28,8 @@ pub(crate) struct Supply {
     chunks: AtomicUsize,
     /// Bytes of idle chunks.
     idle: AtomicUsize,
+    /// Bytes of open spans and of the records that threads keep for their next ones.
+    spans: AtomicUsize,
     warm: Idle,
     cold: Idle,
     this: Weak<Self>,
@@ -46,6 +48,7 @@ impl Supply {
             held: AtomicUsize::new(0),
             chunks: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
+            spans: AtomicUsize::new(0),
             warm: Idle::bounded(WARM_CHUNKS),
             cold: Idle::unbounded(),
             this: this.clone(),
@@ -60,7 +63,7 @@ impl Supply {
         {
             return Some(chunk);
         }
-        let capacity = needed.max(self.chunk_bytes).next_multiple_of(8);
+        let capacity = self.chunk_for(needed);
         if !self.reserve(capacity) {
             return None;
         }
@@ -70,6 +73,11 @@ impl Supply {
             self.freed(capacity);
         }
         chunk
+    }
+
+    /// Bytes of a new chunk for a record that needs `needed`.
+    pub(super) fn chunk_for(&self, needed: usize) -> usize {
+        needed.max(self.chunk_bytes).next_multiple_of(8)
     }
 
     /// Accounts for `bytes`, giving idle chunks back to the allocator if it must; false if they exceed the
@@ -93,6 +101,49 @@ impl Supply {
         {
             idle.free();
         }
+    }
+
+    /// Accounts for a span that is about to start, as [`reserve`](Self::reserve) does.
+    pub(super) fn reserve_span(&self, bytes: usize) -> bool {
+        let reserved = self.could_start(bytes) && self.reserve(bytes);
+        if reserved {
+            self.spans.fetch_add(bytes, Ordering::Relaxed);
+        }
+        reserved
+    }
+
+    /// Accounts for a span that has grown from `before` bytes, or shrunk.
+    pub(super) fn resize_span(&self, before: usize, bytes: usize) {
+        self.spans.fetch_add(bytes, Ordering::Relaxed);
+        self.hold(bytes);
+        self.release_span(before);
+    }
+
+    /// Gives the bytes of a span back.
+    pub(super) fn release_span(&self, bytes: usize) {
+        self.spans.fetch_sub(bytes, Ordering::Relaxed);
+        self.release(bytes);
+    }
+
+    /// Whether a span could start if nothing waited to be sent. A quarter of the bound is left to what has ended:
+    /// spans that all wait for room to end in would never make any.
+    pub(super) fn could_start(&self, bytes: usize) -> bool {
+        self.spans().saturating_add(bytes) <= self.limit / 4 * 3
+    }
+
+    /// Whether a span could end that needs so many bytes, if nothing waited to be sent.
+    pub(super) fn could_end(&self, bytes: usize) -> bool {
+        self.spans().saturating_add(bytes) <= self.limit
+    }
+
+    /// Whether spans take so much that threads should keep no more records than they need: what idle threads keep is
+    /// of no use to others.
+    pub(super) fn is_short_of_records(&self) -> bool {
+        self.spans() > self.limit / 4
+    }
+
+    fn spans(&self) -> usize {
+        self.spans.load(Ordering::Relaxed)
     }
 
     /// Gives accounted bytes back.
