@@ -3,7 +3,6 @@
 
 use std::{
     fmt,
-    io::Write as _,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
@@ -172,6 +171,27 @@ pub(crate) struct Diagnostics {
     silent_until: [AtomicU64; SUBJECTS],
 }
 
+/// Without the standard library's lock: in the child of a fork it may be held for ever, by a thread that is gone, and
+/// elsewhere by one of the host's for as long as it likes.
+#[cfg(unix)]
+fn write_to_stderr(mut line: &[u8]) {
+    while !line.is_empty() {
+        match nix::unistd::write(std::io::stderr(), line) {
+            Ok(0) => return,
+            Ok(written) => line = &line[written..],
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn write_to_stderr(line: &[u8]) {
+    use std::io::Write as _;
+    // `eprintln!` would panic where stderr is closed.
+    let _ = std::io::stderr().lock().write_all(line);
+}
+
 const QUIET: Duration = Duration::from_secs(10);
 
 impl Diagnostics {
@@ -182,8 +202,7 @@ impl Diagnostics {
     /// Says one line, unless the level or the subject's rate limit forbids it.
     pub(crate) fn say(&self, level: LogLevel, subject: Subject, line: fmt::Arguments<'_>) {
         if self.admits(level, subject, self.since.elapsed()) {
-            // `eprintln!` would panic where stderr is closed.
-            let _ = writeln!(std::io::stderr().lock(), "otlp: {line}");
+            write_to_stderr(format!("otlp: {line}\n").as_bytes());
         }
     }
 

@@ -25,6 +25,7 @@ fn child() {
         Err(_) => {}
         Ok("fork storm") => fork_storm(),
         Ok("handles signals itself") => handles_signals_itself(),
+        Ok("stderr is locked") => stderr_is_locked(),
         Ok(name) => run::as_child(name).unwrap(),
     }
 }
@@ -184,6 +185,37 @@ fn handles_signals_itself() {
 #[test]
 fn a_signal_that_the_program_handles_is_left_to_it() {
     let case = Case { name: "handles signals itself", delivered: 1, ..OTHER };
+    let ended = play(&case);
+    ended.check(&case).unwrap_or_else(|why| panic!("{why}\n{}", ended.stderr));
+}
+
+/// A thread of the program holds the lock of stderr, and never lets it go.
+fn stderr_is_locked() {
+    let otlp = otlp::init().unwrap();
+    let (locked, is_locked) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let _stderr = std::io::stderr().lock();
+        locked.send(()).unwrap();
+        loop {
+            thread::park();
+        }
+    });
+    is_locked.recv().unwrap();
+    // SAFETY: as the library promises.
+    let forked = unsafe { nix::unistd::fork() }.unwrap();
+    // Who hangs is ended by a signal.
+    nix::unistd::alarm::set(20);
+    if let nix::unistd::ForkResult::Parent { child } = forked {
+        nix::sys::wait::waitpid(child, None).unwrap();
+    }
+    otlp::tracer("job").start("lost").end();
+    drop(otlp);
+    process::exit(0);
+}
+
+#[test]
+fn a_lock_on_stderr_that_the_program_holds_delays_no_exit_and_hides_no_line() {
+    let case = Case { name: "stderr is locked", collector: Collector::Refused, lost: 2, ..OTHER };
     let ended = play(&case);
     ended.check(&case).unwrap_or_else(|why| panic!("{why}\n{}", ended.stderr));
 }
