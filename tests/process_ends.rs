@@ -26,6 +26,7 @@ fn child() {
         Ok("fork storm") => fork_storm(),
         Ok("handles signals itself") => handles_signals_itself(),
         Ok("stderr is locked") => stderr_is_locked(),
+        Ok("disabled, and a child is ended") => disabled_and_a_child_is_ended(),
         Ok(name) => run::as_child(name).unwrap(),
     }
 }
@@ -216,6 +217,32 @@ fn stderr_is_locked() {
 #[test]
 fn a_lock_on_stderr_that_the_program_holds_delays_no_exit_and_hides_no_line() {
     let case = Case { name: "stderr is locked", collector: Collector::Refused, lost: 2, ..OTHER };
+    let ended = play(&case);
+    ended.check(&case).unwrap_or_else(|why| panic!("{why}\n{}", ended.stderr));
+}
+
+fn disabled_and_a_child_is_ended() {
+    // SAFETY: no other thread looks at the environment.
+    unsafe { env::set_var("OTEL_SDK_DISABLED", "true") };
+    let otlp = otlp::init().unwrap();
+    otlp.close_on_signals().unwrap();
+    // SAFETY: as the library promises.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
+            process::exit(9)
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            let ended = nix::sys::wait::waitpid(child, None).unwrap();
+            let term = nix::sys::signal::Signal::SIGTERM;
+            assert_eq!(ended, nix::sys::wait::WaitStatus::Signaled(child, term, false));
+        }
+    }
+}
+
+#[test]
+fn a_signal_ends_the_child_of_a_fork_also_where_the_client_is_disabled() {
+    let case = Case { name: "disabled, and a child is ended", ..OTHER };
     let ended = play(&case);
     ended.check(&case).unwrap_or_else(|why| panic!("{why}\n{}", ended.stderr));
 }

@@ -7,6 +7,7 @@ use crate::{
     capture::{Scope, Tracer, set_global},
     error::Error,
     exit::{self, Ending, ProcessSpan},
+    fork,
 };
 
 /// The process-wide client.
@@ -76,6 +77,8 @@ impl Guard {
     /// [`Error::Signals`] if the handler or the thread cannot be had.
     #[cfg(unix)]
     pub fn close_on_signals(&self) -> Result<(), Error> {
+        // A client that is disabled has not asked for it.
+        fork::watch();
         exit::on_signals(end).map_err(|error| Error::Signals { message: error.to_string() })
     }
 
