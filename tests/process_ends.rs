@@ -27,6 +27,7 @@ fn child() {
         Ok("handles signals itself") => handles_signals_itself(),
         Ok("stderr is locked") => stderr_is_locked(),
         Ok("disabled, and a child is ended") => disabled_and_a_child_is_ended(),
+        Ok("an error that looks at the process span") => error_that_looks_at_the_process_span(),
         Ok(name) => run::as_child(name).unwrap(),
     }
 }
@@ -245,6 +246,35 @@ fn a_signal_ends_the_child_of_a_fork_also_where_the_client_is_disabled() {
     let case = Case { name: "disabled, and a child is ended", ..OTHER };
     let ended = play(&case);
     ended.check(&case).unwrap_or_else(|why| panic!("{why}\n{}", ended.stderr));
+}
+
+fn error_that_looks_at_the_process_span() {
+    struct Fails(otlp::ProcessSpan);
+    impl std::fmt::Debug for Fails {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            std::fmt::Display::fmt(self, f)
+        }
+    }
+    impl std::fmt::Display for Fails {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            self.0.set_attribute("shown", true);
+            f.write_str("it failed")
+        }
+    }
+    impl std::error::Error for Fails {}
+    let otlp = otlp::init().unwrap();
+    let root = otlp.root("job");
+    root.record_error(&Fails(root.clone()));
+}
+
+#[test]
+fn the_process_span_is_not_locked_while_an_error_is_formatted() {
+    let case = Case { name: "an error that looks at the process span", delivered: 1, ..OTHER };
+    let ended = play(&case);
+    ended.check(&case).unwrap_or_else(|why| panic!("{why}\n{}", ended.stderr));
+    let root = root_of(&ended);
+    assert_eq!(root.attribute("shown"), Some(&Value::BoolValue(true)));
+    assert_eq!(status(&root), (ERROR, "it failed"));
 }
 
 /// What the cases that are played here alone have in common.

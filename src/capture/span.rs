@@ -131,14 +131,17 @@ impl Span {
     /// trait object, since nothing else is known of it.
     pub fn record_error<E: Error + ?Sized>(&mut self, error: &E) -> &mut Self {
         if self.is_recording() {
-            let kind = std::any::type_name::<E>();
-            let message = error.to_string();
-            let attributes =
-                [KeyValue::new("exception.type", kind), KeyValue::new("exception.message", message.as_str())];
-            self.add_event("exception", attributes);
-            self.set_attribute("error.type", kind);
-            self.fail(&message);
+            self.record_failure(std::any::type_name::<E>(), &error.to_string());
         }
+        self
+    }
+
+    /// As `record_error`, of an error of this type with this message.
+    pub(crate) fn record_failure(&mut self, kind: &str, message: &str) -> &mut Self {
+        let attributes = [KeyValue::new("exception.type", kind), KeyValue::new("exception.message", message)];
+        self.add_event("exception", attributes);
+        self.set_attribute("error.type", kind);
+        self.fail(message);
         self
     }
 

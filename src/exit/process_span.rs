@@ -72,6 +72,7 @@ impl ProcessSpan {
 
     /// Records that something happened now, as [`Span::add_event`] does.
     pub fn add_event<'v>(&self, name: &str, attributes: impl AsRef<[KeyValue<'v>]>) -> &Self {
+        let attributes = attributes.as_ref();
         self.change(|span| span.add_event(name, attributes))
     }
 
@@ -82,9 +83,11 @@ impl ProcessSpan {
 
     /// Records a failure, as [`Span::record_error`] does.
     pub fn record_error<E: std::error::Error + ?Sized>(&self, error: &E) -> &Self {
-        self.change(|span| span.record_error(error))
+        let message = error.to_string();
+        self.change(|span| span.record_failure(std::any::type_name::<E>(), &message))
     }
 
+    /// `change` runs nothing of the host's: what uses the process span itself, or ends the process, would find it locked.
     fn change(&self, change: impl FnOnce(&mut Span) -> &mut Span) -> &Self {
         let mut open = OPEN.try_lock_for(PATIENCE);
         let open = open.as_mut().and_then(|open| open.as_mut());
