@@ -132,8 +132,8 @@ pub enum DropStrategy {
     /// shed at once, one of them drops its own span instead of waiting.
     OldestFirst,
     /// Ending a span waits for room, at most for so long each time; then that span is dropped. Starting one waits too,
-    /// where what has ended leaves no memory for it. Nobody waits where spans that are still open fill the bound: they
-    /// would wait for themselves. For batch jobs that must lose nothing and may rather be slowed down. Longer than zero.
+    /// where what has ended leaves no memory for it. Where spans that are still open fill the bound, it waits 0.1 s at
+    /// most: the thread might wait for itself. For batch jobs that must lose nothing and may rather be slowed down. Longer than zero.
     Block(Duration),
 }
 

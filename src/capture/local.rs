@@ -8,7 +8,7 @@ use super::{
     context::CurrentSpans,
     id::IdGenerator,
     intake::Intake,
-    overflow::Shed,
+    overflow::{Prospect, Shed},
     record::Record,
     ring::{Producer, Pushed},
     supply::Supply,
@@ -136,6 +136,8 @@ pub(super) struct Seat {
     countdown: u32,
     /// The last record found no room.
     refusing: bool,
+    /// It waited for open spans of others, and none of them made room.
+    in_vain: bool,
 }
 
 impl Seat {
@@ -145,6 +147,7 @@ impl Seat {
             pool: Vec::with_capacity(POOLED_RECORDS),
             countdown: intake.arrivals.step(),
             refusing: false,
+            in_vain: false,
             intake,
         }
     }
@@ -165,8 +168,8 @@ impl Seat {
     #[inline(never)]
     fn allocate(&mut self) -> Option<Box<OpenSpan>> {
         let intake = Arc::clone(&self.intake);
-        let could_start = |supply: &Supply| supply.could_start(OpenSpan::INITIAL_BYTES);
-        let open = OpenSpan::new(&intake).or_else(|| self.make_room(could_start, |_| OpenSpan::new(&intake)));
+        let prospect = |supply: &Supply| supply.could_start(OpenSpan::INITIAL_BYTES);
+        let open = OpenSpan::new(&intake).or_else(|| self.make_room(prospect, |_| OpenSpan::new(&intake)));
         if open.is_none() {
             let reason = if intake.is_closed() { DropReason::Shutdown } else { DropReason::QueueFull };
             intake.stats.lost(reason);
@@ -178,7 +181,7 @@ impl Seat {
     #[inline]
     pub(super) fn end(&mut self, mut open: Box<OpenSpan>, end: u64) {
         let record = open.record.finish(end);
-        self.push(open.scope, record);
+        self.push(open.scope, open.accounted, record);
         if open.record.is_truncated() {
             self.intake.stats.truncated();
         }
@@ -190,26 +193,29 @@ impl Seat {
     pub(super) fn recycle(&mut self, mut open: Box<OpenSpan>) {
         let kept = self.pool.len();
         if kept < LEAST_POOLED_RECORDS || kept < POOLED_RECORDS && !self.intake.supply.is_short_of_records() {
-            open.record.shrink();
+            let has_freed = open.record.shrink();
             open.account();
             self.pool.push(open);
+            if has_freed {
+                self.intake.overflow.made_room();
+            }
         }
     }
 
     #[inline]
-    fn push(&mut self, scope: u32, record: &[u8]) {
+    fn push(&mut self, scope: u32, held: usize, record: &[u8]) {
         let intake = &*self.intake;
         let Some(producer) = &mut self.producer else { return };
         match try_push(intake, producer, !self.refusing, scope, record) {
             Some(pushed) => self.pushed(pushed),
-            None => self.overflow(scope, record),
+            None => self.overflow(scope, held, record),
         }
     }
 
     #[inline(always)]
     fn pushed(&mut self, pushed: Pushed) {
         let intake = &*self.intake;
-        self.refusing = false;
+        (self.refusing, self.in_vain) = (false, false);
         self.countdown -= 1;
         if self.countdown == 0 || pushed == Pushed::Linked {
             self.checkpoint();
@@ -233,10 +239,10 @@ impl Seat {
 
     #[cold]
     #[inline(never)]
-    fn overflow(&mut self, scope: u32, record: &[u8]) {
+    fn overflow(&mut self, scope: u32, held: usize, record: &[u8]) {
         let needed = self.producer.as_ref().map_or(0, |producer| producer.needs(&self.intake.supply, record.len()));
         let pushed = self.make_room(
-            |supply| needed == 0 || supply.could_end(needed),
+            |supply| if needed == 0 { Prospect::Room } else { supply.could_end(held, needed) },
             |seat| try_push(&seat.intake, seat.producer.as_mut()?, true, scope, record),
         );
         match pushed {
@@ -246,25 +252,30 @@ impl Seat {
         }
     }
 
-    /// Repeats an `attempt` that found no room, if the drop strategy makes some, for as long as all of it `could` be
-    /// enough: nothing is shed and nobody waits where open spans alone stand in the way, or the client is shut down.
+    /// Repeats an `attempt` that found no room, if the drop strategy makes some and the client is not shut down.
+    /// Where open spans stand in the way nothing is shed, and a thread waits for them only a moment, and once: it may
+    /// be the one that holds them.
     fn make_room<T>(
         &mut self,
-        could: impl Fn(&Supply) -> bool,
+        prospect: impl FnOnce(&Supply) -> Prospect,
         mut attempt: impl FnMut(&mut Self) -> Option<T>,
     ) -> Option<T> {
         let intake = Arc::clone(&self.intake);
-        let is_hopeless = || intake.is_closed() || !could(&intake.supply);
-        if is_hopeless() {
+        let prospect = prospect(&intake.supply);
+        let is_hopeless = prospect == Prospect::None || prospect == Prospect::OpenSpans && self.in_vain;
+        if is_hopeless || intake.is_closed() {
             return None;
         }
         let ring = self.producer.as_ref().map(|producer| producer.ring().clone());
         let made = intake.overflow.retry(
+            prospect,
             || ring.as_deref().map_or(Shed::Nothing, |ring| intake.shed_records(ring)),
             || intake.doorbell.after_batch(),
-            || if is_hopeless() { Some(None) } else { attempt(self).map(Some) },
+            || if intake.is_closed() { Some(None) } else { attempt(self).map(Some) },
         );
-        made.flatten()
+        let made = made.flatten();
+        self.in_vain = made.is_none() && prospect == Prospect::OpenSpans;
+        made
     }
 
     fn refuse(&mut self) {

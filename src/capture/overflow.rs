@@ -13,6 +13,19 @@ use crate::{
 /// How often one span sheds for the room it needs: one that takes 4 MiB may need as many bodies.
 const SHEDS: usize = 64;
 
+/// How long a thread waits at most where only spans that others end would make room: they may be its own.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Whether there would be room if nothing waited to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Prospect {
+    Room,
+    /// Spans that are open stand in the way.
+    OpenSpans,
+    /// Never.
+    None,
+}
+
 /// What became of an attempt to shed what is oldest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shed {
@@ -57,18 +70,24 @@ impl Overflow {
     #[cold]
     pub(super) fn retry<T>(
         &self,
+        prospect: Prospect,
         mut shed_records: impl FnMut() -> Shed,
         announce: impl FnOnce(),
         mut attempt: impl FnMut() -> Option<T>,
     ) -> Option<T> {
         match self.strategy {
             DropStrategy::NewestFirst => None,
+            // Nothing is shed in vain.
+            DropStrategy::OldestFirst if prospect != Prospect::Room => None,
             DropStrategy::OldestFirst => (0..SHEDS).find_map(|_| {
                 let body = self.shed_body.get().map_or(Shed::Nothing, |shed| shed());
                 let shed = if body == Shed::Nothing { shed_records() } else { body };
                 if shed == Shed::Done { attempt().map(Some) } else { Some(None) }
             })?,
-            DropStrategy::Block(timeout) => self.room.wait_for(timeout, announce, attempt),
+            DropStrategy::Block(timeout) => {
+                let timeout = if prospect == Prospect::Room { timeout } else { timeout.min(GRACE) };
+                self.room.wait_for(timeout, announce, attempt)
+            }
         }
     }
 }
@@ -193,7 +212,7 @@ mod tests {
                 attempts += 1;
                 (attempts == 3).then_some(())
             };
-            assert_eq!(overflow.retry(shed_records, || (), third_time), Some(()));
+            assert_eq!(overflow.retry(Prospect::Room, shed_records, || (), third_time), Some(()));
             assert_eq!((attempts, records), (3, 1));
         }
 
@@ -202,7 +221,7 @@ mod tests {
             let overflow = Overflow::new(DropStrategy::OldestFirst);
             overflow.when_shedding(|| Shed::Busy);
             let no_records = || unreachable!("bodies are older");
-            assert_eq!(overflow.retry(no_records, || (), || Some(())), None);
+            assert_eq!(overflow.retry(Prospect::Room, no_records, || (), || Some(())), None);
         }
     }
 }

@@ -158,11 +158,13 @@ impl Record {
         self.buffer.capacity() + self.description.capacity()
     }
 
-    /// Gives the memory of an unusually large span back.
-    pub(crate) fn shrink(&mut self) {
-        if self.memory() > KEPT_BYTES {
+    /// Gives the memory of an unusually large span back; whether it was one.
+    pub(crate) fn shrink(&mut self) -> bool {
+        let is_large = self.memory() > KEPT_BYTES;
+        if is_large {
             *self = Self::new();
         }
+        is_large
     }
 
     /// Begins a span called `name`, forgetting the one before.

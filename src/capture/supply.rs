@@ -5,7 +5,10 @@
 
 use std::sync::{Arc, Weak};
 
-use super::ring::{Chunk, ChunkRef};
+use super::{
+    overflow::Prospect,
+    ring::{Chunk, ChunkRef},
+};
 use crate::sync::{AtomicUsize, Ordering};
 
 /// Bytes of a standard chunk. Large enough that linking one costs a span less than a nanosecond, small
@@ -105,7 +108,7 @@ impl Supply {
 
     /// Accounts for a span that is about to start, as [`reserve`](Self::reserve) does.
     pub(super) fn reserve_span(&self, bytes: usize) -> bool {
-        let reserved = self.could_start(bytes) && self.reserve(bytes);
+        let reserved = self.could_start(bytes) == Prospect::Room && self.reserve(bytes);
         if reserved {
             self.spans.fetch_add(bytes, Ordering::Relaxed);
         }
@@ -127,13 +130,23 @@ impl Supply {
 
     /// Whether a span could start if nothing waited to be sent. A quarter of the bound is left to what has ended:
     /// spans that all wait for room to end in would never make any.
-    pub(super) fn could_start(&self, bytes: usize) -> bool {
-        self.spans().saturating_add(bytes) <= self.limit / 4 * 3
+    pub(super) fn could_start(&self, bytes: usize) -> Prospect {
+        Self::prospect(bytes, self.spans(), self.limit / 4 * 3)
     }
 
-    /// Whether a span could end that needs so many bytes, if nothing waited to be sent.
-    pub(super) fn could_end(&self, bytes: usize) -> bool {
-        self.spans().saturating_add(bytes) <= self.limit
+    /// Whether a span that holds `held` bytes could end in `needed` more, if nothing waited to be sent.
+    pub(super) fn could_end(&self, held: usize, needed: usize) -> Prospect {
+        Self::prospect(held.saturating_add(needed), self.spans().saturating_sub(held), self.limit)
+    }
+
+    fn prospect(bytes: usize, others: usize, limit: usize) -> Prospect {
+        if bytes > limit {
+            Prospect::None
+        } else if bytes.saturating_add(others) > limit {
+            Prospect::OpenSpans
+        } else {
+            Prospect::Room
+        }
     }
 
     /// Whether spans take so much that threads should keep no more records than they need: what idle threads keep is
