@@ -260,6 +260,10 @@ impl Seat {
         prospect: impl FnOnce(&Supply) -> Prospect,
         mut attempt: impl FnMut(&mut Self) -> Option<T>,
     ) -> Option<T> {
+        // Before the count of references is touched, which all threads share.
+        if self.intake.overflow.drops_newest() {
+            return None;
+        }
         let intake = Arc::clone(&self.intake);
         let prospect = prospect(&intake.supply);
         let is_hopeless = prospect == Prospect::None || prospect == Prospect::OpenSpans && self.in_vain;

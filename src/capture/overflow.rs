@@ -55,6 +55,11 @@ impl Overflow {
         let _ = self.shed_body.set(Box::new(shed));
     }
 
+    /// Whether no room is ever made for a span that found none.
+    pub(super) fn drops_newest(&self) -> bool {
+        self.strategy == DropStrategy::NewestFirst
+    }
+
     /// Whether a thread waits for room: whatever can leave should.
     pub(crate) fn is_waited_for(&self) -> bool {
         self.room.is_waited_for()
