@@ -8,7 +8,6 @@ use std::{
 };
 
 use once_cell::race::OnceBox;
-use parking_lot::Mutex;
 
 use crate::{
     capture::{Clock, Intake, Limits, Scope, Tracer},
@@ -18,6 +17,7 @@ use crate::{
     export::{ExportReport, Exporter, Patience, SpanData},
     fork,
     stats::{Receipt, Snapshot},
+    sync::locks::Mutex,
 };
 
 mod builder;

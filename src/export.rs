@@ -9,8 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
-
 mod batch;
 mod body;
 mod compress;
@@ -42,6 +40,7 @@ use crate::{
     config::Settings,
     error::Diagnostics,
     stats::{Receipt, Snapshot},
+    sync::locks::Mutex,
 };
 
 /// What the workers of one client share.

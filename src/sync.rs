@@ -1,4 +1,4 @@
-//! The synchronisation primitives of this crate: the standard library's and `parking_lot`'s, or loom's
+//! The synchronisation primitives of this crate: the standard library's, or loom's
 //! when the crate is built with `--cfg loom`. Decided here once, so that the code that ships is the code
 //! that is model-checked.
 
@@ -9,7 +9,7 @@ pub(crate) use std::sync::{
 };
 
 #[cfg(not(loom))]
-pub(crate) use parking_lot::{Condvar, Mutex};
+pub(crate) use locks::{Condvar, Mutex};
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
@@ -20,7 +20,107 @@ pub(crate) use loom::sync::{
 #[cfg(loom)]
 pub(crate) use modelled::{Condvar, Mutex};
 
-/// loom's lock and condition variable behind `parking_lot`'s signatures.
+/// The standard library's locks without poisoning: a panic elsewhere in the host must not disable delivery.
+///
+/// Not `parking_lot`'s: whoever waits for one of those stands in a table that all locks of a process share, and that
+/// leads the child of a fork to threads that are gone.
+#[cfg_attr(loom, allow(dead_code))]
+pub(crate) mod locks {
+    use std::{
+        ops::{Deref, DerefMut},
+        sync::{self, PoisonError, TryLockError, WaitTimeoutResult},
+        time::{Duration, Instant},
+    };
+
+    /// How often a lock is tried that is waited for with a timeout.
+    const TICK: Duration = Duration::from_millis(1);
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(sync::Mutex<T>);
+
+    /// Empty only while its thread waits.
+    pub(crate) struct MutexGuard<'a, T>(Option<sync::MutexGuard<'a, T>>);
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Condvar(sync::Condvar);
+
+    impl<T> Mutex<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            match self.0.try_lock() {
+                Ok(guard) => Some(MutexGuard(Some(guard))),
+                Err(TryLockError::Poisoned(poisoned)) => Some(MutexGuard(Some(poisoned.into_inner()))),
+                Err(TryLockError::WouldBlock) => None,
+            }
+        }
+
+        /// For locks that hardly anybody waits for: it looks now and then.
+        pub(crate) fn try_lock_for(&self, timeout: Duration) -> Option<MutexGuard<'_, T>> {
+            let begun = Instant::now();
+            let (pause, nobody) = (Condvar::default(), Mutex::new(()));
+            loop {
+                let locked = self.try_lock();
+                if locked.is_some() || begun.elapsed() >= timeout {
+                    return locked;
+                }
+                pause.wait_until(&mut nobody.lock(), Instant::now() + TICK);
+            }
+        }
+
+        pub(crate) fn is_locked(&self) -> bool {
+            self.try_lock().is_none()
+        }
+    }
+
+    impl<T> Deref for MutexGuard<'_, T> {
+        type Target = T;
+        fn deref(&self) -> &T {
+            self.0.as_ref().expect("empty only while its thread waits")
+        }
+    }
+
+    impl<T> DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.0.as_mut().expect("empty only while its thread waits")
+        }
+    }
+
+    impl Condvar {
+        pub(crate) const fn new() -> Self {
+            Self(sync::Condvar::new())
+        }
+
+        pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+            guard.0 = guard.0.take().map(|held| self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
+        }
+
+        /// Timed out only if `deadline` has come.
+        pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> WaitTimeoutResult {
+            let held = guard.0.take().expect("empty only while its thread waits");
+            let left = deadline.saturating_duration_since(Instant::now());
+            let (held, result) = self.0.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner);
+            guard.0 = Some(held);
+            result
+        }
+
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+    }
+}
+
+/// loom's lock and condition variable behind the signatures of [`locks`].
 #[cfg(loom)]
 mod modelled {
     use std::{
@@ -36,7 +136,7 @@ mod modelled {
     #[derive(Debug, Default)]
     pub(crate) struct Condvar(loom::sync::Condvar);
 
-    /// Mirrors `parking_lot::WaitTimeoutResult`.
+    /// Mirrors the standard library's.
     pub(crate) struct WaitTimeoutResult;
 
     impl WaitTimeoutResult {

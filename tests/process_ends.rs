@@ -24,6 +24,7 @@ fn child() {
     match env::var(CASE).as_deref() {
         Err(_) => {}
         Ok("fork storm") => fork_storm(),
+        Ok("fork while threads wait") => fork_while_threads_wait(),
         Ok("handles signals itself") => handles_signals_itself(),
         Ok("stderr is locked") => stderr_is_locked(),
         Ok("disabled, and a child is ended") => disabled_and_a_child_is_ended(),
@@ -170,6 +171,58 @@ fn children_that_are_forked_while_others_record_neither_hang_nor_send_what_is_th
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "a span arrived twice, or an id was made twice");
     let childrens = ended.receiver.spans().into_iter().filter(|span| span.span.name == "a child's").count();
     assert_eq!(childrens as u64, 2 * STORM);
+}
+
+const WAITED: usize = 20;
+
+/// Many threads wait, each for something else, and what they wait on is copied as it is.
+fn fork_while_threads_wait() {
+    // SAFETY: no other thread looks at the environment.
+    unsafe {
+        env::set_var("OTLP_DROP_STRATEGY", "block:30000");
+        env::set_var("OTEL_BSP_MAX_QUEUE_SIZE", "1");
+    }
+    let otlp = otlp::init().unwrap();
+    let tracer = otlp::tracer("waits");
+    let over = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    tracer.start("busy").end();
+                }
+            });
+        }
+        for _ in 0..WAITED {
+            // SAFETY: as the library promises.
+            match unsafe { nix::unistd::fork() }.unwrap() {
+                nix::unistd::ForkResult::Child => {
+                    // Who hangs is ended by a signal.
+                    nix::unistd::alarm::set(20);
+                    tracer.start("a child's").end();
+                    // Locks at many addresses, and threads where the parent's were.
+                    let others: Vec<_> = (0..16).map(|_| otlp::Client::builder().build().unwrap()).collect();
+                    others.iter().for_each(|other| other.tracer("waits").start("another's").end());
+                    let complete = others.iter().all(|other| other.close().is_complete());
+                    let complete = otlp::client().close().is_complete() && complete;
+                    process::exit(if complete { 0 } else { 9 })
+                }
+                nix::unistd::ForkResult::Parent { child } => {
+                    let ended = nix::sys::wait::waitpid(child, None).unwrap();
+                    assert!(matches!(ended, nix::sys::wait::WaitStatus::Exited(_, 0)), "{ended:?}");
+                }
+            }
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    drop(otlp);
+}
+
+#[test]
+fn children_that_are_forked_while_others_wait_for_room_do_not_wait_for_them() {
+    let ended = play(&Case { name: "fork while threads wait", ..OTHER });
+    assert_eq!(ended.end, Some(End::Code(0)), "{}", ended.stderr);
+    assert_eq!(ended.receiver.spans().into_iter().filter(|span| span.span.name == "a child's").count(), WAITED);
 }
 
 /// A program with handlers of its own keeps them.

@@ -2,10 +2,9 @@
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
-use parking_lot::RwLock;
-
 use super::attribute::{attribute_field_len, put_attribute, recorded};
 use crate::{
+    sync::locks::Mutex,
     value::KeyValue,
     wire::{Buffer, field_len},
 };
@@ -87,7 +86,7 @@ pub(crate) struct EncodedScope {
 /// The scopes of one client. Ids are indices; a scope is never removed.
 #[derive(Default)]
 pub(crate) struct Scopes {
-    table: RwLock<Table>,
+    table: Mutex<Table>,
 }
 
 #[derive(Default)]
@@ -101,7 +100,7 @@ impl Scopes {
     /// The id of `scope`, a new one if no equal scope was seen. Takes a lock and may allocate.
     pub(crate) fn id(&self, scope: &Scope) -> u32 {
         let encoded = Arc::new(scope.encode());
-        let mut table = self.table.write();
+        let mut table = self.table.lock();
         if let Some(id) = table.ids.get(&encoded) {
             return *id;
         }
@@ -112,7 +111,7 @@ impl Scopes {
     }
 
     pub(crate) fn get(&self, id: u32) -> Arc<EncodedScope> {
-        Arc::clone(&self.table.read().encoded[id as usize])
+        Arc::clone(&self.table.lock().encoded[id as usize])
     }
 }
 

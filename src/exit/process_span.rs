@@ -2,12 +2,11 @@
 
 use std::{fmt, time::Duration};
 
-use parking_lot::Mutex;
-
 use super::Ending;
 use crate::{
     capture::{Scope, Span, SpanContext, Status, Tracer, set_process_span},
     fork,
+    sync::locks::Mutex,
     value::{KeyValue, Value},
 };
 

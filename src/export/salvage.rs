@@ -14,8 +14,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use parking_lot::Mutex;
-
 use super::{
     Exporter,
     compress::Encoder,
@@ -30,6 +28,7 @@ use crate::{
     config::Settings,
     error::{DropReason, LogLevel, Subject},
     stats::Receipt,
+    sync::locks::Mutex,
 };
 
 mod gate;

@@ -29,8 +29,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use parking_lot::Mutex;
-
 mod claim;
 mod format;
 mod name;
@@ -43,6 +41,7 @@ use format::{HEADER_BYTES, Unreadable};
 use name::{Author, Kind, Name};
 
 use crate::config::SpoolConfig;
+use crate::sync::locks::Mutex;
 
 /// Names that are kept from one look at the directory.
 const LISTED: usize = 1024;

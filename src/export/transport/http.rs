@@ -10,7 +10,6 @@ use std::{
 };
 
 use http::Uri;
-use parking_lot::Mutex;
 use rustls::{AlertDescription, CertificateError};
 use ureq::{
     Agent, Error, Proxy, Timeout,
@@ -24,6 +23,7 @@ use super::{
     socket::{Progress, Sockets},
 };
 use crate::config::{Compression, Headers, Settings, Tls};
+use crate::sync::locks::Mutex;
 
 /// The specification's limit for a response body.
 const MAX_RESPONSE_BYTES: u64 = 4 << 20;
