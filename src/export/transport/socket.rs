@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -17,6 +17,9 @@ use ureq::{
         Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, ShutdownHandle, Transport,
     },
 };
+
+/// How long one of several addresses is tried at first. RFC 8305 waits 250 ms before it tries the next beside it.
+const MOMENT: Duration = Duration::from_millis(250);
 
 /// When a connection last got somewhere: it was made, or bytes of ours were taken.
 #[derive(Debug)]
@@ -55,7 +58,11 @@ impl<In: Transport> Connector<In> for Sockets {
             return Ok(Some(Either::A(through_proxy)));
         }
         let config = details.config;
-        let stream = Arc::new(connect(details)?);
+        let stream = connect_any(&details.addrs, &Deadline::new(&details.timeout)?, |address, timeout| match timeout {
+            Some(timeout) => TcpStream::connect_timeout(address, timeout),
+            None => TcpStream::connect(address),
+        });
+        let stream = Arc::new(stream?);
         stream.set_nodelay(config.no_delay())?;
         let handle = Arc::new(Handle(Arc::downgrade(&stream)));
         let weak: Weak<Handle> = Arc::downgrade(&handle);
@@ -71,20 +78,32 @@ impl<In: Transport> Connector<In> for Sockets {
     }
 }
 
-/// Tries the addresses one after the other. Each may use half of the time that is left, the last all of it.
-fn connect(details: &ConnectionDetails<'_>) -> Result<TcpStream, Error> {
-    let deadline = Deadline::new(&details.timeout)?;
+/// Tries the addresses one after the other, each for a moment: where packets to one of them vanish, as with a broken
+/// IPv6, the next one is worth more than waiting. Those that did not answer share the time that is left.
+fn connect_any<T>(
+    addresses: &[SocketAddr],
+    deadline: &Deadline,
+    connect: impl Fn(&SocketAddr, Option<Duration>) -> io::Result<T>,
+) -> Result<T, Error> {
     let mut failed = Error::ConnectionFailed;
-    for (at, address) in details.addrs.iter().enumerate() {
-        let left = deadline.left()?;
-        let share = if at + 1 == details.addrs.len() { left } else { left.map(|left| left / 2) };
-        let connected = match share {
-            Some(share) => TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))),
-            None => TcpStream::connect(address),
-        };
-        match connected {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failed = deadline.error(error),
+    let mut silent = addresses.to_vec();
+    for moment in [Some(MOMENT), None] {
+        if moment.is_some() && silent.len() < 2 {
+            continue;
+        }
+        let addresses = std::mem::take(&mut silent);
+        for (at, address) in addresses.iter().enumerate() {
+            let left = deadline.left()?.map(|left| left / (addresses.len() - at) as u32);
+            let share = left.into_iter().chain(moment).min();
+            match connect(address, share.map(|share| share.max(Duration::from_millis(1)))) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => {
+                    if error.kind() == io::ErrorKind::TimedOut {
+                        silent.push(*address);
+                    }
+                    failed = deadline.error(error);
+                }
+            }
         }
     }
     Err(failed)
@@ -198,5 +217,55 @@ impl Deadline {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Timeout(self.reason),
             _ => error.into(),
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    fn addresses() -> [SocketAddr; 2] {
+        ["[2001:db8::1]:4318".parse().unwrap(), "192.0.2.1:4318".parse().unwrap()]
+    }
+
+    fn five_seconds() -> Deadline {
+        Deadline { at: Some(Instant::now() + Duration::from_secs(5)), reason: Timeout::Connect }
+    }
+
+    #[test]
+    fn an_address_that_does_not_answer_costs_a_moment_where_there_is_another() {
+        let [dead, alive] = addresses();
+        let connected = connect_any(&[dead, alive], &five_seconds(), |address, timeout| {
+            assert!(timeout.unwrap() <= MOMENT);
+            if *address == alive { Ok("connected") } else { Err(io::ErrorKind::TimedOut.into()) }
+        });
+        assert_eq!(connected.unwrap(), "connected");
+    }
+
+    #[test]
+    fn addresses_that_are_slow_to_answer_share_the_time_there_is() {
+        let [slow, refused] = addresses();
+        let tried = RefCell::new(Vec::new());
+        let connected = connect_any(&[slow, refused], &five_seconds(), |address, timeout| {
+            tried.borrow_mut().push(*address);
+            match timeout.unwrap() {
+                _ if *address == refused => Err(io::ErrorKind::ConnectionRefused.into()),
+                timeout if timeout <= MOMENT => Err(io::ErrorKind::TimedOut.into()),
+                _ => Ok(()),
+            }
+        });
+        assert!(connected.is_ok());
+        assert_eq!(*tried.borrow(), [slow, refused, slow]);
+    }
+
+    #[test]
+    fn a_single_address_has_all_the_time_there_is() {
+        let connected = connect_any(&addresses()[..1], &five_seconds(), |_, timeout| {
+            assert!(timeout.unwrap() > Duration::from_secs(4));
+            io::Result::<()>::Err(io::ErrorKind::ConnectionRefused.into())
+        });
+        assert!(matches!(connected, Err(Error::Io(error)) if error.kind() == io::ErrorKind::ConnectionRefused));
     }
 }
