@@ -213,3 +213,32 @@ fn what_is_not_supported_as_gzip_either_is_refused() {
         assert_accounted(&client);
     }
 }
+
+#[test]
+fn a_receiver_that_repeats_the_headers_it_was_sent_does_not_have_them_shown() {
+    let echo = |status: u16| {
+        Receiver::builder()
+            .respond_with(move |request| {
+                let header = |name| request.header(name).unwrap_or_default().to_owned();
+                Response::status(status).body(format!("who is {}? and {}?", header("authorization"), header("x-key")))
+            })
+            .start()
+            .unwrap()
+    };
+    for status in [400, 413] {
+        let receiver = echo(status);
+        let builder = client_of(&receiver).with_header("authorization", "Bearer s3cr3t").with_header("x-key", "****");
+        let client = builder.build().unwrap();
+        let span = otlp::SpanData::new(span_context(), "direct");
+        let error = client.export_spans([span]).unwrap_err().to_string();
+        assert!(error.contains("who is *************? and ****?") && !error.contains("s3cr3t"), "{error}");
+        let dropped = assert_accounted(&client).dropped;
+        let reason = if status == 413 { DropReason::TooLarge } else { DropReason::Refused };
+        assert_eq!((dropped.get(reason), dropped.total()), (1, 1));
+    }
+}
+
+fn span_context() -> otlp::SpanContext {
+    let (trace_id, span_id) = (otlp::TraceId::from_bytes([1; 16]), otlp::SpanId::from_bytes([1; 8]));
+    otlp::SpanContext::new(trace_id, span_id, 1, false)
+}

@@ -25,6 +25,9 @@ use super::{
 use crate::config::{Compression, Headers, Settings, Tls};
 use crate::sync::locks::Mutex;
 
+/// What is shorter is found in any text, and no secret.
+const SHORTEST_SECRET: usize = 4;
+
 /// The specification's limit for a response body.
 const MAX_RESPONSE_BYTES: u64 = 4 << 20;
 
@@ -96,7 +99,27 @@ impl HttpTransport {
                 Outcome::Refused { status, message: format!("the answer is larger than {limit} bytes") }
             }
             // The status line has decided: a body that breaks off adds nothing and takes nothing back.
-            Ok(_) | Err(_) => classify(status, retry_after.as_deref(), &body, SystemTime::now()),
+            Ok(_) | Err(_) => {
+                self.hide_secrets(&mut body);
+                classify(status, retry_after.as_deref(), &body, SystemTime::now())
+            }
+        }
+    }
+
+    /// Overwrites what a receiver repeats of the headers it was sent: its words are shown to users. The length stays,
+    /// and with it what the words are wrapped in.
+    fn hide_secrets(&self, body: &mut [u8]) {
+        for (_, value) in &self.headers {
+            let value = value.as_bytes();
+            // The token behind a scheme, too.
+            let token = value.iter().position(|byte| *byte == b' ').map_or(value, |space| &value[space + 1..]);
+            for secret in [value, token].into_iter().filter(|secret| secret.len() >= SHORTEST_SECRET) {
+                let mut rest = &mut *body;
+                while let Some(at) = rest.windows(secret.len()).position(|window| window == secret) {
+                    rest[at..at + secret.len()].fill(b'*');
+                    rest = &mut rest[at + secret.len()..];
+                }
+            }
         }
     }
 
