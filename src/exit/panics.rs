@@ -11,6 +11,10 @@ use super::Ending;
 /// What the standard library says when it is about to abort instead of unwinding.
 const NOT_UNWOUND: [&str; 2] = ["panic in a function that cannot unwind", "panic in a destructor during cleanup"];
 
+fn is_ours(thread: &str) -> bool {
+    thread.starts_with("otlp-worker-") || ["otlp-signals", "otlp-resolver"].contains(&thread)
+}
+
 /// Has `flush` called by every panic, after the hook that is installed now; with how the process ends where panics
 /// are not unwound. Our own threads are left out: they would wait for themselves.
 pub(crate) fn on_panic(flush: fn(Option<Ending<'_>>)) {
@@ -21,7 +25,7 @@ pub(crate) fn on_panic(flush: fn(Option<Ending<'_>>)) {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         before(info);
-        if thread::current().name().is_some_and(|name| name.starts_with("otlp-")) {
+        if thread::current().name().is_some_and(is_ours) {
             return;
         }
         let payload = info.payload();

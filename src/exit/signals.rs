@@ -30,6 +30,11 @@ pub(crate) fn on_signals(end: fn(Ending<'_>)) -> io::Result<()> {
     if INSTALLED.swap(true, Ordering::Relaxed) {
         return Ok(());
     }
+    // Who could not have it may ask again.
+    install(end).inspect_err(|_| INSTALLED.store(false, Ordering::Relaxed))
+}
+
+fn install(end: fn(Ending<'_>)) -> io::Result<()> {
     let ours: Vec<_> = [SIGTERM, SIGINT].into_iter().filter(|signal| has_default_action(*signal)).collect();
     if ours.is_empty() {
         return Ok(());

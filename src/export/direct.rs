@@ -123,7 +123,7 @@ impl Exporter {
         while !rest.is_empty() {
             let (parcel, taken) = self.pack_spans(rest);
             rest = &rest[taken..];
-            let unsettled = LoseOnPanic::packed(self, parcel.id);
+            let unsettled = LoseOnPanic::direct(self, parcel.id);
             let sent = self.deliver(parcel, &mut report);
             std::mem::forget(unsettled);
             if let Err(error) = sent {

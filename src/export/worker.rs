@@ -291,7 +291,7 @@ impl Exporter {
             // It may take all the time there is, and what is recorded meanwhile has its own.
             self.intake.doorbell.ring();
         }
-        let unsettled = LoseOnPanic { exporter: self, id: parcel.id, sending: Some(held) };
+        let unsettled = LoseOnPanic { exporter: self, id: parcel.id, sending: Some(held), is_queued: true };
         let sent = self.send(parcel);
         std::mem::forget(unsettled);
         drop(away);
@@ -324,12 +324,19 @@ pub(super) struct LoseOnPanic<'a> {
     id: u64,
     /// Bytes of the body it was sending.
     sending: Option<usize>,
+    /// Its spans count towards `max_queue_size`.
+    is_queued: bool,
 }
 
 impl<'a> LoseOnPanic<'a> {
     /// For a batch whose body is not being sent by a worker.
     pub(super) fn packed(exporter: &'a Exporter, id: u64) -> Self {
-        Self { exporter, id, sending: None }
+        Self { exporter, id, sending: None, is_queued: true }
+    }
+
+    /// For a batch of spans that never were in the queue.
+    pub(super) fn direct(exporter: &'a Exporter, id: u64) -> Self {
+        Self { exporter, id, sending: None, is_queued: false }
     }
 }
 
@@ -340,7 +347,13 @@ impl Drop for LoseOnPanic<'_> {
             self.exporter.intake.supply.release(held);
         }
         // All that is left of the batch: which part was at hand is not known any more.
-        self.exporter.lose_batch(self.id, u64::MAX, DropReason::Panicked);
+        if self.is_queued {
+            self.exporter.lose_batch(self.id, u64::MAX, DropReason::Panicked);
+        } else {
+            let count = |spans| self.exporter.intake.stats.dropped(DropReason::Panicked, spans);
+            self.exporter.ledger.settle(self.id, u64::MAX, None, count);
+        }
+        self.exporter.intake.overflow.made_room();
         self.exporter.diagnostics.say(
             LogLevel::Error,
             Subject::Worker,

@@ -12,7 +12,6 @@ use std::{
 };
 
 use http::Uri;
-use parking_lot::{Condvar, Mutex};
 use ureq::{
     Error,
     config::Config,
@@ -22,7 +21,10 @@ use ureq::{
     },
 };
 
-use crate::sync::with_signals_blocked;
+use crate::sync::{
+    locks::{Condvar, Mutex},
+    with_signals_blocked,
+};
 
 /// How long an answer is used before the name is looked up again, beside what goes on.
 const FRESH: Duration = Duration::from_secs(30);
