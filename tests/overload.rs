@@ -243,3 +243,27 @@ fn what_idle_threads_keep_for_their_next_spans_leaves_room_for_the_spans_of_othe
         assert_eq!(receipt.exported - before.exported, 100, "{receipt:?} {before:?}");
     });
 }
+
+#[test]
+fn a_hundred_idle_threads_leave_room_for_others_even_within_the_smallest_bound() {
+    let receiver = Receiver::builder().keep(Keep::Ids).start().unwrap();
+    let client = client_of(&receiver).with_max_memory_usage(1 << 20).build().unwrap();
+    let all_recorded = std::sync::Barrier::new(101);
+    let made = thread::scope(|scope| {
+        let idle: Vec<_> = (0..100)
+            .map(|_| {
+                scope.spawn(|| {
+                    let made = record(&client, 2);
+                    // Alive until every other one has recorded.
+                    all_recorded.wait();
+                    made
+                })
+            })
+            .collect();
+        all_recorded.wait();
+        idle.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(client.shutdown(LONG).is_complete(), "{:?}", client.stats());
+    assert_received(&receiver, &made);
+    assert_accounted(&client);
+}

@@ -12,7 +12,7 @@ use super::{
     registry::Registry,
     ring::{Limit, Ring},
     scope::Scopes,
-    supply::{CHUNK_BYTES, Supply},
+    supply::Supply,
 };
 use crate::{config::DropStrategy, error::DropReason, fork, stats::Stats};
 
@@ -81,7 +81,7 @@ impl Intake {
             self.arrivals.take(spans);
         };
         let records = if self.quota.is_bounded() { self.quota.step(self.registry.count()) as u32 } else { u32::MAX };
-        let limit = Limit { records, bytes: CHUNK_BYTES };
+        let limit = Limit { records, bytes: self.supply.chunk_bytes() };
         match ring.shed(limit, count) {
             Shed::Nothing => {
                 let fullest = self.registry.rings().into_iter().max_by_key(|ring| ring.waiting());

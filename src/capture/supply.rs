@@ -11,13 +11,16 @@ use super::{
 };
 use crate::sync::{AtomicUsize, Ordering};
 
-/// Bytes of a standard chunk. Large enough that linking one costs a span less than a nanosecond, small
+/// Bytes of the largest standard chunk. Large enough that linking one costs a span less than a nanosecond, small
 /// enough that a thousand mostly idle threads hold a quarter of the default bound.
 #[cfg(not(loom))]
-pub(crate) const CHUNK_BYTES: usize = 16 * 1024;
+const CHUNK_BYTES: usize = 16 * 1024;
 /// Two records of eight bytes to a chunk: a model must meet every boundary within a few steps.
 #[cfg(loom)]
-pub(crate) const CHUNK_BYTES: usize = 32;
+const CHUNK_BYTES: usize = 32;
+
+/// Chunks are pages. Where the bound is small they are, too: each thread that recorded a span keeps one.
+const PAGE_BYTES: usize = 4 * 1024;
 
 /// Idle chunks that are probably still in a cache: handed out first.
 const WARM_CHUNKS: usize = 64;
@@ -41,7 +44,8 @@ pub(crate) struct Supply {
 impl Supply {
     /// A supply of at most `limit` bytes.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Self::with_chunks_of(limit, CHUNK_BYTES)
+        let a_thousandth = (limit / 1024).next_multiple_of(PAGE_BYTES);
+        Self::with_chunks_of(limit, a_thousandth.min(CHUNK_BYTES))
     }
 
     pub(crate) fn with_chunks_of(limit: usize, chunk_bytes: usize) -> Arc<Self> {
@@ -76,6 +80,11 @@ impl Supply {
             self.freed(capacity);
         }
         chunk
+    }
+
+    /// Bytes of a standard chunk.
+    pub(super) fn chunk_bytes(&self) -> usize {
+        self.chunk_bytes
     }
 
     /// Bytes of a new chunk for a record that needs `needed`.
