@@ -51,8 +51,8 @@ pub struct Totals {
 ///
 /// It serves `POST` to any path that ends in `/v1/traces`, with `application/x-protobuf`, plain or gzip (brotli
 /// and zstd with the cargo features of that name), over any number of HTTP/1.1 connections, each on a thread of its
-/// own. What it can read it counts and, if the answer
-/// is 2xx (the default), keeps; what is malformed it refuses and notes in [`errors`](Self::errors).
+/// own. What it can read it counts and, if the answer is 2xx (the default), keeps; what is malformed it refuses and
+/// notes in [`errors`](Self::errors).
 ///
 /// Limits: 64 KiB of headers, 64 MiB of body as sent, 256 MiB inflated; what is larger is answered 413.
 ///
