@@ -200,7 +200,8 @@ impl Exporter {
         let why = failure.map_or_else(|| "did not answer in time".to_owned(), |failure| failure.message);
         let advice = match reason {
             DropReason::QueueFull => {
-                "more was recorded than could be sent; raise OTLP_MAX_MEMORY_USAGE or OTEL_BSP_MAX_QUEUE_SIZE"
+                "more was recorded than could be sent; raise OTLP_MAX_MEMORY_USAGE or OTEL_BSP_MAX_QUEUE_SIZE, or have \
+                 threads wait for room with OTLP_DROP_STRATEGY=block:<ms>"
                     .to_owned()
             }
             DropReason::Rejected | DropReason::Refused | DropReason::TooLarge => {
