@@ -21,7 +21,7 @@
 //!
 //! 1. `capture`, on the application's thread: [`Tracer::start`] takes a buffer from the thread's pool and writes
 //!    ids and start time into it as protobuf. Each attribute and event is appended as it is set.
-//! 2. Ending the span copies the finished bytes into the thread's ring: a chain of 16 KiB chunks with one writer.
+//! 2. Ending the span copies the finished bytes into the thread's ring: a chain of chunks with one writer.
 //!    No lock is taken, no system call made and, once the thread is warm, nothing allocated.
 //! 3. `export`, on a worker: when 512 spans wait, or the oldest has waited for
 //!    [`batch_timeout`](BatchConfig::batch_timeout), or somebody flushes, slices of all rings are detached.

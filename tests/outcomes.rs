@@ -215,6 +215,23 @@ fn what_is_not_supported_as_gzip_either_is_refused() {
 }
 
 #[test]
+fn gzip_that_was_not_accepted_is_not_stayed_on() {
+    let receiver = Receiver::builder()
+        .respond_with(|request| Response::status(if request.header("content-encoding").is_some() { 400 } else { 415 }))
+        .start()
+        .unwrap();
+    let client = client_of(&receiver).with_compression(Compression::None).build().unwrap();
+    for _ in 0..2 {
+        client.tracer("compression").start("span").end();
+        client.flush(LONG);
+    }
+    let requests = receiver.requests();
+    let encodings: Vec<_> = requests.iter().map(|request| request.header("content-encoding")).collect();
+    assert_eq!(encodings, [None, Some("gzip"), None, Some("gzip")]);
+    assert_accounted(&client);
+}
+
+#[test]
 fn a_receiver_that_repeats_the_headers_it_was_sent_does_not_have_them_shown() {
     let echo = |status: u16| {
         Receiver::builder()

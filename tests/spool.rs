@@ -396,6 +396,7 @@ fn what_waited_for_too_long_is_counted_as_expired_by_who_meets_it() {
     record(&writer, 5);
     assert_eq!(writer.shutdown(LONG).spooled, 5);
     collector.answers(200);
+    // Age is told by the clock of the system, which nobody injects into another run.
     thread::sleep(Duration::from_millis(5));
     let config = SpoolConfig { max_age: Duration::from_millis(1), ..spool_in(&dir) };
     let next = client(&collector.receiver, &dir).with_spool_config(config).build().unwrap();

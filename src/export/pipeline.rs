@@ -211,7 +211,7 @@ impl Exporter {
         }
         if is_unsupported(&outcome) && self.recompress(parcel) {
             outcome = self.post(parcel, until);
-            if !is_unsupported(&outcome) {
+            if matches!(outcome, Outcome::Accepted { .. }) {
                 self.stay_on_gzip();
             }
         }
