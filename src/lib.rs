@@ -39,7 +39,7 @@
 
 mod capture;
 mod client;
-mod config;
+pub mod config;
 mod env;
 mod error;
 mod exit;
@@ -56,7 +56,9 @@ pub use capture::{
     Entered, Scope, Span, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceId, Tracer, current_span,
 };
 pub use client::{Client, ClientBuilder, Guard, client, init, tracer};
-pub use config::{BatchConfig, Compression, DropStrategy, ErrorType, ExitBudget, RetryConfig, SpoolConfig};
+pub use config::{
+    BatchConfig, BatchStrategy, Compression, DropStrategy, ErrorType, ExitBudget, OtlpConfig, RetryConfig, SpoolConfig,
+};
 pub use env::{VARIABLES, Variable};
 pub use error::{DropReason, Error, LogLevel};
 pub use exit::ProcessSpan;

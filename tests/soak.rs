@@ -316,6 +316,7 @@ fn settings(dice: &mut Dice, is_patient: bool) -> ClientBuilder {
         max_batch_bytes: dice.among(1_000..=200_000) as usize,
         batch_timeout: milliseconds(dice.among(1..=50)),
         max_queue_size,
+        ..BatchConfig::default()
     };
     let retry = RetryConfig {
         max_attempts: dice.among(1..=5) as u32,

@@ -4,7 +4,11 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use super::Client;
 use crate::{
-    config::{BatchConfig, Compression, DropStrategy, ExitBudget, Options, RetryConfig, SpoolConfig},
+    config::{
+        BackpressureController, BatchConfig, Compression, DropStrategy, ExitBudget, MemoryMonitor, MemoryPool,
+        MonitoringConfig, Options, OtlpConfig, PerformanceConfig, PerformanceMonitor, Protocol, ResourceConfig,
+        RetryConfig, SpoolConfig, TransportConfig, WorkerPool, ZeroCopyBuffer,
+    },
     env::Environment,
     error::{Error, LogLevel},
     value::KeyValue,
@@ -117,7 +121,7 @@ impl ClientBuilder {
 
     /// How spans are batched and how many may wait; see [`BatchConfig`]. `OTEL_BSP_*`.
     pub fn with_batch_config(mut self, batch: BatchConfig) -> Self {
-        self.options.batch = Some(batch);
+        self.options.set_batch(batch);
         self
     }
 
@@ -165,6 +169,85 @@ impl ClientBuilder {
     /// How much the library says about itself on stderr. Default `Info`; `OTEL_LOG_LEVEL`.
     pub fn with_log_level(mut self, level: LogLevel) -> Self {
         self.options.log_level = Some(level);
+        self
+    }
+
+    /// Everything at once, replacing what was set before. What is `None` in it comes from the environment; its
+    /// companions (batch manager, tuner and the like) stay as they were set.
+    pub fn with_config(mut self, config: OtlpConfig) -> Self {
+        self.options.set_all(config);
+        self
+    }
+
+    /// Where to send, and how, in one struct.
+    pub fn with_transport_config(mut self, transport: TransportConfig) -> Self {
+        self.options.set_transport(transport);
+        self
+    }
+
+    /// Who the spans come from, in one struct.
+    pub fn with_resource_config(mut self, resource: ResourceConfig) -> Self {
+        self.options.set_resource(resource);
+        self
+    }
+
+    /// Sends protobuf over HTTP/1.1. The default.
+    pub fn with_http_transport(mut self) -> Self {
+        self.options.protocol = Some(Protocol::HttpProtobuf);
+        self
+    }
+
+    /// Asks for gRPC, which this version does not speak: [`build`](Self::build) answers an error that says so.
+    pub fn with_grpc_transport(mut self) -> Self {
+        self.options.protocol = Some(Protocol::Grpc);
+        self
+    }
+
+    /// Memory and copies; see [`PerformanceConfig`].
+    pub fn with_performance_config(mut self, performance: PerformanceConfig) -> Self {
+        self.options.set_performance(performance);
+        self
+    }
+
+    /// What the client says about itself; see [`MonitoringConfig`].
+    pub fn with_monitoring_config(mut self, monitoring: MonitoringConfig) -> Self {
+        self.options.set_monitoring(monitoring);
+        self
+    }
+
+    /// Where memory for records comes from; see [`MemoryPool`].
+    pub fn with_memory_pool(mut self, pool: MemoryPool) -> Self {
+        self.options.memory_pool = Some(pool);
+        self
+    }
+
+    /// How the buffers are made that the client hands out; see [`ZeroCopyBuffer`].
+    pub fn with_zero_copy_buffer(mut self, buffer: ZeroCopyBuffer) -> Self {
+        self.options.zero_copy_buffer = Some(buffer);
+        self
+    }
+
+    /// The threads that send; see [`WorkerPool`].
+    pub fn with_worker_pool(mut self, pool: WorkerPool) -> Self {
+        self.options.set_worker_pool(pool);
+        self
+    }
+
+    /// What happens when more is recorded than can be sent; see [`BackpressureController`].
+    pub fn with_backpressure_controller(mut self, controller: BackpressureController) -> Self {
+        self.options.set_backpressure(controller);
+        self
+    }
+
+    /// Measures performance; see [`PerformanceMonitor`]. Default: nothing is measured.
+    pub fn with_performance_monitor(mut self, monitor: PerformanceMonitor) -> Self {
+        self.options.performance_monitor = Some(monitor);
+        self
+    }
+
+    /// Watches memory; see [`MemoryMonitor`]. Default: nobody does, and the bound holds all the same.
+    pub fn with_memory_monitor(mut self, monitor: MemoryMonitor) -> Self {
+        self.options.memory_monitor = Some(monitor);
         self
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::tls::{self, Pem};
 use crate::env::VARIABLES;
 
 mod limits;

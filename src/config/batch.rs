@@ -1,0 +1,102 @@
+//! How ended spans are gathered into requests, and how many may wait.
+
+use std::time::Duration;
+
+/// How ended spans are gathered into requests, and how many may wait.
+///
+/// When a batch leaves is decided by [`strategy`](Self::strategy); in any case all that waits leaves when somebody
+/// flushes, and when more than half of the queue is full. The specification's 512 spans are the most of one request
+/// where `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` says so; by default a request grows with the backlog, from 512 to 4096 spans,
+/// since large requests compress better and a backlog is best sent in few of them.
+///
+/// Given in code, the whole struct counts and the environment's `OTEL_BSP_*` sizes and delay do not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchConfig {
+    /// The most spans of one request. Default 4096, with which a batch is ready at 512 spans already; any other size
+    /// is also the one at which it is ready. At least 1 and at most `max_queue_size`; the default follows where that
+    /// is smaller. Environment: `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
+    pub max_batch_size: usize,
+    /// The most bytes of one request before compression. Default 1 MiB; at least 1, at most 64 MiB, and capped by
+    /// `max_memory_usage`. A single larger span is sent alone. No environment variable.
+    pub max_batch_bytes: usize,
+    /// How long an ended span waits for its batch to become ready. Default 5 s; longer than zero. Environment:
+    /// `OTEL_BSP_SCHEDULE_DELAY` in milliseconds, where 0 means 1 ms.
+    pub batch_timeout: Duration,
+    /// How many ended spans may wait until they are accepted, wherever they are. Default `usize::MAX`: only
+    /// `max_memory_usage` bounds them, in bytes. At least 1. Environment: `OTEL_BSP_MAX_QUEUE_SIZE`.
+    pub max_queue_size: usize,
+    /// When a batch leaves. Default [`BatchStrategy::Hybrid`].
+    pub strategy: BatchStrategy,
+    /// Whether the size at which a batch is ready follows the load and the latency, between 64 spans and the queue's size;
+    /// `max_batch_size` is where it begins. Default false.
+    pub adaptive_sizing: bool,
+    /// Whether the rings of all threads are spread over all workers, each taking an equal share of every batch, so
+    /// that a thread that records a flood does not delay the others. Default true. Off, each ring stays with one worker,
+    /// and waits while that one is busy.
+    pub load_balancing: bool,
+}
+
+impl Default for BatchConfig {
+    fn default() -> Self {
+        Self {
+            max_batch_size: 4096,
+            max_batch_bytes: 1024 * 1024,
+            batch_timeout: Duration::from_secs(5),
+            max_queue_size: usize::MAX,
+            strategy: BatchStrategy::default(),
+            adaptive_sizing: false,
+            load_balancing: true,
+        }
+    }
+}
+
+/// When a batch leaves. Whatever it says, all that waits leaves when somebody flushes and when more than half of the
+/// queue is full.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BatchStrategy {
+    /// All that waits leaves whenever its oldest span has waited for `batch_timeout`: low latency, and requests of any
+    /// size. `max_batch_size` only splits them.
+    TimeFirst,
+    /// Full batches of `max_batch_size` leave as soon as there are any. Of the rest only what has waited for
+    /// `batch_timeout` leaves, up to an eighth of that early: few requests, and each as large as it can be.
+    SizeFirst,
+    /// All that waits leaves when there are `max_batch_size` spans or the oldest has waited for `batch_timeout`, whichever
+    /// comes first. The default.
+    #[default]
+    Hybrid,
+}
+
+/// Waiting spans at which a batch is ready by default.
+const READY_SPANS: usize = 512;
+
+impl BatchConfig {
+    /// Waiting spans that are worth a wake, whatever their age.
+    pub(crate) fn ready_spans(&self) -> usize {
+        let default = Self::default().max_batch_size;
+        let ready = match self.strategy {
+            BatchStrategy::TimeFirst => usize::MAX,
+            BatchStrategy::Hybrid if self.max_batch_size == default => READY_SPANS,
+            BatchStrategy::Hybrid | BatchStrategy::SizeFirst => self.max_batch_size,
+        };
+        // Beyond half of the queue it is drained at once.
+        ready.min(self.max_queue_size / 2 + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_ready_at_its_size_and_at_half_the_queue_at_the_latest() {
+        let ready = |strategy, max_batch_size, max_queue_size| {
+            BatchConfig { strategy, max_batch_size, max_queue_size, ..BatchConfig::default() }.ready_spans()
+        };
+        use BatchStrategy::{Hybrid, SizeFirst, TimeFirst};
+        assert_eq!(BatchConfig::default().ready_spans(), 512);
+        assert_eq!((ready(Hybrid, 2000, usize::MAX), ready(SizeFirst, 4096, usize::MAX)), (2000, 4096));
+        assert_eq!((ready(Hybrid, 2000, 2500), ready(SizeFirst, 100, 100)), (1251, 51));
+        assert_eq!((ready(TimeFirst, 100, usize::MAX), ready(TimeFirst, 100, 1000)), (usize::MAX / 2 + 1, 501));
+    }
+}

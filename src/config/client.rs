@@ -1,0 +1,160 @@
+//! A whole configuration as one struct, for who would rather fill in fields than call setters.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use super::{
+    BatchConfig, BatchStrategy, Compression, ConnectionPoolConfig, DropStrategy, ErrorType, ExitBudget, MemoryMonitor,
+    MonitoringConfig, PerformanceConfig, PerformanceMonitor, RetryConfig, SpoolConfig, endpoint,
+};
+use crate::value::KeyValue;
+
+/// Everything that can be set, section by section; see [`Client::with_config`](crate::Client::with_config).
+///
+/// `default()` reads no environment. In `transport` and `resource`, `None` and empty lists mean the environment, then the
+/// default; the other sections count as they stand, and the environment's variables for them do not.
+#[derive(Debug, Clone, Default)]
+pub struct OtlpConfig {
+    /// Where to send, and how.
+    pub transport: TransportConfig,
+    /// What is sent: who it comes from.
+    pub resource: ResourceConfig,
+    /// How spans are batched and how many may wait.
+    pub batch: BatchConfig,
+    /// Connections: how many, how long, and how they are used again.
+    pub connection_pool: ConnectionPoolConfig,
+    /// Memory and copies.
+    pub performance: PerformanceConfig,
+    /// What the client says about itself.
+    pub monitoring: MonitoringConfig,
+    /// Which failures are tried again.
+    pub retry: RetryConfig,
+    /// What becomes of spans for which there is no room.
+    pub drop_strategy: DropStrategy,
+    /// How long closing the client may take.
+    pub exit_budget: ExitBudget,
+    /// Where spans are kept on disk that could not be delivered in time.
+    pub spool: SpoolConfig,
+    /// How many worker threads may be started. Default `None`: `OTLP_WORKERS`, then the number of CPUs, at most 4.
+    pub worker_count: Option<usize>,
+    /// Measures performance. Default `None`: nothing is measured.
+    pub performance_monitor: Option<PerformanceMonitor>,
+    /// Watches memory. Default `None`: nobody does, and the bound holds all the same.
+    pub memory_monitor: Option<MemoryMonitor>,
+}
+
+/// Where to send, and how. What is `None` comes from the environment, then from the default.
+///
+/// `Debug` shows no header value and no user information.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct TransportConfig {
+    /// The base URL of a collector; see [`with_endpoint`](crate::ClientBuilder::with_endpoint).
+    pub endpoint: Option<String>,
+    /// The whole URL; see [`with_traces_endpoint`](crate::ClientBuilder::with_traces_endpoint).
+    pub traces_endpoint: Option<String>,
+    /// Headers of every request, beside those of the environment.
+    pub headers: Vec<(String, String)>,
+    /// How requests are carried.
+    pub protocol: Option<Protocol>,
+    /// How bodies are compressed.
+    pub compression: Option<Compression>,
+    /// How long connecting may take, TLS included. Where it is set it beats the pool's `connection_timeout`.
+    pub connect_timeout: Option<Duration>,
+    /// How long one batch may take to be delivered, all attempts and pauses included.
+    pub request_timeout: Option<Duration>,
+    /// How long a connection may be idle and still be used again. Where it is set it beats the pool's.
+    pub keep_alive_timeout: Option<Duration>,
+    /// How many idle connections are kept.
+    pub max_idle_connections: Option<usize>,
+    /// A PEM file with the only certificates the receiver's may be derived from.
+    pub certificate: Option<PathBuf>,
+    /// PEM files with a client certificate and its key.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+}
+
+impl fmt::Debug for TransportConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |url: &Option<String>| url.as_deref().map(endpoint::redacted);
+        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("TransportConfig")
+            .field("endpoint", &shown(&self.endpoint))
+            .field("traces_endpoint", &shown(&self.traces_endpoint))
+            .field("headers", &names)
+            .field("protocol", &self.protocol)
+            .field("compression", &self.compression)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("request_timeout", &self.request_timeout)
+            .field("keep_alive_timeout", &self.keep_alive_timeout)
+            .field("max_idle_connections", &self.max_idle_connections)
+            .field("certificate", &self.certificate)
+            .field("client_certificate", &self.client_certificate.as_ref().map(|(certificate, _)| certificate))
+            .finish()
+    }
+}
+
+/// Who the spans come from. What is `None` comes from the environment, then from the default.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ResourceConfig {
+    /// The resource attribute `service.name`; not empty.
+    pub service_name: Option<String>,
+    /// The resource attribute `service.version`.
+    pub service_version: Option<String>,
+    /// More attributes, which replace those of the environment with the same keys.
+    pub attributes: Vec<KeyValue<'static>>,
+}
+
+/// How requests are carried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// Protobuf over HTTP/1.1. The default.
+    #[default]
+    HttpProtobuf,
+    /// gRPC, which this version does not speak: choosing it is an error of `build()`.
+    Grpc,
+}
+
+/// A profile for services that are always on: batches of 1,000 spans or 200 ms, of which 50,000 may wait; 10 to 100
+/// connections; gzip; 10 s to connect, 60 s for a request; three attempts; both monitors on.
+///
+/// ```
+/// # fn main() -> Result<(), otlp::Error> {
+/// let mut config = otlp::config::production();
+/// config.transport.endpoint = Some("http://collector:4318".into());
+/// config.resource.service_name = Some("checkout".into());
+/// let client = otlp::Client::with_config(config)?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn production() -> OtlpConfig {
+    OtlpConfig {
+        transport: TransportConfig {
+            compression: Some(Compression::Gzip),
+            connect_timeout: Some(Duration::from_secs(10)),
+            request_timeout: Some(Duration::from_secs(60)),
+            ..TransportConfig::default()
+        },
+        batch: BatchConfig {
+            max_batch_size: 1000,
+            batch_timeout: Duration::from_millis(200),
+            max_queue_size: 50_000,
+            strategy: BatchStrategy::Hybrid,
+            ..BatchConfig::default()
+        },
+        connection_pool: ConnectionPoolConfig {
+            min_connections: 10,
+            max_connections: 100,
+            ..ConnectionPoolConfig::default()
+        },
+        retry: RetryConfig {
+            max_attempts: 3,
+            initial_interval: Duration::from_millis(100),
+            max_interval: Duration::from_secs(5),
+            multiplier: 2.0,
+            randomization_factor: 0.1,
+            retryable_errors: vec![ErrorType::Network, ErrorType::Timeout],
+        },
+        performance_monitor: Some(PerformanceMonitor::new()),
+        memory_monitor: Some(MemoryMonitor::new()),
+        ..OtlpConfig::default()
+    }
+}

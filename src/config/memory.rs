@@ -1,0 +1,164 @@
+//! How much memory the client holds, and how it goes about it.
+
+use std::ops::RangeInclusive;
+
+use super::settings::{MEMORY, share, within};
+use crate::error::Error;
+
+/// Memory of rings comes in whole pages.
+const PAGE_BYTES: usize = 4 * 1024;
+const CHUNK: RangeInclusive<usize> = PAGE_BYTES..=1024 * 1024;
+/// What one request may hold, at most.
+const BUFFER: RangeInclusive<usize> = PAGE_BYTES..=64 * 1024 * 1024;
+
+/// Memory and copies. Given in code, the whole struct counts and the environment's `OTLP_MAX_MEMORY_USAGE` does not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PerformanceConfig {
+    /// Whether bodies are compressed straight from the memory that spans were recorded into. Default true. Off, each
+    /// batch is copied first and its ring memory freed, at one more copy and its memory: there to measure what it buys.
+    pub enable_zero_copy: bool,
+    /// Whether buffers are used again: chunks of rings, bodies, records of open spans. Default true. Off, each is allocated and
+    /// freed when it is needed: there to measure what it buys.
+    pub enable_memory_pool: bool,
+    /// The hard bound on what the client holds, in bytes. Default 64 MiB; at least 1 MiB. Environment:
+    /// `OTLP_MAX_MEMORY_USAGE`.
+    pub max_memory_usage: usize,
+    /// The share of the pool that may be idle, from 0 to 1: beyond it idle chunks go back to the operating system when the
+    /// workers have nothing else to do. Default 0.8; 1 keeps everything.
+    pub gc_threshold: f64,
+}
+
+impl Default for PerformanceConfig {
+    fn default() -> Self {
+        Self { enable_zero_copy: true, enable_memory_pool: true, max_memory_usage: 64 * 1024 * 1024, gc_threshold: 0.8 }
+    }
+}
+
+impl PerformanceConfig {
+    pub(super) fn check(&self) -> Result<(), Error> {
+        within("with_performance_config.max_memory_usage", Some(self.max_memory_usage), MEMORY)?;
+        share("with_performance_config.gc_threshold", self.gc_threshold)
+    }
+}
+
+/// The pool that memory for records comes from. What is not set here keeps its default.
+///
+/// Sizes above `max_memory_usage` are capped by it, with one line on stderr.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[must_use = "it takes effect when it is given to a builder"]
+pub struct MemoryPool {
+    pub(crate) initial_size: Option<usize>,
+    pub(crate) max_size: Option<usize>,
+    pub(crate) chunk_size: Option<usize>,
+    pub(crate) growth_factor: Option<f64>,
+    pub(crate) gc_threshold: Option<f64>,
+}
+
+impl MemoryPool {
+    /// A pool that is empty at first, grows by single chunks of 4 to 16 KiB, and has no bound but `max_memory_usage`.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes that are set aside with the first span, before the others need them. Default 0.
+    pub fn with_initial_size(mut self, bytes: usize) -> Self {
+        self.initial_size = Some(bytes);
+        self
+    }
+
+    /// The most bytes that all chunks may take together, idle or not: a span that would need more finds no room. Default
+    /// `max_memory_usage`; at least `chunk_size`.
+    pub fn with_max_size(mut self, bytes: usize) -> Self {
+        self.max_size = Some(bytes);
+        self
+    }
+
+    /// Bytes of one chunk, in which spans of one thread lie side by side: 4 KiB to 1 MiB, rounded up to whole pages. Default
+    /// 16 KiB, less where the bound is below 16 MiB. Each thread that records keeps one.
+    pub fn with_chunk_size(mut self, bytes: usize) -> Self {
+        self.chunk_size = Some(bytes);
+        self
+    }
+
+    /// By how much the pool grows when it is exhausted: 2.0 doubles it. Default 1.0, one chunk at a time; finite and at least
+    /// 1.
+    pub fn with_growth_factor(mut self, factor: f64) -> Self {
+        self.growth_factor = Some(factor);
+        self
+    }
+
+    /// The share of the pool that may be idle, as [`gc_threshold`](PerformanceConfig::gc_threshold).
+    pub fn with_gc_threshold(mut self, share: f64) -> Self {
+        self.gc_threshold = Some(share);
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<(), Error> {
+        within("with_memory_pool.chunk_size", self.chunk_size, CHUNK)?;
+        let least = self.chunk_size.unwrap_or(*CHUNK.start());
+        within("with_memory_pool.max_size", self.max_size, least..=usize::MAX)?;
+        if let (Some(initial), Some(max)) = (self.initial_size, self.max_size)
+            && initial > max
+        {
+            let allowed = format!("must be at most max_size, which is {max}");
+            return Err(Error::config("with_memory_pool.initial_size", initial, allowed));
+        }
+        if let Some(factor) = self.growth_factor.filter(|factor| !(factor.is_finite() && *factor >= 1.0)) {
+            return Err(Error::config("with_memory_pool.growth_factor", factor, "must be finite and at least 1"));
+        }
+        self.gc_threshold.map_or(Ok(()), |threshold| share("with_memory_pool.gc_threshold", threshold))
+    }
+}
+
+/// How the buffers of [`get_zero_copy_buffer`](crate::Client::get_zero_copy_buffer) are made.
+///
+/// Sizes above `max_memory_usage` are capped by it, with one line on stderr.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "it takes effect when it is given to a builder"]
+pub struct ZeroCopyBuffer {
+    pub(crate) capacity: usize,
+    pub(crate) alignment: usize,
+    pub(crate) prefetch_size: usize,
+}
+
+impl Default for ZeroCopyBuffer {
+    fn default() -> Self {
+        Self { capacity: 1024 * 1024, alignment: 64, prefetch_size: 0 }
+    }
+}
+
+impl ZeroCopyBuffer {
+    /// 1 MiB, aligned to 64 bytes, nothing prefetched.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes of one buffer: the most that one may hold. Default 1 MiB; 4 KiB to 64 MiB.
+    pub fn with_capacity(mut self, bytes: usize) -> Self {
+        self.capacity = bytes;
+        self
+    }
+
+    /// What the address of its first byte is a multiple of. Default 64; a power of two, at most 4096.
+    pub fn with_alignment(mut self, bytes: usize) -> Self {
+        self.alignment = bytes;
+        self
+    }
+
+    /// How many of its bytes are touched when it is handed out, so that writing them later meets no page fault. Default 0;
+    /// at most `capacity`.
+    pub fn with_prefetch_size(mut self, bytes: usize) -> Self {
+        self.prefetch_size = bytes;
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<(), Error> {
+        within("with_zero_copy_buffer.capacity", Some(self.capacity), BUFFER)?;
+        if !self.alignment.is_power_of_two() || self.alignment > PAGE_BYTES {
+            let allowed = format!("must be a power of two, at most {PAGE_BYTES}");
+            return Err(Error::config("with_zero_copy_buffer.alignment", self.alignment, allowed));
+        }
+        within("with_zero_copy_buffer.prefetch_size", Some(self.prefetch_size), 0..=self.capacity)?;
+        Ok(())
+    }
+}

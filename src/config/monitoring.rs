@@ -1,0 +1,176 @@
+//! What the client says and measures about itself.
+
+use std::time::Duration;
+
+use super::settings::{positive, share};
+use crate::error::{Error, LogLevel};
+
+/// What the client says about itself. Given in code, the whole struct counts and the environment's `OTEL_LOG_LEVEL`
+/// does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MonitoringConfig {
+    /// Whether the client's own metrics (`otel.sdk.*`) are exported over OTLP, to the same receiver's `/v1/metrics`.
+    /// Default false.
+    pub enable_metrics: bool,
+    /// How often they are exported, and how long an interval of the performance metrics is where no monitor says otherwise.
+    /// Default 60 s; at least 1 ms.
+    pub metrics_interval: Duration,
+    /// Whether the client's own requests are recorded as spans of the scope `otlp`: those that carry the program's
+    /// spans, never those that carry only such spans. Default false.
+    pub enable_tracing: bool,
+    /// How much the client says about itself on stderr. Default `Info`. Environment: `OTEL_LOG_LEVEL`.
+    pub log_level: LogLevel,
+}
+
+impl Default for MonitoringConfig {
+    fn default() -> Self {
+        Self {
+            enable_metrics: false,
+            metrics_interval: Duration::from_secs(60),
+            enable_tracing: false,
+            log_level: LogLevel::default(),
+        }
+    }
+}
+
+impl MonitoringConfig {
+    pub(super) fn check(&self) -> Result<(), Error> {
+        interval("with_monitoring_config.metrics_interval", self.metrics_interval)
+    }
+}
+
+/// Which measurements are taken, and over which time. What is not enabled is not collected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "it takes effect when it is given to a builder"]
+pub struct PerformanceMonitor {
+    pub(crate) metrics_interval: Duration,
+    pub(crate) enabled_metrics: Vec<MetricType>,
+}
+
+/// A kind of measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MetricType {
+    /// Spans accepted per second.
+    Throughput,
+    /// From the end of a span until it is accepted.
+    Latency,
+    /// Bytes the client holds.
+    MemoryUsage,
+    /// CPU time of the client's own threads.
+    CpuUsage,
+    /// Bytes before and after compression and over the wire, and requests.
+    NetworkUsage,
+}
+
+impl MetricType {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Throughput, Self::Latency, Self::MemoryUsage, Self::CpuUsage, Self::NetworkUsage];
+}
+
+impl Default for PerformanceMonitor {
+    fn default() -> Self {
+        Self { metrics_interval: Duration::from_secs(10), enabled_metrics: MetricType::ALL.to_vec() }
+    }
+}
+
+impl PerformanceMonitor {
+    /// All metrics, over intervals of 10 s.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The time one set of metrics covers. Default 10 s; at least 1 ms.
+    pub fn with_metrics_interval(mut self, interval: Duration) -> Self {
+        self.metrics_interval = interval;
+        self
+    }
+
+    /// What is measured. Default all of it; the rest reads 0.
+    pub fn with_enabled_metrics(mut self, metrics: Vec<MetricType>) -> Self {
+        self.enabled_metrics = metrics;
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<(), Error> {
+        interval("with_performance_monitor.metrics_interval", self.metrics_interval)
+    }
+}
+
+/// Watches how much memory the client holds.
+#[derive(Debug, Clone, PartialEq)]
+#[must_use = "it takes effect when it is given to a builder"]
+pub struct MemoryMonitor {
+    pub(crate) monitoring_interval: Duration,
+    pub(crate) thresholds: MemoryThresholds,
+    pub(crate) gc_trigger: bool,
+}
+
+/// Shares of `max_memory_usage`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoryThresholds {
+    /// Beyond this a line on stderr says so, once each time it is passed. Default 0.7; above 0, at most `critical`.
+    pub warning: f64,
+    /// Beyond this idle memory goes back at once, and fewer new traces are sampled until there is room again. Default
+    /// 0.9; at most 1.
+    pub critical: f64,
+}
+
+impl Default for MemoryThresholds {
+    fn default() -> Self {
+        Self { warning: 0.7, critical: 0.9 }
+    }
+}
+
+impl Default for MemoryMonitor {
+    fn default() -> Self {
+        Self { monitoring_interval: Duration::from_secs(5), thresholds: MemoryThresholds::default(), gc_trigger: true }
+    }
+}
+
+impl MemoryMonitor {
+    /// A look every 5 s, with thresholds of 70 % and 90 %.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How often to look. Default 5 s; at least 1 ms.
+    pub fn with_monitoring_interval(mut self, interval: Duration) -> Self {
+        self.monitoring_interval = interval;
+        self
+    }
+
+    /// At which shares of `max_memory_usage` something is done.
+    pub fn with_thresholds(mut self, thresholds: MemoryThresholds) -> Self {
+        self.thresholds = thresholds;
+        self
+    }
+
+    /// Whether idle memory goes back at once beyond the critical threshold. Default true.
+    pub fn with_gc_trigger(mut self, is_on: bool) -> Self {
+        self.gc_trigger = is_on;
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<(), Error> {
+        interval("with_memory_monitor.monitoring_interval", self.monitoring_interval)?;
+        let MemoryThresholds { warning, critical } = self.thresholds;
+        share("with_memory_monitor.thresholds.critical", critical)?;
+        if !(warning > 0.0 && warning <= critical) {
+            let allowed = format!("must be above 0 and at most critical, which is {critical}");
+            return Err(Error::config("with_memory_monitor.thresholds.warning", warning, allowed));
+        }
+        Ok(())
+    }
+}
+
+/// Intervals so short would keep a thread spinning.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+
+fn interval(knob: &'static str, interval: Duration) -> Result<(), Error> {
+    positive(knob, Some(interval))?;
+    if interval < SHORTEST_INTERVAL {
+        return Err(Error::config(knob, format!("{interval:?}"), "must be at least 1ms"));
+    }
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! What was set in code, before it is checked and completed.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use super::{
+    BackpressureController, BatchConfig, Compression, ConnectionPoolConfig, DropStrategy, ExitBudget, MemoryMonitor,
+    MemoryPool, MonitoringConfig, OtlpConfig, PerformanceConfig, PerformanceMonitor, Protocol, ResourceConfig,
+    RetryConfig, SpoolConfig, TransportConfig, WorkerPool, ZeroCopyBuffer,
+};
+use crate::{error::LogLevel, value::KeyValue};
+
+/// What was set in code; `None` leaves it to the environment, then to the default. Durations beyond a year count as a
+/// year.
+#[derive(Clone, Default)]
+pub(crate) struct Options {
+    /// The receiver's base URL: `/v1/traces` is appended unless it is there already. Default
+    /// `http://localhost:4318`.
+    pub(crate) endpoint: Option<String>,
+    /// The receiver's URL for traces, used as it is. It beats `endpoint`.
+    pub(crate) traces_endpoint: Option<String>,
+    /// Request headers, in the order of the calls. One that the environment names too is replaced, the others stay.
+    pub(crate) headers: Vec<(String, String)>,
+    /// For one connection, TLS included. Default 5 s; longer than zero.
+    pub(crate) connect_timeout: Option<Duration>,
+    /// One absolute limit for one batch, all attempts included. Default 10 s; longer than zero.
+    pub(crate) request_timeout: Option<Duration>,
+    /// How long an idle connection is kept. Default 60 s; zero keeps none.
+    pub(crate) keep_alive_timeout: Option<Duration>,
+    /// How many idle connections are kept. Default 16; zero keeps none.
+    pub(crate) max_idle_connections: Option<usize>,
+    pub(crate) compression: Option<Compression>,
+    /// A PEM file with the only certificates that the receiver's may be derived from.
+    pub(crate) certificate: Option<PathBuf>,
+    /// PEM files with a client certificate and its key.
+    pub(crate) client_certificate: Option<(PathBuf, PathBuf)>,
+    /// `service.name`; not empty.
+    pub(crate) service_name: Option<String>,
+    /// `service.version`. Default: not sent.
+    pub(crate) service_version: Option<String>,
+    pub(crate) resource_attributes: Vec<KeyValue<'static>>,
+    pub(crate) batch: Option<BatchConfig>,
+    /// Threads, 1 to 64. Default: the CPUs this process may use, at most 4.
+    pub(crate) worker_count: Option<usize>,
+    /// Bytes; the hard bound on what the client holds. Default 64 MiB, at least 1 MiB.
+    pub(crate) max_memory_usage: Option<usize>,
+    pub(crate) drop_strategy: Option<DropStrategy>,
+    pub(crate) exit_budget: Option<ExitBudget>,
+    pub(crate) retry: Option<RetryConfig>,
+    pub(crate) log_level: Option<LogLevel>,
+    pub(crate) spool: Option<SpoolConfig>,
+    pub(crate) protocol: Option<Protocol>,
+    pub(crate) connection_pool: Option<ConnectionPoolConfig>,
+    pub(crate) performance: Option<PerformanceConfig>,
+    pub(crate) monitoring: Option<MonitoringConfig>,
+    pub(crate) memory_pool: Option<MemoryPool>,
+    pub(crate) zero_copy_buffer: Option<ZeroCopyBuffer>,
+    pub(crate) worker_pool: Option<WorkerPool>,
+    pub(crate) backpressure: Option<BackpressureController>,
+    pub(crate) performance_monitor: Option<PerformanceMonitor>,
+    pub(crate) memory_monitor: Option<MemoryMonitor>,
+}
+
+/// Several knobs turn one setting here and there. The last call counts: it takes back what others had said about the
+/// same.
+impl Options {
+    pub(crate) fn set_batch(&mut self, batch: BatchConfig) {
+        self.forget_queue_size();
+        if let Some(pool) = &mut self.worker_pool {
+            pool.batch_size = None;
+        }
+        self.batch = Some(batch);
+    }
+
+    pub(crate) fn set_worker_pool(&mut self, pool: WorkerPool) {
+        if pool.worker_count.is_some() {
+            self.worker_count = None;
+        }
+        if pool.timeout.is_some() {
+            self.request_timeout = None;
+        }
+        if pool.queue_size.is_some() {
+            self.forget_queue_size();
+        }
+        self.worker_pool = Some(pool);
+    }
+
+    pub(crate) fn set_backpressure(&mut self, controller: BackpressureController) {
+        if controller.drop_strategy.is_some() {
+            self.drop_strategy = None;
+        }
+        if controller.max_queue_size.is_some() {
+            self.forget_queue_size();
+        }
+        self.backpressure = Some(controller);
+    }
+
+    pub(crate) fn set_performance(&mut self, performance: PerformanceConfig) {
+        self.max_memory_usage = None;
+        if let Some(pool) = &mut self.memory_pool {
+            pool.gc_threshold = None;
+        }
+        self.performance = Some(performance);
+    }
+
+    pub(crate) fn set_monitoring(&mut self, monitoring: MonitoringConfig) {
+        self.log_level = None;
+        self.monitoring = Some(monitoring);
+    }
+
+    pub(crate) fn set_transport(&mut self, transport: TransportConfig) {
+        let TransportConfig {
+            endpoint,
+            traces_endpoint,
+            headers,
+            protocol,
+            compression,
+            connect_timeout,
+            request_timeout,
+            keep_alive_timeout,
+            max_idle_connections,
+            certificate,
+            client_certificate,
+        } = transport;
+        self.endpoint = endpoint;
+        self.traces_endpoint = traces_endpoint;
+        self.headers = headers;
+        self.protocol = protocol;
+        self.compression = compression;
+        self.connect_timeout = connect_timeout;
+        self.request_timeout = request_timeout;
+        self.keep_alive_timeout = keep_alive_timeout;
+        self.max_idle_connections = max_idle_connections;
+        self.certificate = certificate;
+        self.client_certificate = client_certificate;
+    }
+
+    pub(crate) fn set_resource(&mut self, resource: ResourceConfig) {
+        let ResourceConfig { service_name, service_version, attributes } = resource;
+        self.service_name = service_name;
+        self.service_version = service_version;
+        self.resource_attributes = attributes;
+    }
+
+    /// Everything at once.
+    pub(crate) fn set_all(&mut self, config: OtlpConfig) {
+        let OtlpConfig {
+            transport,
+            resource,
+            batch,
+            connection_pool,
+            performance,
+            monitoring,
+            retry,
+            drop_strategy,
+            exit_budget,
+            spool,
+            worker_count,
+            performance_monitor,
+            memory_monitor,
+        } = config;
+        *self = Self::default();
+        self.set_transport(transport);
+        self.set_resource(resource);
+        self.set_batch(batch);
+        self.connection_pool = Some(connection_pool);
+        self.set_performance(performance);
+        self.set_monitoring(monitoring);
+        self.retry = Some(retry);
+        self.drop_strategy = Some(drop_strategy);
+        self.exit_budget = Some(exit_budget);
+        self.spool = Some(spool);
+        self.worker_count = worker_count;
+        self.performance_monitor = performance_monitor;
+        self.memory_monitor = memory_monitor;
+    }
+
+    /// What companions said about the size of the queue.
+    fn forget_queue_size(&mut self) {
+        if let Some(pool) = &mut self.worker_pool {
+            pool.queue_size = None;
+        }
+        if let Some(controller) = &mut self.backpressure {
+            controller.max_queue_size = None;
+        }
+    }
+
+    /// The size of the queue that a companion asked for, and where.
+    pub(super) fn queue_size(&self) -> Option<(&'static str, usize)> {
+        let pool = self.worker_pool.as_ref().and_then(|pool| pool.queue_size);
+        let controller = self.backpressure.as_ref().and_then(|controller| controller.max_queue_size);
+        let pool = pool.map(|spans| ("with_worker_pool.queue_size", spans));
+        pool.or(controller.map(|spans| ("with_backpressure_controller.max_queue_size", spans)))
+    }
+
+    /// The size of a batch that a companion asked for.
+    pub(super) fn batch_size(&self) -> Option<(&'static str, usize)> {
+        let spans = self.worker_pool.as_ref().and_then(|pool| pool.batch_size)?;
+        Some(("with_worker_pool.batch_size", spans))
+    }
+}
+
+/// URLs and headers may hold secrets here, unlike in [`Settings`].
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").finish_non_exhaustive()
+    }
+}

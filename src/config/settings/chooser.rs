@@ -1,0 +1,193 @@
+//! Which source of a setting counts, and what there is to say about the others.
+
+use std::{fmt, path::PathBuf};
+
+use http::header::AUTHORIZATION;
+
+use super::DEFAULT_ENDPOINT;
+use crate::{
+    config::{
+        Endpoint, Headers, Tls, endpoint, headers,
+        tls::{self, Pem, Unpaired},
+    },
+    env::{self, Environment, Rejected},
+    error::Error,
+};
+
+/// Where a value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Code,
+    Variable(&'static str),
+    Default,
+}
+
+/// Chooses among the sources of each setting and collects what there is to say about it.
+pub(super) struct Chooser<'a> {
+    pub(super) environment: &'a Environment,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Chooser<'_> {
+    /// Takes the first usable value: code, the variables in their order, the default. Each variable is read even if
+    /// another source wins, so that a bad one is always told.
+    pub(super) fn value<T: fmt::Debug>(
+        &mut self,
+        code: Option<T>,
+        variables: &[&'static str],
+        read: impl Fn(&'static str, &str) -> Result<T, Rejected>,
+        default: T,
+    ) -> (T, Source) {
+        let mut chosen = code.map(|value| (value, Source::Code));
+        let mut rejected = Vec::new();
+        for &name in variables {
+            match self.environment.get(name).map(|text| read(name, text?)) {
+                None => {}
+                Some(Err(why)) => rejected.push((name, why)),
+                Some(Ok(value)) => chosen = chosen.or(Some((value, Source::Variable(name)))),
+            }
+        }
+        let chosen = chosen.unwrap_or((default, Source::Default));
+        self.warnings.extend(
+            rejected.into_iter().map(|(name, why)| format!("{name}={}: {}; using {:?}", why.value, why.must, chosen.0)),
+        );
+        chosen
+    }
+
+    /// A setting with one variable.
+    pub(super) fn one<T: fmt::Debug>(
+        &mut self,
+        code: Option<T>,
+        variable: &'static str,
+        read: impl Fn(&str) -> Result<T, Rejected>,
+        default: T,
+    ) -> T {
+        self.value(code, &[variable], |_, text| read(text), default).0
+    }
+
+    /// A setting with a variable of the signal and a general one (OTLPV-01).
+    pub(super) fn signal<T: fmt::Debug>(
+        &mut self,
+        code: Option<T>,
+        variables: [&'static str; 2],
+        read: impl Fn(&str) -> Result<T, Rejected>,
+        default: T,
+    ) -> T {
+        self.value(code, &variables, |_, text| read(text), default).0
+    }
+
+    /// What a variable adds by itself; an unusable one adds nothing.
+    pub(super) fn text<T>(&mut self, variable: &'static str, read: impl Fn(&str) -> Result<T, Rejected>) -> Option<T> {
+        let value = self.environment.get(variable)?.and_then(read);
+        let tell = |why: &Rejected| format!("{variable}={}: {}; using nothing of it", why.value, why.must);
+        value.inspect_err(|why| self.warnings.push(tell(why))).ok()
+    }
+
+    pub(super) fn endpoint(
+        &mut self,
+        base: Option<String>,
+        traces: Option<String>,
+    ) -> Result<(Endpoint, Source), Error> {
+        let in_code = |knob, text: Option<String>| -> Result<Option<Endpoint>, Error> {
+            let Some(text) = text else { return Ok(None) };
+            let parsed = Endpoint::parse(&text);
+            parsed.map(Some).map_err(|must| {
+                let shown = Rejected::new(&endpoint::redacted(&text), must);
+                Error::config(knob, shown.value, shown.must)
+            })
+        };
+        let traces = in_code("with_traces_endpoint", traces)?;
+        let base = in_code("with_endpoint", base)?.map(|base| {
+            if !base.has_traces_path() {
+                return base.with_traces_path();
+            }
+            if traces.is_none() {
+                self.warnings.push(format!(
+                    "with_endpoint = {base}: is a base URL and should not end in /v1/traces; using it as it is \
+                     (with_traces_endpoint takes whole URLs)"
+                ));
+            }
+            base
+        });
+        let read = |name, text: &str| {
+            let text = text.trim();
+            let parsed = Endpoint::parse(text).map_err(|must| Rejected::new(&endpoint::redacted(text), must))?;
+            Ok(if name == env::ENDPOINT { parsed.with_traces_path() } else { parsed })
+        };
+        let default = Endpoint::parse(DEFAULT_ENDPOINT).map_err(|must| Error::config("with_endpoint", "", must))?;
+        let (endpoint, source) = self.value(traces.or(base), &[env::TRACES_ENDPOINT, env::ENDPOINT], read, default);
+        if source == Source::Variable(env::ENDPOINT) && endpoint.to_string().ends_with("/v1/traces/v1/traces") {
+            self.warnings.push(format!(
+                "{}: is a base URL and should not end in /v1/traces; using {endpoint} ({} takes whole URLs)",
+                env::ENDPOINT,
+                env::TRACES_ENDPOINT
+            ));
+        }
+        Ok((endpoint, source))
+    }
+
+    /// The signal's variable replaces the general one; code and the URL's user information add to the list.
+    pub(super) fn headers(&mut self, code: Headers, endpoint: &Endpoint) -> Headers {
+        let mut chosen: Option<Headers> = None;
+        for name in [env::TRACES_HEADERS, env::HEADERS] {
+            if let Some((headers, unusable)) = self.text(name, |text| Ok(headers::parse_list(text))) {
+                self.warnings.extend(unusable_entries(name, &unusable));
+                // A list without a usable entry still replaces the general one: credentials for one receiver must
+                // not go to another because of a typing error.
+                chosen.get_or_insert(headers);
+            }
+        }
+        let mut headers = chosen.unwrap_or_default();
+        for (name, value) in code {
+            headers::set(&mut headers, name, value);
+        }
+        if let Some(authorization) = endpoint.authorization()
+            && !headers.iter().any(|(name, _)| name == AUTHORIZATION)
+        {
+            headers.push((AUTHORIZATION, authorization.clone()));
+        }
+        headers
+    }
+
+    /// The files of TLS. A client certificate and its key count only together (OTLPV-13).
+    pub(super) fn tls(&mut self, roots: Option<PathBuf>, pair: Option<(PathBuf, PathBuf)>) -> Result<Tls, Error> {
+        let knob = "with_client_certificate";
+        let (chain, key) = pair.unzip();
+        let roots = tls::in_code("with_certificate", roots.as_ref(), tls::roots)?;
+        let chain = tls::in_code(knob, chain.as_ref(), tls::chain)?;
+        let key = tls::in_code(knob, key.as_ref(), tls::key)?;
+
+        let variables = [env::TRACES_CERTIFICATE, env::CERTIFICATE];
+        let roots = self.signal(roots, variables, |text| tls::roots(text.as_ref()), Pem::default_roots());
+        let variables = [env::TRACES_CLIENT_CERTIFICATE, env::CLIENT_CERTIFICATE];
+        let none = Pem::Without(tls::NO_IDENTITY);
+        let (chain, chain_source) = self.value(chain, &variables, |_, text| tls::chain(text.as_ref()), none);
+        let variables = [env::TRACES_CLIENT_KEY, env::CLIENT_KEY];
+        let none = Pem::Without(tls::NO_IDENTITY);
+        let (key, key_source) = self.value(key, &variables, |_, text| tls::key(text.as_ref()), none);
+
+        let (source, shown, must) = match tls::pair(&chain, &key) {
+            Ok(identity) => return Ok(Tls { roots, identity }),
+            Err(Unpaired::Certificate(must)) => (chain_source, chain.shown(), must),
+            Err(Unpaired::Key(must)) => (key_source, key.shown(), must),
+        };
+        let Source::Variable(name) = source else { return Err(Error::config(knob, shown, must)) };
+        self.warnings.push(format!("{name}={shown}: {must}; using {}", tls::NO_IDENTITY));
+        Ok(Tls { roots, identity: None })
+    }
+}
+
+/// The one warning about a header list; it shows nothing of the list.
+fn unusable_entries(name: &str, unusable: &[usize]) -> Option<String> {
+    let places: Vec<_> = unusable.iter().map(ToString::to_string).collect();
+    let (entries, are) = match unusable {
+        [] => return None,
+        [_] => ("entry", "is"),
+        _ => ("entries", "are"),
+    };
+    Some(format!(
+        "{name}: {entries} {} {are} not name=value with a usable name and a percent-encoded value; \
+         using the list without (values are never shown)",
+        places.join(", ")
+    ))
+}

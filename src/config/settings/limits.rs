@@ -1,0 +1,175 @@
+//! Settings that bound something, where one depends on another: queue, batch, memory, time, disk.
+
+use std::fmt;
+
+use super::{
+    BATCH_BYTES, LONGEST, SHORTEST_DELAY, SPANS, SPOOL_BYTES,
+    chooser::{Chooser, Source},
+    positive, within,
+};
+use crate::{
+    config::{BatchConfig, DropStrategy, ExitBudget, MemoryPool, SpoolConfig, ZeroCopyBuffer},
+    env::{self, Rejected, allowed, milliseconds, timeout, whole_number},
+    error::Error,
+};
+
+impl Chooser<'_> {
+    /// The batch as it was given, as environment and default have it, with what companions said about its sizes.
+    pub(super) fn batch(
+        &mut self,
+        code: Option<BatchConfig>,
+        (queue_size, batch_size): (Option<(&'static str, usize)>, Option<(&'static str, usize)>),
+        max_memory_usage: usize,
+    ) -> Result<BatchConfig, Error> {
+        let default = BatchConfig::default();
+        let code = code.as_ref();
+        let (queue_knob, queue_size) = match (queue_size, code) {
+            (Some((knob, spans)), _) => (knob, Some(spans)),
+            (None, code) => ("with_batch_config.max_queue_size", code.map(|batch| batch.max_queue_size)),
+        };
+        let (batch_knob, batch_size) = match (batch_size, code) {
+            (Some((knob, spans)), _) => (knob, Some(spans)),
+            (None, code) => ("with_batch_config.max_batch_size", code.map(|batch| batch.max_batch_size)),
+        };
+        within(batch_knob, batch_size, SPANS)?;
+        within(queue_knob, queue_size, SPANS)?;
+        within("with_batch_config.max_batch_bytes", code.map(|batch| batch.max_batch_bytes), BATCH_BYTES)?;
+        let batch_timeout = positive("with_batch_config.batch_timeout", code.map(|batch| batch.batch_timeout))?;
+
+        let batch_timeout = self.one(
+            batch_timeout,
+            env::BSP_SCHEDULE_DELAY,
+            |text| Ok(milliseconds(text)?.max(SHORTEST_DELAY)),
+            default.batch_timeout,
+        );
+        let spans = |_, text: &str| whole_number(text, SPANS).map(Spans);
+        let (Spans(max_queue_size), queue_source) =
+            self.value(queue_size.map(Spans), &[env::BSP_MAX_QUEUE_SIZE], spans, Spans(default.max_queue_size));
+        if let Some(size) = batch_size
+            && size > max_queue_size
+            // A size that nobody chose follows the queue.
+            && size != default.max_batch_size
+            && queue_source == Source::Code
+        {
+            let allowed = format!("must be at most max_queue_size, which is {max_queue_size}");
+            return Err(Error::config(batch_knob, size, allowed));
+        }
+        let (Spans(mut max_batch_size), source) = self.value(
+            batch_size.map(|spans| Spans(spans.min(max_queue_size))),
+            &[env::BSP_MAX_EXPORT_BATCH_SIZE],
+            spans,
+            Spans(default.max_batch_size.min(max_queue_size)),
+        );
+        if max_batch_size > max_queue_size {
+            if let Source::Variable(name) = source {
+                self.warnings.push(format!(
+                    "{name}=\"{max_batch_size}\": must be at most the queue size, which is {max_queue_size}; \
+                     using {max_queue_size}"
+                ));
+            }
+            max_batch_size = max_queue_size;
+        }
+        let mut batch = BatchConfig {
+            max_batch_size,
+            batch_timeout: batch_timeout.min(LONGEST),
+            max_queue_size,
+            ..code.cloned().unwrap_or_default()
+        };
+        self.cap("with_batch_config.max_batch_bytes", &mut batch.max_batch_bytes, max_memory_usage);
+        Ok(batch)
+    }
+
+    /// The sizes of the pool, none of which exceeds the bound.
+    pub(super) fn memory_pool(
+        &mut self,
+        code: Option<MemoryPool>,
+        max_memory_usage: usize,
+    ) -> Result<MemoryPool, Error> {
+        let mut pool = code.unwrap_or_default();
+        pool.check()?;
+        for (knob, bytes) in [
+            ("with_memory_pool.max_size", &mut pool.max_size),
+            ("with_memory_pool.initial_size", &mut pool.initial_size),
+        ] {
+            if let Some(bytes) = bytes {
+                self.cap(knob, bytes, max_memory_usage);
+            }
+        }
+        Ok(pool)
+    }
+
+    pub(super) fn zero_copy_buffer(
+        &mut self,
+        code: Option<ZeroCopyBuffer>,
+        max_memory_usage: usize,
+    ) -> Result<ZeroCopyBuffer, Error> {
+        let mut buffer = code.unwrap_or_default();
+        buffer.check()?;
+        self.cap("with_zero_copy_buffer.capacity", &mut buffer.capacity, max_memory_usage);
+        buffer.prefetch_size = buffer.prefetch_size.min(buffer.capacity);
+        Ok(buffer)
+    }
+
+    /// Lowers what exceeds the memory bound to it, and says so.
+    fn cap(&mut self, knob: &str, bytes: &mut usize, max_memory_usage: usize) {
+        if *bytes > max_memory_usage {
+            self.warnings.push(format!("{knob} = {bytes}: is more than the memory bound; using {max_memory_usage}"));
+            *bytes = max_memory_usage;
+        }
+    }
+
+    pub(super) fn exit_budget(&mut self, code: Option<ExitBudget>) -> Result<ExitBudget, Error> {
+        let default = ExitBudget::default();
+        let total = positive("with_exit_budget.total", code.as_ref().map(|budget| budget.total))?;
+        let stall = positive("with_exit_budget.stall", code.as_ref().map(|budget| budget.stall))?;
+        let total = self.one(total, env::EXIT_TIMEOUT, timeout, default.total).min(LONGEST);
+        let stall = self.one(stall, env::EXIT_STALL_TIMEOUT, timeout, default.stall.min(total)).min(total);
+        Ok(ExitBudget { stall, total })
+    }
+
+    pub(super) fn spool(&mut self, code: Option<SpoolConfig>) -> Result<SpoolConfig, Error> {
+        if let Some(spool) = &code {
+            if spool.dir.as_ref().is_some_and(|dir| dir.as_os_str().is_empty()) {
+                return Err(Error::config("with_spool_config.dir", "\"\"", "must not be empty"));
+            }
+            if spool.max_bytes == 0 {
+                return Err(Error::config("with_spool_config.max_bytes", 0, allowed(&SPOOL_BYTES)));
+            }
+        }
+        let default = SpoolConfig::default();
+        let code = code.as_ref();
+        let path = |text: &str| Ok(Some(text.into()));
+        let bytes = |text: &str| whole_number(text, SPOOL_BYTES).map(|bytes| bytes as u64);
+        Ok(SpoolConfig {
+            dir: self.one(code.map(|spool| spool.dir.clone()), env::SPOOL_DIR, path, None),
+            max_bytes: self.one(code.map(|spool| spool.max_bytes), env::SPOOL_MAX_BYTES, bytes, default.max_bytes),
+            max_age: self.one(code.map(|spool| spool.max_age), env::SPOOL_MAX_AGE, milliseconds, default.max_age),
+            fsync: self.one(code.map(|spool| spool.fsync), env::SPOOL_FSYNC, env::boolean, default.fsync),
+        })
+    }
+}
+
+pub(super) fn drop_strategy(text: &str) -> Result<DropStrategy, Rejected> {
+    let names = [("newest_first", DropStrategy::NewestFirst), ("oldest_first", DropStrategy::OldestFirst)];
+    if let Some((name, timeout)) = text.split_once(':')
+        && name.trim().eq_ignore_ascii_case("block")
+    {
+        let timeout = milliseconds(timeout).ok().filter(|timeout| !timeout.is_zero());
+        return timeout
+            .map(DropStrategy::Block)
+            .ok_or_else(|| Rejected::new(text, "must be block: and a whole number of milliseconds, at least 1"));
+    }
+    env::choice(text, &names).map_err(|_| Rejected::new(text, "must be newest_first, oldest_first or block:<ms>"))
+}
+
+/// A number of spans, which says so where there is no limit.
+struct Spans(usize);
+
+impl fmt::Debug for Spans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            usize::MAX => f.write_str("no limit"),
+            spans => spans.fmt(f),
+        }
+    }
+}
