@@ -11,7 +11,7 @@ use once_cell::race::OnceBox;
 
 use crate::{
     capture::{Clock, Intake, Limits, Scope, Tracer},
-    config::{DropStrategy, Options, Settings},
+    config::{DropStrategy, Options, OtlpConfig, Settings},
     env::Environment,
     error::{Diagnostics, Error, LogLevel, Subject},
     export::{ExportReport, Exporter, Patience, SpanData},
@@ -35,9 +35,6 @@ const WORKER_BYTES: usize = 512 * 1024;
 /// makes room for the next.
 const BODY_BYTES: usize = 512 * 1024;
 
-/// A batch is worth a wake at this size; larger ones form while workers are busy.
-const READY_SPANS: usize = 512;
-
 /// An exporter and everything that belongs to it. Independent clients can coexist.
 ///
 /// Making one reads the environment, starts no thread and opens no connection: both happen with the first
@@ -56,6 +53,14 @@ impl Client {
     /// A builder that starts from the environment; what is set on it wins.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
+    }
+
+    /// A client with these settings; what is `None` in them comes from the environment, then from the default.
+    ///
+    /// # Errors
+    /// As [`ClientBuilder::build`].
+    pub fn with_config(config: OtlpConfig) -> Result<Self, Error> {
+        Self::builder().with_config(config).build()
     }
 
     fn assemble(options: Options, environment: Environment) -> Result<Self, Error> {
@@ -189,8 +194,9 @@ impl Engine {
             memory_bytes: settings.max_memory_usage - apart,
             queue_spans: batch.max_queue_size,
             drop_strategy: settings.drop_strategy,
-            ready_spans: READY_SPANS.min(batch.max_batch_size).min(batch.max_queue_size),
+            ready_spans: batch.ready_spans(),
             workers: settings.worker_count,
+            has_lanes: !batch.load_balancing,
         });
         let exporter = Exporter::new(settings, Arc::clone(&intake), diagnostics);
         Arc::new_cyclic(|this: &Weak<Self>| {

@@ -1,12 +1,9 @@
 //! Exporting: runs on our threads, and may block. Never on the application's behalf, but for `export_spans`,
 //! `flush` and `shutdown`, which say so.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 mod batch;
@@ -17,6 +14,7 @@ mod drain;
 mod frame;
 mod ledger;
 mod outbox;
+mod pace;
 mod pipeline;
 mod retry;
 mod salvage;
@@ -53,9 +51,6 @@ pub(crate) struct Exporter {
     ledger: Ledger,
     outbox: Mutex<Outbox>,
     gatherer: Mutex<Gatherer>,
-    /// When a worker first saw what waits now; 0 while nothing does. Milliseconds after `origin`, plus 1.
-    waiting_since: AtomicU64,
-    origin: Instant,
     /// Calls of `flush` under way: everything that waits is due.
     flushing: AtomicUsize,
     /// The program is about to end: what would only delay it is not waited for.
@@ -90,9 +85,7 @@ impl Exporter {
             transport: HttpTransport::new(&settings),
             ledger: Ledger::default(),
             outbox: Mutex::new(Outbox::new(&settings)),
-            gatherer: Mutex::new(Gatherer::new(Arc::clone(&intake))),
-            waiting_since: AtomicU64::new(0),
-            origin: Instant::now(),
+            gatherer: Mutex::new(Gatherer::new(Arc::clone(&intake), &settings)),
             flushing: AtomicUsize::new(0),
             exiting: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -168,19 +161,5 @@ impl Exporter {
         word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((word ^ word >> 31) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// Notes whether anything waits, and answers since when.
-    fn note_waiting(&self, waiting: u64, now: Instant) -> Option<Instant> {
-        if waiting == 0 {
-            self.waiting_since.store(0, Ordering::Relaxed);
-            return None;
-        }
-        let millis = now.saturating_duration_since(self.origin).as_millis() as u64 + 1;
-        let since = match self.waiting_since.compare_exchange(0, millis, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => millis,
-            Err(since) => since,
-        };
-        Some(self.origin + Duration::from_millis(since - 1))
     }
 }

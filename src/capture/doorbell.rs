@@ -22,6 +22,8 @@ pub(crate) struct Doorbell {
     rest: CachePadded<AtomicU32>,
     workers: Mutex<Workers>,
     rung: Condvar,
+    /// One worker cannot do what another one has to.
+    wakes_all: bool,
     /// Starts another worker; called when the bell rings and nobody rests.
     unanswered: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
@@ -32,6 +34,8 @@ struct Workers {
     rings: u64,
     /// Workers that exist.
     started: usize,
+    /// Which numbers they have, a bit for each.
+    numbers: u64,
     /// Workers that may exist.
     allowed: usize,
     /// Workers that rest.
@@ -63,13 +67,14 @@ impl Workers {
 }
 
 impl Doorbell {
-    /// A bell for up to `allowed` workers, none of which exists yet.
-    pub(crate) fn new(allowed: usize) -> Self {
+    /// A bell for up to `allowed` workers, none of which exists yet. With `has_lanes` each of them has rings of its own.
+    pub(crate) fn new(allowed: usize, has_lanes: bool) -> Self {
         let workers = Workers { allowed, ..Workers::default() };
         Self {
             rest: CachePadded::new(AtomicU32::new(workers.rest())),
             workers: Mutex::new(workers),
             rung: Condvar::new(),
+            wakes_all: has_lanes,
             unanswered: OnceLock::new(),
         }
     }
@@ -97,7 +102,7 @@ impl Doorbell {
         }
     }
 
-    /// Wakes one resting worker, or has one started.
+    /// Wakes one resting worker (all of them where each has rings of its own), or has one started.
     #[cold]
     #[inline(never)]
     pub(crate) fn ring(&self) {
@@ -113,7 +118,11 @@ impl Doorbell {
         // Whoever is woken looks at everything; until it rests again nobody has to ring for a record.
         self.rest.store(workers.rest() & !ASLEEP, Ordering::Relaxed);
         drop(workers);
-        self.rung.notify_one();
+        if self.wakes_all {
+            self.rung.notify_all();
+        } else {
+            self.rung.notify_one();
+        }
     }
 
     /// Wakes every resting worker.
@@ -178,30 +187,34 @@ impl Doorbell {
         self.rest.store(workers.rest(), Ordering::Relaxed);
     }
 
-    /// A place for one more worker beside `started` others, if one may be started and nobody was faster.
+    /// A place for one more worker beside `started` others, if one may be started and nobody was faster: the lowest
+    /// number that none of them has.
     pub(crate) fn admit(&self, started: usize) -> Option<usize> {
         let mut workers = self.workers.lock();
         if workers.started != started || started >= workers.allowed {
             return None;
         }
         workers.started += 1;
+        let number = workers.numbers.trailing_ones();
+        workers.numbers |= 1_u64.checked_shl(number).unwrap_or(0);
         self.rest.store(workers.rest(), Ordering::Relaxed);
-        Some(workers.started - 1)
+        Some(number as usize)
     }
 
     /// A worker has ended.
-    pub(crate) fn dismiss(&self) {
-        self.take_back(false);
+    pub(crate) fn dismiss(&self, number: usize) {
+        self.take_back(number, false);
     }
 
     /// A worker that was admitted could not be started. The next full batch asks for one again.
-    pub(crate) fn give_up(&self) {
-        self.take_back(true);
+    pub(crate) fn give_up(&self, number: usize) {
+        self.take_back(number, true);
     }
 
-    fn take_back(&self, barren: bool) {
+    fn take_back(&self, number: usize, barren: bool) {
         let mut workers = self.workers.lock();
         workers.started -= 1;
+        workers.numbers &= !1_u64.checked_shl(number as u32).unwrap_or(0);
         workers.barren = barren;
         self.rest.store(workers.rest(), Ordering::Relaxed);
     }

@@ -46,6 +46,8 @@ pub(crate) struct Limits {
     pub(crate) drop_strategy: DropStrategy,
     /// Workers that may be started.
     pub(crate) workers: usize,
+    /// Whether each of them has rings of its own.
+    pub(crate) has_lanes: bool,
 }
 
 impl Intake {
@@ -53,7 +55,7 @@ impl Intake {
         Arc::new(Self {
             supply: Supply::new(limits.memory_bytes),
             registry: Registry::new(),
-            doorbell: Doorbell::new(limits.workers),
+            doorbell: Doorbell::new(limits.workers, limits.has_lanes),
             arrivals: Arrivals::new(limits.ready_spans),
             quota: Quota::new(limits.queue_spans),
             overflow: Overflow::new(limits.drop_strategy),

@@ -132,8 +132,9 @@ pub(super) struct Seat {
     /// Boxed, since a span holds one pointer and moves between the pool and spans.
     #[expect(clippy::vec_box)]
     pool: Vec<Box<OpenSpan>>,
-    /// Records until the thread tells the others how many it made.
+    /// Records until the thread tells the others how many it made, out of so many.
     countdown: u32,
+    step: u32,
     /// The last record found no room.
     refusing: bool,
     /// It waited for open spans of others, and none of them made room.
@@ -142,10 +143,12 @@ pub(super) struct Seat {
 
 impl Seat {
     fn new(intake: Arc<Intake>) -> Self {
+        let step = intake.arrivals.step();
         Self {
             producer: Some(intake.registry.check_out()),
             pool: Vec::with_capacity(POOLED_RECORDS),
-            countdown: intake.arrivals.step(),
+            countdown: step,
+            step,
             refusing: false,
             in_vain: false,
             intake,
@@ -231,8 +234,9 @@ impl Seat {
         let intake = &*self.intake;
         let mut ready = intake.supply.is_pressed();
         if self.countdown == 0 {
-            self.countdown = intake.arrivals.step();
-            ready |= intake.arrivals.arrive(self.countdown);
+            ready |= intake.arrivals.arrive(self.step);
+            self.step = intake.arrivals.step();
+            self.countdown = self.step;
         }
         if ready { intake.doorbell.after_batch() } else { intake.doorbell.after_record() }
     }
@@ -348,7 +352,7 @@ impl Drop for Seat {
             }
             self.intake.quota.give_back(producer.ring().credit.swap(0, Ordering::Relaxed).into());
             self.intake.overflow.made_room();
-            let unannounced = self.intake.arrivals.step() - self.countdown;
+            let unannounced = self.step - self.countdown;
             if unannounced > 0 && self.intake.arrivals.arrive(unannounced) {
                 self.intake.doorbell.after_batch();
             }

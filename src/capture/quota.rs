@@ -13,30 +13,24 @@ pub(crate) struct Arrivals {
     arrived: CachePadded<AtomicU64>,
     taken: CachePadded<AtomicU64>,
     /// Waiting spans that make a batch worth sending.
-    ready: u64,
-    step: u32,
+    ready: AtomicU64,
 }
 
 impl Arrivals {
     pub(crate) fn new(ready: usize) -> Self {
-        Self {
-            arrived: CachePadded::default(),
-            taken: CachePadded::default(),
-            ready: ready as u64,
-            step: (ready / 8).clamp(1, STEP as usize) as u32,
-        }
+        Self { arrived: CachePadded::default(), taken: CachePadded::default(), ready: AtomicU64::new(ready as u64) }
     }
 
     /// How many spans a thread records between two calls of [`arrive`](Self::arrive).
     pub(crate) fn step(&self) -> u32 {
-        self.step
+        (self.ready() / 8).clamp(1, STEP.into()) as u32
     }
 
     /// Counts `spans` more; true if a batch is ready.
     pub(crate) fn arrive(&self, spans: u32) -> bool {
         let arrived = self.arrived.fetch_add(spans.into(), Ordering::Relaxed) + u64::from(spans);
         // Taken can run ahead: workers also take what was not announced yet.
-        arrived.saturating_sub(self.taken.load(Ordering::Relaxed)) >= self.ready
+        arrived.saturating_sub(self.taken.load(Ordering::Relaxed)) >= self.ready()
     }
 
     /// Counts `spans` as detached.
@@ -44,8 +38,14 @@ impl Arrivals {
         self.taken.fetch_add(spans, Ordering::Relaxed);
     }
 
+    /// Waiting spans that make a batch worth sending.
     pub(crate) fn ready(&self) -> u64 {
-        self.ready
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Changes that. Threads go by it once they have made the steps they are at.
+    pub(crate) fn set_ready(&self, spans: usize) {
+        self.ready.store(spans as u64, Ordering::Relaxed);
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct Registry {
 #[derive(Default)]
 struct Rings {
     all: Vec<Arc<Ring>>,
+    /// How many were ever made.
+    made: usize,
     /// Producers of ended threads, most recently used last.
     vacant: Vec<Producer>,
     /// What the rings that are gone had pushed and refused.
@@ -51,7 +53,8 @@ impl Registry {
         if let Some(producer) = rings.vacant.pop() {
             return producer;
         }
-        let (ring, producer) = Ring::new();
+        let (ring, producer) = Ring::new(rings.made);
+        rings.made += 1;
         rings.all.push(ring);
         self.changed(&rings);
         producer

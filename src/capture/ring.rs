@@ -41,6 +41,8 @@ pub(crate) struct Ring {
     /// Spans this ring may still queue without asking, where `max_queue_size` bounds them. The producer
     /// takes from it; a thread that was refused may empty it.
     pub(super) credit: AtomicU32,
+    /// Which of a client's rings this is; for ever.
+    number: usize,
 }
 
 /// Counters with the producer as their only writer: a load and a store instead of a locked addition.
@@ -58,7 +60,7 @@ struct Consumer {
 
 impl Ring {
     /// A new ring and the only handle that writes to it. It holds no chunk until the first record.
-    pub(crate) fn new() -> (Arc<Self>, Producer) {
+    pub(crate) fn new(number: usize) -> (Arc<Self>, Producer) {
         let first = Chunk::allocate(0, Weak::new()).expect("a chunk of no bytes allocates no record memory");
         let tail = first.as_ptr();
         let ring = Arc::new(Self {
@@ -66,9 +68,15 @@ impl Ring {
             consumer: Mutex::new(Consumer { head: first, at: 0 }),
             taken: AtomicU64::new(0),
             credit: AtomicU32::new(0),
+            number,
         });
         let producer = Producer { ring: Arc::clone(&ring), tail, records: 0, used: 0, free: 0, pushed: 0 };
         (ring, producer)
+    }
+
+    /// Which of a client's rings this is.
+    pub(crate) fn number(&self) -> usize {
+        self.number
     }
 
     /// Records pushed since the ring began. A push that is under way may be counted or not.

@@ -374,7 +374,7 @@ mod tests {
         // What the client leaves of 64 MiB for rings beside four workers, and the head around each span.
         let supply = Supply::new((64 << 20) - (3 + 4) * 512 * 1024);
         let record = [7; 300 + 3];
-        let mut producers: Vec<_> = (0..4).map(|_| crate::capture::ring::Ring::new().1).collect();
+        let mut producers: Vec<_> = (0..4).map(|_| crate::capture::ring::Ring::new(0).1).collect();
         for producer in &mut producers {
             for number in 0..50_000 {
                 assert!(producer.push(&supply, 0, &record).is_ok(), "span {number}");

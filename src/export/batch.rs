@@ -1,10 +1,14 @@
 //! Gathering: slices from many rings become one batch.
 
-use std::sync::Arc;
+use std::{fmt, mem, sync::Arc, time::Instant};
 
-use super::ledger::Ledger;
+use super::{
+    ledger::Ledger,
+    pace::{Overdue, Pace},
+};
 use crate::{
     capture::{Intake, Limit, Ring, Slice},
+    config::{BatchConfig, Settings},
     sync::Arc as RingArc,
 };
 
@@ -22,29 +26,134 @@ pub(crate) struct Batch {
     pub(crate) spans: u64,
 }
 
+/// Which rings a worker looks after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// All of them, as every other worker does.
+    Whole,
+    /// Those that stay with it.
+    Part { worker: usize, of: usize },
+}
+
+impl Lane {
+    fn includes(self, ring: &Ring) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Part { worker, of } => ring.number() % of.max(1) == worker % of.max(1),
+        }
+    }
+}
+
+/// How much of what waits may leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Everything,
+    /// What lies before it, by the number of records that each ring has seen.
+    Before(Position),
+}
+
+/// A place in every ring: the records that were pushed before it.
+#[derive(Clone, Default)]
+pub(crate) struct Position(Vec<(RingArc<Ring>, u64)>);
+
+impl Position {
+    fn of<'r>(rings: impl Iterator<Item = &'r RingArc<Ring>>) -> Self {
+        Self(rings.map(|ring| (RingArc::clone(ring), ring.pushed())).collect())
+    }
+
+    fn has_left(&self) -> bool {
+        self.0.iter().all(|(ring, pushed)| ring.taken() >= *pushed)
+    }
+}
+
+/// Positions are equal if they are the same place.
+impl PartialEq for Position {
+    fn eq(&self, other: &Self) -> bool {
+        let places = |position: &Self| -> Vec<_> {
+            position.0.iter().map(|(ring, pushed)| (RingArc::as_ptr(ring), *pushed)).collect()
+        };
+        places(self) == places(other)
+    }
+}
+
+impl Eq for Position {}
+
+impl fmt::Debug for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(_, pushed)| pushed)).finish()
+    }
+}
+
 /// Goes round the rings. One worker at a time gathers, so that batches are as large as they can be.
 pub(crate) struct Gatherer {
     intake: Arc<Intake>,
+    config: BatchConfig,
     rings: Vec<RingArc<Ring>>,
     version: usize,
     /// The ring the next batch begins with, so that a busy thread does not shut the others out.
     turn: usize,
+    /// The age of what waits: one for all workers, or one for each.
+    paces: Vec<Pace<Position>>,
 }
 
 impl Gatherer {
-    pub(crate) fn new(intake: Arc<Intake>) -> Self {
+    pub(crate) fn new(intake: Arc<Intake>, settings: &Settings) -> Self {
+        let config = settings.batch.clone();
+        let pace = || Pace::new(config.strategy, config.batch_timeout);
+        let paces = (0..if config.load_balancing { 1 } else { settings.worker_count }).map(|_| pace()).collect();
         // No list has this version: the first look fetches one.
-        Self { intake, rings: Vec::new(), version: usize::MAX, turn: 0 }
+        Self { intake, config, rings: Vec::new(), version: usize::MAX, turn: 0, paces }
     }
 
-    /// Records waiting in all rings.
-    pub(crate) fn waiting(&mut self) -> u64 {
+    fn rings(&self, lane: Lane) -> impl Iterator<Item = &RingArc<Ring>> {
+        self.rings.iter().filter(move |ring| lane.includes(ring))
+    }
+
+    /// Records waiting in the rings of `lane`.
+    pub(crate) fn waiting(&mut self, lane: Lane) -> u64 {
         self.intake.registry.refresh(&mut self.version, &mut self.rings);
-        self.rings.iter().map(|ring| ring.waiting()).sum()
+        self.rings(lane).map(|ring| ring.waiting()).sum()
     }
 
-    /// A batch of what waits, if anything does.
-    pub(crate) fn gather(&mut self, limits: BatchLimits, ledger: &Ledger) -> Option<Batch> {
+    /// Looks at the age of what waits: when to look again, and what is overdue.
+    pub(crate) fn look(&mut self, lane: Lane, now: Instant) -> (Option<Instant>, Option<Extent>) {
+        let is_waiting = self.waiting(lane) > 0;
+        let at = self.pace(lane);
+        let mut paces = mem::take(&mut self.paces);
+        let pace = &mut paces[at];
+        pace.look(now, is_waiting, || Position::of(self.rings(lane)), Position::has_left);
+        let overdue = match pace.overdue(now) {
+            Overdue::Nothing => None,
+            Overdue::Everything => Some(Extent::Everything),
+            Overdue::Before(position) => Some(Extent::Before(position)),
+        };
+        let next = pace.next();
+        self.paces = paces;
+        (next, overdue)
+    }
+
+    /// What was seen to wait is gone; what has come since is new.
+    pub(crate) fn begin_anew(&mut self, lane: Lane) {
+        let at = self.pace(lane);
+        self.paces[at].begin_anew();
+    }
+
+    /// Which of the paces is that of `lane`.
+    fn pace(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Part { worker, .. } => worker % self.paces.len(),
+            Lane::Whole => 0,
+        }
+    }
+
+    /// A batch of what waits within `extent`, if anything does.
+    pub(crate) fn gather(
+        &mut self,
+        lane: Lane,
+        extent: &Extent,
+        limits: BatchLimits,
+        ledger: &Ledger,
+    ) -> Option<Batch> {
         self.intake.registry.refresh(&mut self.version, &mut self.rings);
         let mut slices = Vec::new();
         let mut spans = 0;
@@ -52,11 +161,30 @@ impl Gatherer {
             let records = u32::try_from(limits.spans).unwrap_or(u32::MAX);
             let mut limit = Limit { records, bytes: limits.bytes };
             self.turn += 1;
-            for at in 0..self.rings.len() {
-                if limit.records == 0 || limit.bytes == 0 {
-                    break;
+            let positions: Vec<_> = match extent {
+                Extent::Everything => self.rings(lane).map(|ring| (ring, u64::MAX)).collect(),
+                Extent::Before(position) => position.0.iter().map(|(ring, pushed)| (ring, *pushed)).collect(),
+            };
+            let busy = positions.iter().filter(|(ring, _)| ring.waiting() > 0).count();
+            // An equal share for each first, so that a flood of one thread does not fill the batch; then what is left.
+            let shares = if self.config.load_balancing && busy > 1 { vec![busy, 1] } else { vec![1] };
+            for share in shares {
+                let share = Limit { records: limit.records.div_ceil(share as u32), bytes: limit.bytes.div_ceil(share) };
+                for at in 0..positions.len() {
+                    if limit.records == 0 || limit.bytes == 0 {
+                        break;
+                    }
+                    let (ring, position) = positions[(self.turn + at) % positions.len()];
+                    let due = u32::try_from(position.saturating_sub(ring.taken())).unwrap_or(u32::MAX);
+                    let granted = Limit {
+                        records: limit.records.min(share.records).min(due),
+                        bytes: limit.bytes.min(share.bytes),
+                    };
+                    let mut left = granted;
+                    ring.detach(&mut left, &mut slices);
+                    limit.records -= granted.records - left.records;
+                    limit.bytes -= granted.bytes - left.bytes;
                 }
-                self.rings[(self.turn + at) % self.rings.len()].detach(&mut limit, &mut slices);
             }
             spans = u64::from(records - limit.records);
             spans

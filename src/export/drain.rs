@@ -6,7 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Exporter, compress::Encoder, ledger::Open};
+use super::{
+    Exporter,
+    batch::{Extent, Lane},
+    compress::Encoder,
+    ledger::Open,
+};
 use crate::{
     capture::Ring,
     config::ExitBudget,
@@ -178,7 +183,7 @@ impl Exporter {
     /// Gives up everything that is left.
     pub(super) fn write_off(&self) {
         let mut gatherer = self.gatherer.lock();
-        while gatherer.gather(self.batch_limits(), &self.ledger).is_some() {}
+        while gatherer.gather(Lane::Whole, &Extent::Everything, self.batch_limits(), &self.ledger).is_some() {}
         drop(gatherer);
         let held = self.outbox.lock().clear();
         self.intake.supply.release(held);

@@ -16,6 +16,7 @@ use std::{
 
 use super::{
     Exporter,
+    batch::{Extent, Lane},
     compress::Encoder,
     ledger,
     pipeline::{Parcel, Sent},
@@ -217,7 +218,7 @@ impl Exporter {
             self.set_aside_or_lose(parcel, DropReason::Shutdown);
             return true;
         }
-        let batch = self.gatherer.lock().gather(self.batch_limits(), &self.ledger);
+        let batch = self.gatherer.lock().gather(Lane::Whole, &Extent::Everything, self.batch_limits(), &self.ledger);
         let Some(batch) = batch else { return false };
         let packed = catch_unwind(AssertUnwindSafe(|| {
             let unsettled = LoseOnPanic::packed(self, batch.id);

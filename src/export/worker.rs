@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Exporter,
-    batch::Batch,
+    batch::{Batch, Extent, Lane},
     compress::Encoder,
     pipeline::{Parcel, QUICK_RETRY, Sent},
 };
@@ -43,7 +43,7 @@ pub(super) fn start_if_needed(exporter: &Arc<Exporter>) {
     let (started, _) = intake.doorbell.workers();
     // One that is busy with the spool minds nothing else.
     let minding = started.saturating_sub(exporter.is_restoring().into());
-    let backlog = intake.registry.waiting() >= 2 * intake.arrivals.ready();
+    let backlog = intake.registry.waiting() >= intake.arrivals.ready().saturating_mul(2);
     let pressing = exporter.flushing.load(Ordering::SeqCst) > 0 || exporter.in_trouble.load(Ordering::Relaxed);
     if minding > 0 && !backlog && !(pressing && intake.doorbell.is_deserted()) {
         return;
@@ -51,10 +51,10 @@ pub(super) fn start_if_needed(exporter: &Arc<Exporter>) {
     let Some(number) = intake.doorbell.admit(started) else { return };
     let worker = Arc::clone(exporter);
     let spawned = with_signals_blocked(|| {
-        thread::Builder::new().name(format!("otlp-worker-{number}")).spawn(move || run(&worker))
+        thread::Builder::new().name(format!("otlp-worker-{number}")).spawn(move || run(&worker, number))
     });
     if let Err(error) = spawned {
-        intake.doorbell.give_up();
+        intake.doorbell.give_up(number);
         exporter.diagnostics.say(
             LogLevel::Error,
             Subject::Worker,
@@ -64,11 +64,11 @@ pub(super) fn start_if_needed(exporter: &Arc<Exporter>) {
 }
 
 /// The place of a worker that exists. Whoever dies in it makes room for another one.
-struct Place<'a>(&'a Exporter);
+struct Place<'a>(&'a Exporter, usize);
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.intake.doorbell.dismiss();
+        self.0.intake.doorbell.dismiss(self.1);
         self.0.ledger.nudge();
         if thread::panicking() {
             self.0.intake.doorbell.ring();
@@ -76,11 +76,11 @@ impl Drop for Place<'_> {
     }
 }
 
-fn run(exporter: &Arc<Exporter>) {
-    let _place = Place(exporter);
+fn run(exporter: &Arc<Exporter>, number: usize) {
+    let _place = Place(exporter, number);
     let mut encoder = Encoder::new(exporter.compression());
     loop {
-        let done = catch_unwind(AssertUnwindSafe(|| exporter.work(&mut encoder)));
+        let done = catch_unwind(AssertUnwindSafe(|| exporter.work(number, &mut encoder)));
         match done {
             Ok(true) => {}
             Ok(false) => break,
@@ -92,13 +92,13 @@ fn run(exporter: &Arc<Exporter>) {
 
 impl Exporter {
     /// Does one job; false when there will never be another.
-    pub(super) fn work(&self, encoder: &mut Encoder) -> bool {
-        match self.next_job() {
+    pub(super) fn work(&self, worker: usize, encoder: &mut Encoder) -> bool {
+        match self.next_job(Some(worker)) {
             Job::Send(parcel) => self.send_one(parcel),
             Job::Pack(batch) => self.pack_one(batch, encoder),
             Job::Rest(rest) => {
                 if !self.restore() {
-                    self.rest(rest);
+                    self.rest(worker, rest);
                 }
             }
             Job::Leave => return false,
@@ -108,7 +108,7 @@ impl Exporter {
 
     /// Does one job on a thread that waits for delivery until `deadline`; false if all that is left is to wait.
     pub(super) fn work_for_flush(&self, encoder: &mut Encoder, deadline: Instant) -> bool {
-        match self.next_job() {
+        match self.next_job(None) {
             Job::Send(mut parcel) => {
                 parcel.expires = Some(deadline);
                 self.send_one(parcel);
@@ -122,7 +122,7 @@ impl Exporter {
         true
     }
 
-    fn next_job(&self) -> Job {
+    fn next_job(&self, worker: Option<usize>) -> Job {
         let now = Instant::now();
         let all_hands = self.is_all_hands();
         if let Some(parcel) = self.take_parcel(now, all_hands) {
@@ -133,17 +133,19 @@ impl Exporter {
             let outbox = self.outbox.lock();
             (outbox.next_due(all_hands), outbox.has_room(), outbox.is_empty())
         };
+        let lane = self.lane(worker);
         let mut gatherer = self.gatherer.lock();
-        let waiting = gatherer.waiting();
-        let since = self.note_waiting(waiting, now);
-        let overdue = since.map(|since| since + self.settings.batch.batch_timeout);
-        let leaves = self.is_ready(waiting) || overdue.is_some_and(|overdue| overdue <= now);
+        let (next_look, overdue) = gatherer.look(lane, now);
+        let waiting = gatherer.waiting(lane);
+        let extent = if self.is_ready(waiting) { Some(Extent::Everything) } else { overdue };
         if has_room
-            && leaves
-            && let Some(batch) = gatherer.gather(self.batch_limits(), &self.ledger)
+            && let Some(extent) = extent
+            && let Some(batch) = gatherer.gather(lane, &extent, self.batch_limits(), &self.ledger)
         {
-            let left = waiting.saturating_sub(batch.spans);
-            self.note_waiting(left, now);
+            if batch.spans >= waiting {
+                gatherer.begin_anew(lane);
+            }
+            let left = gatherer.waiting(lane);
             drop(gatherer);
             if left >= self.intake.arrivals.ready() {
                 self.intake.doorbell.after_batch();
@@ -154,8 +156,18 @@ impl Exporter {
             return Job::Leave;
         }
         // Without room for its body no batch is overdue: the bell rings when there is room again.
-        let until = overdue.filter(|_| has_room).into_iter().chain(due).min();
+        let until = next_look.filter(|_| has_room).into_iter().chain(due).min();
         Job::Rest(Rest { until, watches: waiting > 0 })
+    }
+
+    /// Which rings a worker looks after; where it is urgent, or it is no worker, all of them.
+    fn lane(&self, worker: Option<usize>) -> Lane {
+        match worker {
+            Some(worker) if !self.settings.batch.load_balancing && !self.is_urgent() => {
+                Lane::Part { worker, of: self.intake.doorbell.workers().0 }
+            }
+            _ => Lane::Whole,
+        }
     }
 
     /// Whether even the last worker may send: somebody waits for delivery, and there is nothing to compress.
@@ -177,27 +189,30 @@ impl Exporter {
 
     /// Whether so many waiting spans are to leave now, whatever their age.
     fn is_ready(&self, waiting: u64) -> bool {
-        waiting >= self.intake.arrivals.ready()
-            || waiting > 0
-                && (self.flushing.load(Ordering::SeqCst) > 0
-                    || self.intake.overflow.is_waited_for()
-                    || self.stopping.load(Ordering::SeqCst)
-                    || self.intake.supply.is_pressed())
+        waiting >= self.intake.arrivals.ready() || waiting > 0 && self.is_urgent()
     }
 
-    fn rest(&self, rest: Rest) {
+    /// Whether all that waits is to leave now, whatever it is.
+    fn is_urgent(&self) -> bool {
+        self.flushing.load(Ordering::SeqCst) > 0
+            || self.intake.overflow.is_waited_for()
+            || self.stopping.load(Ordering::SeqCst)
+            || self.intake.supply.is_pressed()
+    }
+
+    fn rest(&self, worker: usize, rest: Rest) {
         if rest.until.is_none() {
             self.intake.registry.reap();
             self.intake.supply.trim();
         }
         let until = rest.until.into_iter().chain(self.next_probe()).min();
-        self.intake.doorbell.rest(until, rest.watches, || self.has_job(rest));
+        self.intake.doorbell.rest(until, rest.watches, || self.has_job(worker, rest));
     }
 
     /// Whether `next_job` would answer anything but the rest that was announced.
-    fn has_job(&self, rest: Rest) -> bool {
+    fn has_job(&self, worker: usize, rest: Rest) -> bool {
         let (now, all_hands) = (Instant::now(), self.is_all_hands());
-        let waiting = self.gatherer.lock().waiting();
+        let waiting = self.gatherer.lock().waiting(self.lane(Some(worker)));
         let outbox = self.outbox.lock();
         // Something that begins to wait sets a time to leave.
         let begins = !rest.watches && waiting > 0;
@@ -211,7 +226,7 @@ impl Exporter {
     /// one may send, now or later.
     pub(super) fn has_more(&self) -> bool {
         let all_hands = self.is_all_hands();
-        let waiting = self.gatherer.lock().waiting();
+        let waiting = self.gatherer.lock().waiting(Lane::Whole);
         let outbox = self.outbox.lock();
         waiting > 0 || outbox.can_take(Instant::now(), all_hands) || outbox.next_due(all_hands).is_some()
     }
@@ -391,6 +406,7 @@ mod tests {
             ready_spans: 512,
             drop_strategy: DropStrategy::NewestFirst,
             workers: 1,
+            has_lanes: false,
         });
         let exporter = Exporter::new(settings, Arc::clone(&intake), Diagnostics::new(LogLevel::None));
         // It has the only place there is.
@@ -398,7 +414,7 @@ mod tests {
         Tracer::bound(Some(&intake), "test".into()).start("waits").end();
         let dying = Arc::clone(&exporter);
         let died = thread::spawn(move || {
-            let _place = Place(&dying);
+            let _place = Place(&dying, 0);
             panic!("on purpose");
         });
         assert!(died.join().is_err());

@@ -34,8 +34,8 @@ fn record(bell: &Doorbell, producer: &mut Producer, supply: &Supply) {
 fn loom_no_lost_wake() {
     // All of them take half a minute.
     explore(Some(5), || {
-        let (bell, supply) = (Arc::new(Doorbell::new(1)), Supply::new(1 << 20));
-        let (ring, mut producer) = Ring::new();
+        let (bell, supply) = (Arc::new(Doorbell::new(1, false)), Supply::new(1 << 20));
+        let (ring, mut producer) = Ring::new(0);
         bell.admit(0).unwrap();
         let working = {
             let bell = Arc::clone(&bell);
@@ -52,8 +52,8 @@ fn loom_no_lost_wake() {
 fn loom_no_lost_wake_while_a_worker_is_away() {
     // Three threads: all interleavings take too long.
     explore(Some(4), || {
-        let (bell, supply) = (Arc::new(Doorbell::new(2)), Supply::new(1 << 20));
-        let (ring, mut producer) = Ring::new();
+        let (bell, supply) = (Arc::new(Doorbell::new(2, false)), Supply::new(1 << 20));
+        let (ring, mut producer) = Ring::new(0);
         bell.admit(0).unwrap();
         bell.admit(1).unwrap();
         let working = {
@@ -113,7 +113,7 @@ mod on_real_threads {
     }
 
     fn bell_with(workers: usize) -> Doorbell {
-        let bell = Doorbell::new(workers);
+        let bell = Doorbell::new(workers, false);
         assert!((0..workers).all(|started| bell.admit(started).is_some()));
         bell
     }
@@ -121,7 +121,7 @@ mod on_real_threads {
     #[test]
     fn the_first_record_starts_a_worker_and_simultaneous_ones_no_second() {
         let started = std::sync::Arc::new(AtomicUsize::new(0));
-        let bell = Doorbell::new(2);
+        let bell = Doorbell::new(2, false);
         let counted = std::sync::Arc::clone(&started);
         bell.when_unanswered(move || _ = counted.fetch_add(1, Ordering::Relaxed));
         bell.after_record();
@@ -138,7 +138,7 @@ mod on_real_threads {
 
     #[test]
     fn a_closed_bell_is_silent() {
-        let bell = Doorbell::new(2);
+        let bell = Doorbell::new(2, false);
         bell.when_unanswered(|| panic!("no worker is to be started"));
         bell.close();
         bell.after_record();
@@ -193,13 +193,13 @@ mod on_real_threads {
 
     #[test]
     fn a_worker_that_cannot_be_started_is_asked_for_again_by_a_full_batch_only() {
-        let (bell, attempts) = (Arc::new(Doorbell::new(1)), Arc::new(AtomicUsize::new(0)));
+        let (bell, attempts) = (Arc::new(Doorbell::new(1, false)), Arc::new(AtomicUsize::new(0)));
         let starting = (Arc::downgrade(&bell), Arc::clone(&attempts));
         bell.when_unanswered(move || {
             let bell = starting.0.upgrade().unwrap();
             bell.admit(0).unwrap();
             starting.1.fetch_add(1, Ordering::Relaxed);
-            bell.give_up();
+            bell.give_up(0);
         });
         (0..3).for_each(|_| bell.after_record());
         assert_eq!(attempts.load(Ordering::Relaxed), 1);
@@ -252,7 +252,7 @@ mod on_real_threads {
     fn play(workers: usize, rounds: u64) {
         within_a_minute(move || {
             let (bell, supply) = (&bell_with(workers), &*Supply::new(1 << 20));
-            let (ring, mut producer) = Ring::new();
+            let (ring, mut producer) = Ring::new(0);
             let ring = &*ring;
             thread::scope(|threads| {
                 for _ in 0..workers {

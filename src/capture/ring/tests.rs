@@ -32,7 +32,7 @@ fn assert_all_is_returned(supply: &Supply, limit: usize) {
 fn loom_ring_push_and_drain() {
     explore(None, || {
         let supply = Supply::new(1 << 20);
-        let (ring, mut producer) = Ring::new();
+        let (ring, mut producer) = Ring::new(0);
         let pushing = {
             let supply = std::sync::Arc::clone(&supply);
             spawn(move || {
@@ -62,7 +62,7 @@ fn loom_ring_push_and_drain() {
 fn loom_ring_grows_by_linking() {
     explore(None, || {
         let supply = Supply::new(1 << 20);
-        let (ring, mut producer) = Ring::new();
+        let (ring, mut producer) = Ring::new(0);
         producer.push(&supply, 0, &record(0)).unwrap();
         let pushing = {
             let supply = std::sync::Arc::clone(&supply);
@@ -86,7 +86,7 @@ fn loom_ring_recycles_chunks() {
     explore(None, || {
         // Room for two chunks of two records each.
         let supply = Supply::with_chunks_of(64, 32);
-        let (ring, mut producer) = Ring::new();
+        let (ring, mut producer) = Ring::new(0);
         for number in 0..3 {
             producer.push(&supply, 0, &record(number)).unwrap();
         }
@@ -117,7 +117,7 @@ fn loom_ring_recycles_chunks() {
 fn loom_claim_by_producer() {
     explore(None, || {
         let supply = Supply::new(1 << 20);
-        let (ring, mut producer) = Ring::new();
+        let (ring, mut producer) = Ring::new(0);
         for number in 0..2 {
             producer.push(&supply, 0, &record(number)).unwrap();
         }

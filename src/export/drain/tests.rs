@@ -26,6 +26,7 @@ fn intake() -> Arc<Intake> {
         ready_spans: 1,
         drop_strategy: DropStrategy::NewestFirst,
         workers: 0,
+        has_lanes: false,
     })
 }
 
@@ -51,7 +52,7 @@ fn loom_flush_watermark() {
     explore(Some(3), || {
         let (ledger, settled) = (RingArc::new(Ledger::default()), Arc::new(AtomicU64::new(0)));
         let intake = intake();
-        let (ring, mut producer) = Ring::new();
+        let (ring, mut producer) = Ring::new(0);
         producer.push(&intake.supply, 0, &[7; 8]).unwrap();
         let working = [(); 2].map(|()| {
             let (ledger, ring, settled) = (RingArc::clone(&ledger), RingArc::clone(&ring), Arc::clone(&settled));
@@ -92,7 +93,7 @@ mod on_real_threads {
     #[test]
     fn a_watermark_covers_what_waits_and_what_is_on_its_way_and_nothing_later() {
         let (ledger, settled, intake) = (Ledger::default(), AtomicU64::new(0), intake());
-        let (ring, mut producer) = Ring::new();
+        let (ring, mut producer) = Ring::new(0);
         let mut push = || _ = producer.push(&intake.supply, 0, &[7; 8]).unwrap();
         let take = |records: u32| {
             ledger.begin(|| {
@@ -258,7 +259,7 @@ mod on_real_threads {
             let (ledger, intake) = (&Ledger::default(), &*intake());
             let (mut lines, mut producers) = (Vec::new(), Vec::new());
             for _ in 0..3 {
-                let (ring, producer) = Ring::new();
+                let (ring, producer) = Ring::new(0);
                 lines.push(Line { ring, settled: (0..RECORDS).map(|_| AtomicBool::new(false)).collect() });
                 producers.push(producer);
             }

@@ -25,6 +25,7 @@ fn intake() -> Arc<Intake> {
         ready_spans: 512,
         drop_strategy: DropStrategy::NewestFirst,
         workers: 1,
+        has_lanes: false,
     })
 }
 

@@ -11,7 +11,7 @@ use crate::sync::scenario::{within_a_minute, yield_now};
 #[test]
 fn a_claim_that_another_thread_holds_detaches_nothing() {
     let supply = Supply::new(1 << 20);
-    let (ring, mut producer) = Ring::new();
+    let (ring, mut producer) = Ring::new(0);
     producer.push(&supply, 0, &record(0)).unwrap();
     let claim = ring.consumer.lock();
     assert!(detach(&ring, ALL).is_empty());
@@ -23,7 +23,7 @@ fn a_claim_that_another_thread_holds_detaches_nothing() {
 #[test]
 fn a_ring_takes_no_memory_before_its_first_record_and_keeps_one_chunk_when_it_is_drained() {
     let supply = Supply::with_chunks_of(1 << 20, 64);
-    let (ring, mut producer) = Ring::new();
+    let (ring, mut producer) = Ring::new(0);
     assert_eq!(supply.held(), 0);
     for number in 0..40 {
         producer.push(&supply, 0, &record(number)).unwrap();
@@ -38,7 +38,7 @@ fn a_ring_takes_no_memory_before_its_first_record_and_keeps_one_chunk_when_it_is
 #[test]
 fn a_record_that_finds_no_room_changes_nothing_and_a_smaller_one_may_still_fit() {
     let supply = Supply::with_chunks_of(64, 64);
-    let (ring, mut producer) = Ring::new();
+    let (ring, mut producer) = Ring::new(0);
     assert_eq!(producer.push(&supply, 0, &[1; 40]), Ok(Pushed::Linked));
     assert_eq!(producer.push(&supply, 0, &[2; 20]), Err(Full));
     assert_eq!(producer.push(&supply, 0, &[3; 8]), Ok(Pushed::InPlace));
@@ -51,7 +51,7 @@ fn a_record_that_finds_no_room_changes_nothing_and_a_smaller_one_may_still_fit()
 #[test]
 fn a_chain_of_any_length_is_freed_without_recursion() {
     let supply = Supply::with_chunks_of(usize::MAX, 16);
-    let (ring, mut producer) = Ring::new();
+    let (ring, mut producer) = Ring::new(0);
     for number in 0..200_000 {
         producer.push(&supply, 0, &record(number)).unwrap();
     }
@@ -128,7 +128,7 @@ fn two_consumers_take_every_record_once_and_each_of_them_in_order() {
     within_a_minute(|| {
         let limit = 64 * 1024;
         let supply = &*Supply::with_chunks_of(limit, 512);
-        let (ring, mut producer) = Ring::new();
+        let (ring, mut producer) = Ring::new(0);
         let (shared, is_over) = (&*ring, &AtomicBool::new(false));
         let until = Instant::now() + Duration::from_secs(2);
         let (pushed, taken) = thread::scope(|threads| {

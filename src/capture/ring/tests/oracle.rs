@@ -77,7 +77,7 @@ enum Last {
 
 fn play(limit: usize, steps: Vec<Step>, last: Last) {
     let supply = Supply::with_chunks_of(limit, CHUNK);
-    let (ring, mut producer) = Ring::new();
+    let (ring, mut producer) = Ring::new(0);
     let mut queue = VecDeque::new();
     let mut held: Vec<(Slice, Vec<Model>)> = Vec::new();
     let (mut pushed, mut refused, mut taken) = (0, 0, 0);
