@@ -143,7 +143,7 @@ pub(super) struct Seat {
 
 impl Seat {
     fn new(intake: Arc<Intake>) -> Self {
-        let step = intake.arrivals.step();
+        let step = intake.arrivals.step(intake.registry.count());
         Self {
             producer: Some(intake.registry.check_out()),
             pool: Vec::with_capacity(POOLED_RECORDS),
@@ -235,7 +235,7 @@ impl Seat {
         let mut ready = intake.supply.is_pressed();
         if self.countdown == 0 {
             ready |= intake.arrivals.arrive(self.step);
-            self.step = intake.arrivals.step();
+            self.step = intake.arrivals.step(intake.registry.count());
             self.countdown = self.step;
         }
         if ready { intake.doorbell.after_batch() } else { intake.doorbell.after_record() }

@@ -21,16 +21,28 @@ impl Arrivals {
         Self { arrived: CachePadded::default(), taken: CachePadded::default(), ready: AtomicU64::new(ready as u64) }
     }
 
-    /// How many spans a thread records between two calls of [`arrive`](Self::arrive).
-    pub(crate) fn step(&self) -> u32 {
-        (self.ready() / 8).clamp(1, STEP.into()) as u32
+    /// How many spans one of so many threads records before it calls [`arrive`](Self::arrive): never more than its
+    /// share of what a batch lacks, so that a thread that records alone makes it full exactly.
+    pub(crate) fn step(&self, threads: usize) -> u32 {
+        match self.lacking() {
+            // While a full batch waits there is no hurry.
+            0 => STEP,
+            lacking => (lacking / threads.max(1) as u64).clamp(1, STEP.into()) as u32,
+        }
     }
 
     /// Counts `spans` more; true if a batch is ready.
     pub(crate) fn arrive(&self, spans: u32) -> bool {
-        let arrived = self.arrived.fetch_add(spans.into(), Ordering::Relaxed) + u64::from(spans);
+        self.arrived.fetch_add(spans.into(), Ordering::Relaxed);
+        self.lacking() == 0
+    }
+
+    /// Spans that a batch lacks to be ready.
+    fn lacking(&self) -> u64 {
         // Taken can run ahead: workers also take what was not announced yet.
-        arrived.saturating_sub(self.taken.load(Ordering::Relaxed)) >= self.ready()
+        let taken = self.taken.load(Ordering::Relaxed);
+        let waiting = self.arrived.load(Ordering::Relaxed).saturating_sub(taken);
+        self.ready().saturating_sub(waiting)
     }
 
     /// Counts `spans` as detached.
@@ -101,11 +113,31 @@ mod tests {
     #[test]
     fn a_batch_is_ready_when_what_arrived_and_was_not_taken_reaches_it() {
         let arrivals = Arrivals::new(10);
-        assert_eq!(arrivals.step(), 1, "small batches are counted exactly");
+        assert_eq!((arrivals.step(1), arrivals.step(4), arrivals.step(40)), (10, 2, 1));
         assert!((0..9).all(|_| !arrivals.arrive(1)));
         assert!(arrivals.arrive(1));
+        assert_eq!(arrivals.step(1), STEP, "no hurry while a batch is ready");
         arrivals.take(10);
         assert!(!arrivals.arrive(1));
+    }
+
+    #[test]
+    fn a_thread_that_records_alone_makes_a_batch_full_exactly() {
+        for ready in [1, 51, 512, 1000] {
+            let arrivals = Arrivals::new(ready);
+            for _ in 0..3 {
+                let mut recorded = 0;
+                let is_ready = loop {
+                    let step = arrivals.step(1);
+                    recorded += step as usize;
+                    if arrivals.arrive(step) || recorded >= ready {
+                        break recorded == ready;
+                    }
+                };
+                assert!(is_ready, "{recorded} of {ready}");
+                arrivals.take(ready as u64);
+            }
+        }
     }
 
     #[test]
