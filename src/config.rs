@@ -26,6 +26,7 @@ mod retry;
 mod settings;
 mod spool;
 mod tls;
+mod tuning;
 
 pub use batch::{BatchConfig, BatchStrategy};
 pub use client::{OtlpConfig, Protocol, ResourceConfig, TransportConfig, production};
@@ -37,6 +38,7 @@ pub use memory::{MemoryPool, PerformanceConfig, ZeroCopyBuffer};
 pub use monitoring::{MemoryMonitor, MemoryThresholds, MetricType, MonitoringConfig, PerformanceMonitor};
 pub use retry::{ErrorType, RetryConfig};
 pub use spool::SpoolConfig;
+pub use tuning::{Effort, Tuning};
 
 pub use crate::error::LogLevel;
 

@@ -9,6 +9,10 @@ use crossbeam::utils::CachePadded;
 
 use crate::error::DropReason;
 
+mod performance;
+
+pub use performance::{MetricType, NetworkUsage, PerformanceMetrics};
+
 /// Counters that stages add to in steps of a batch. Per-span counting happens in the rings, by one writer
 /// each.
 #[derive(Default)]
