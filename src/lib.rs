@@ -39,7 +39,9 @@
 
 mod capture;
 mod client;
+mod compat;
 pub mod config;
+mod control;
 mod env;
 mod error;
 mod exit;
@@ -56,6 +58,7 @@ pub use capture::{
     Entered, Scope, Span, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceId, Tracer, current_span,
 };
 pub use client::{Client, ClientBuilder, Guard, client, init, tracer};
+pub use compat::{core, monitoring};
 pub use config::{
     BatchConfig, BatchStrategy, Compression, DropStrategy, ErrorType, ExitBudget, OtlpConfig, RetryConfig, SpoolConfig,
 };

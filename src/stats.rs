@@ -11,7 +11,7 @@ use crate::error::DropReason;
 
 mod performance;
 
-pub use performance::{MetricType, NetworkUsage, PerformanceMetrics};
+pub use performance::{NetworkUsage, PerformanceMetrics};
 
 /// Counters that stages add to in steps of a batch. Per-span counting happens in the rings, by one writer
 /// each.

@@ -107,12 +107,13 @@ pub struct MemoryMonitor {
 }
 
 /// Shares of `max_memory_usage`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MemoryThresholds {
-    /// Beyond this a line on stderr says so, once each time it is passed. Default 0.7; above 0, at most `critical`.
+    /// From here on a line on stderr says so, once until memory has fallen below 95 % of this. Default 0.7; above 0, at
+    /// most `critical`.
     pub warning: f64,
-    /// Beyond this idle memory goes back at once, and fewer new traces are sampled until there is room again. Default
-    /// 0.9; at most 1.
+    /// From here on idle memory goes back at once and fewer new traces are sampled, until memory has fallen below 95 % of
+    /// this. Default 0.9; at most 1.
     pub critical: f64,
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::Tuning;
+use crate::config::{MetricType, Tuning};
 
 /// How a client did in the last interval. Totals since it began are in [`Snapshot`](crate::Snapshot).
 ///
@@ -105,26 +105,6 @@ impl NetworkUsage {
     pub fn efficiency(&self) -> f64 {
         if self.wire_bytes == 0 { 0.0 } else { self.body_bytes as f64 / self.wire_bytes as f64 }
     }
-}
-
-/// A kind of metric that can be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MetricType {
-    /// Spans per second.
-    Throughput,
-    /// Times from the end of a span until it is accepted, and of requests.
-    Latency,
-    /// Bytes the client holds.
-    MemoryUsage,
-    /// CPU time of the client's threads.
-    CpuUsage,
-    /// Requests, bytes and bandwidth.
-    NetworkUsage,
-}
-
-impl MetricType {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Throughput, Self::Latency, Self::MemoryUsage, Self::CpuUsage, Self::NetworkUsage];
 }
 
 /// A set of [`MetricType`]s, one bit each.

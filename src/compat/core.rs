@@ -1,0 +1,12 @@
+//! What a client can be given beside its configuration, and the controllers that adjust it while it runs.
+//!
+//! The controllers are pure: [metrics](crate::monitoring::PerformanceMetrics) in, settings out. They have no clock
+//! and no thread, never block and never drop anything, and can be run against a model as well as a client.
+
+pub use crate::{
+    client::Client as EnhancedOtlpClient,
+    config::{BackpressureController, DropStrategy, Effort, MemoryPool, Tuning, WorkerPool, ZeroCopyBuffer},
+    control::{
+        AdaptiveCompression, BatchManager, CompressionChooser, PerformanceTargets, calculate_optimal_batch_size,
+    },
+};

@@ -1,0 +1,7 @@
+//! What a client measures of itself, and what it does when memory gets short.
+
+pub use crate::{
+    config::{MemoryMonitor, MemoryThresholds, MetricType, PerformanceMonitor},
+    control::{MemoryResponse, MemoryWatch},
+    stats::{NetworkUsage, PerformanceMetrics},
+};
