@@ -33,7 +33,7 @@ pub(crate) use attribute::{attribute_field_len, put_attribute, recorded};
 pub(crate) use clock::Clock;
 pub(crate) use intake::{Intake, Limits, set_global};
 pub(crate) use overflow::Shed;
-pub(crate) use record::{Head, Record};
+pub(crate) use record::{Head, Record, ends};
 pub(crate) use ring::{Limit, Ring, Slice};
 pub(crate) use span::unix_nanos;
 pub(crate) use supply::Supply;

@@ -16,12 +16,17 @@ use crate::{
     error::{Diagnostics, Error, LogLevel, Subject},
     export::{ExportReport, Exporter, Patience, SpanData},
     fork,
-    stats::{Receipt, Snapshot},
+    stats::{BatchMetrics, PerformanceMetrics, Receipt, Snapshot},
     sync::locks::Mutex,
 };
 
 mod builder;
+mod conductor;
+mod controls;
 mod global;
+
+use conductor::Conductor;
+use controls::Controls;
 
 pub use builder::ClientBuilder;
 pub use global::{Guard, client, init, tracer};
@@ -63,8 +68,9 @@ impl Client {
         Self::builder().with_config(config).build()
     }
 
-    fn assemble(options: Options, environment: Environment) -> Result<Self, Error> {
-        let (settings, warnings) = Settings::resolve(options, environment)?;
+    fn assemble(options: Options, controls: Controls, environment: Environment) -> Result<Self, Error> {
+        let (mut settings, warnings) = Settings::resolve(options, environment)?;
+        let controls = controls.checked(&mut settings)?;
         let diagnostics = Diagnostics::new(settings.log_level);
         for warning in warnings {
             diagnostics.say(LogLevel::Warn, Subject::Config, format_args!("{warning}"));
@@ -74,7 +80,7 @@ impl Client {
         }
         Clock::warm_up();
         fork::watch();
-        Ok(Self { engine: Some(Engine::new(settings, diagnostics)) })
+        Ok(Self { engine: Some(Engine::new(settings, controls, diagnostics)) })
     }
 
     /// A tracer for one component. Takes a lock and may allocate: make it once and keep it.
@@ -144,6 +150,24 @@ impl Client {
         self.used().map_or_else(Snapshot::default, |engine| engine.exporter.snapshot())
     }
 
+    /// What was measured in the last interval of the performance monitor ([`PerformanceMonitor`]
+    /// (crate::monitoring::PerformanceMonitor)); before the end of the first, what there is of it. What it was not
+    /// asked for reads 0; without one that is all but the load, the losses and the settings in force. Takes locks, but
+    /// none that recording takes.
+    pub fn get_performance_metrics(&self) -> PerformanceMetrics {
+        self.used().map_or_else(PerformanceMetrics::default, |engine| {
+            let exporter = &engine.exporter;
+            let monitor = exporter.settings().performance_monitor.as_ref();
+            let metrics = monitor.map_or(&[][..], |monitor| monitor.enabled_metrics());
+            engine.conductor.performance(exporter).collecting(metrics)
+        })
+    }
+
+    /// How spans were batched since the client began, and how they are now. Takes locks, but none that recording takes.
+    pub fn get_batch_metrics(&self) -> BatchMetrics {
+        self.used().map_or_else(BatchMetrics::default, |engine| engine.exporter.batch_metrics())
+    }
+
     /// What this process has used of the client; nothing in the child of a fork that has recorded nothing yet.
     fn used(&self) -> Option<&Engine> {
         let mut engine = self.engine.as_deref()?;
@@ -179,6 +203,8 @@ impl fmt::Debug for Client {
 struct Engine {
     intake: Arc<Intake>,
     exporter: Arc<Exporter>,
+    controls: Controls,
+    conductor: Arc<Conductor>,
     /// Held by the one call that shuts down.
     closing: Mutex<()>,
     /// What takes over in the child of a fork.
@@ -186,7 +212,7 @@ struct Engine {
 }
 
 impl Engine {
-    fn new(settings: Settings, diagnostics: Diagnostics) -> Arc<Self> {
+    fn new(settings: Settings, controls: Controls, diagnostics: Diagnostics) -> Arc<Self> {
         let each = WORKER_BYTES + if settings.drop_strategy == DropStrategy::OldestFirst { BODY_BYTES } else { 0 };
         let apart = (CLIENT_BYTES + settings.worker_count * each).min(settings.max_memory_usage / 4);
         let batch = &settings.batch;
@@ -202,7 +228,8 @@ impl Engine {
         Arc::new_cyclic(|this: &Weak<Self>| {
             let this = this.clone();
             intake.when_inherited(move || Some(Arc::clone(&this.upgrade()?.in_this_process().intake)));
-            Self { intake, exporter, closing: Mutex::new(()), heir: OnceBox::new() }
+            let conductor = Conductor::new(&exporter, &controls);
+            Self { intake, exporter, controls, conductor, closing: Mutex::new(()), heir: OnceBox::new() }
         })
     }
 
@@ -213,7 +240,7 @@ impl Engine {
             engine = engine.heir.get_or_init(|| {
                 let settings = engine.exporter.settings().clone();
                 let diagnostics = Diagnostics::new(settings.log_level);
-                Box::new(Self::new(settings, diagnostics))
+                Box::new(Self::new(settings, engine.controls.clone(), diagnostics))
             });
         }
         engine
@@ -225,6 +252,8 @@ impl Engine {
         if closing.is_none() || self.exporter.is_stopped() {
             return self.exporter.receipt();
         }
-        self.exporter.shutdown(patience)
+        let receipt = self.exporter.shutdown(patience);
+        self.conductor.stop();
+        receipt
     }
 }

@@ -157,9 +157,11 @@ pub(crate) enum Subject {
     Worker,
     Shutdown,
     Spool,
+    Memory,
+    Tuning,
 }
 
-const SUBJECTS: usize = 6;
+const SUBJECTS: usize = 8;
 
 /// The only way the library speaks: one line each on stderr, levelled, at most one line per subject in
 /// ten seconds except for configuration, which is read once, and for what is said at the end. A closed stderr is not an error.

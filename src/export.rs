@@ -2,7 +2,7 @@
 //! `flush` and `shutdown`, which say so.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
@@ -13,6 +13,7 @@ mod direct;
 mod drain;
 mod frame;
 mod ledger;
+mod meter;
 mod outbox;
 mod pace;
 mod pipeline;
@@ -21,23 +22,26 @@ mod salvage;
 mod split;
 mod spool;
 mod transport;
+mod tune;
 mod worker;
 
 pub use direct::{Event, ExportReport, Link, SpanData};
 pub(crate) use drain::Patience;
+pub(crate) use meter::Window;
 
-use batch::{BatchLimits, Gatherer};
+use batch::Gatherer;
 use frame::EncodedResource;
 use ledger::Ledger;
+use meter::Meter;
 use outbox::Outbox;
 use salvage::Salvage;
 use transport::HttpTransport;
 
 use crate::{
     capture::{Intake, Shed},
-    config::Settings,
+    config::{Settings, Tuning},
     error::Diagnostics,
-    stats::{Receipt, Snapshot},
+    stats::{BatchMetrics, Departure, Receipt, Snapshot},
     sync::locks::Mutex,
 };
 
@@ -48,6 +52,7 @@ pub(crate) struct Exporter {
     diagnostics: Diagnostics,
     resource: EncodedResource,
     transport: HttpTransport,
+    meter: Meter,
     ledger: Ledger,
     outbox: Mutex<Outbox>,
     gatherer: Mutex<Gatherer>,
@@ -59,6 +64,7 @@ pub(crate) struct Exporter {
     stopping: AtomicBool,
     /// The receiver does not support the compression that was chosen.
     only_gzip: AtomicBool,
+    tuning: Mutex<Tuning>,
     /// The last request that was begun was one made again.
     in_trouble: AtomicBool,
     /// Undelivered bodies on disk, if the user wants them there.
@@ -69,6 +75,8 @@ pub(crate) struct Exporter {
     last_failure: Mutex<Option<LastFailure>>,
     /// State of the generator behind the retry jitter.
     chance: AtomicU64,
+    /// What to do when the first worker starts. Set once, at assembly.
+    working: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// Why an attempt failed.
@@ -83,6 +91,7 @@ impl Exporter {
         let exporter = Arc::new(Self {
             resource: EncodedResource::new(&settings.resource),
             transport: HttpTransport::new(&settings),
+            meter: Meter::new(&settings.measured),
             ledger: Ledger::default(),
             outbox: Mutex::new(Outbox::new(&settings)),
             gatherer: Mutex::new(Gatherer::new(Arc::clone(&intake), &settings)),
@@ -90,11 +99,13 @@ impl Exporter {
             exiting: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             only_gzip: AtomicBool::new(false),
+            tuning: Mutex::new(tune::initial(&settings)),
             in_trouble: AtomicBool::new(false),
             salvage: Salvage::new(&settings),
             full_before: AtomicU64::new(0),
             last_failure: Mutex::new(None),
             chance: AtomicU64::new(std::process::id().into()),
+            working: OnceLock::new(),
             intake,
             settings,
             diagnostics,
@@ -117,6 +128,15 @@ impl Exporter {
         &self.settings
     }
 
+    /// What to do when a worker starts.
+    pub(crate) fn when_working(&self, start: impl Fn() + Send + Sync + 'static) {
+        let _ = self.working.set(Box::new(start));
+    }
+
+    pub(crate) fn diagnostics(&self) -> &Diagnostics {
+        &self.diagnostics
+    }
+
     fn is_exiting(&self) -> bool {
         self.exiting.load(Ordering::SeqCst)
     }
@@ -130,10 +150,6 @@ impl Exporter {
     pub(crate) fn receipt(&self) -> Receipt {
         let snapshot = self.snapshot();
         Receipt::new(&snapshot, snapshot.queued)
-    }
-
-    fn batch_limits(&self) -> BatchLimits {
-        BatchLimits { spans: self.settings.batch.max_batch_size, bytes: self.settings.batch.max_batch_bytes }
     }
 
     /// Everything counted so far.
@@ -152,6 +168,25 @@ impl Exporter {
         let queued = intake.registry.count_queued() + self.ledger.spans();
         drop(gathering);
         Snapshot { queued, memory_bytes: intake.supply.held() as u64, ..counted }
+    }
+
+    /// How spans are batched.
+    pub(crate) fn batch_metrics(&self) -> BatchMetrics {
+        let left = &self.intake.stats.batches;
+        let ((batches, spans), tuning) = (left.totals(), self.tuning());
+        BatchMetrics {
+            batches,
+            spans,
+            full: left.of(Departure::Full),
+            timed_out: left.of(Departure::TimedOut),
+            urgent: left.of(Departure::Urgent),
+            waiting: self.intake.registry.waiting(),
+            load: self.load(),
+            batch_size: tuning.batch_size,
+            strategy: self.settings.batch.strategy,
+            compression: tuning.compression,
+            effort: tuning.effort,
+        }
     }
 
     /// Uniform in 0..1, well enough for jitter.

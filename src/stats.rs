@@ -9,8 +9,11 @@ use crossbeam::utils::CachePadded;
 
 use crate::error::DropReason;
 
+mod batches;
 mod performance;
 
+pub use batches::BatchMetrics;
+pub(crate) use batches::{Batches, Departure};
 pub use performance::{NetworkUsage, PerformanceMetrics};
 
 /// Counters that stages add to in steps of a batch. Per-span counting happens in the rings, by one writer
@@ -24,6 +27,7 @@ pub(crate) struct Stats {
     requests: AtomicU64,
     uncompressed_bytes: AtomicU64,
     sent_bytes: AtomicU64,
+    pub(crate) batches: Batches,
 }
 
 #[derive(Default)]

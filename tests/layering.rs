@@ -23,7 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("export", &["capture", "config", "error", "stats", "sync", "value", "wire"]),
     ("control", &["config", "error", "stats"]),
     ("compat", &["client", "config", "control", "stats"]),
-    ("client", &["capture", "config", "env", "error", "exit", "export", "fork", "stats", "sync", "value"]),
+    ("client", &["capture", "config", "control", "env", "error", "exit", "export", "fork", "stats", "sync", "value"]),
     ("testing", &["capture", "export", "value"]),
 ];
 
@@ -47,6 +47,7 @@ const FENCES: &[(&str, &[&str])] = &[
     (
         "thread::Builder",
         &[
+            "src/client/conductor.rs",
             "src/exit/signals.rs",
             "src/export/transport/resolver.rs",
             "src/export/worker.rs",

@@ -78,6 +78,11 @@ impl Quota {
         self.max != usize::MAX
     }
 
+    /// How full the queue is, from 0 to 1; 0 without a bound.
+    pub(crate) fn fill(&self) -> f64 {
+        if self.is_bounded() { self.granted.load(Ordering::Relaxed) as f64 / self.max as f64 } else { 0.0 }
+    }
+
     /// How many spans a thread may ask for at a time, so that what idle threads hold back stays small.
     pub(crate) fn step(&self, threads: usize) -> usize {
         (self.max / (8 * threads.max(1))).clamp(1, STEP as usize)

@@ -124,6 +124,15 @@ pub(crate) struct Head<'a> {
     pub(crate) start: u64,
 }
 
+/// When the spans of `run`, records that lie side by side, ended: UNIX nanoseconds.
+pub(crate) fn ends(run: &[u8]) -> impl Iterator<Item = u64> {
+    Fields::new(run, 0).filter_map(|field| {
+        let span = run.get(field.body)?;
+        let end = span.get(END_AT - PREFIX..END_AT - PREFIX + 8)?;
+        Some(u64::from_le_bytes(end.try_into().ok()?))
+    })
+}
+
 /// The bytes of a span that is open. Its memory is kept when it is used again.
 pub(crate) struct Record {
     buffer: Buffer,

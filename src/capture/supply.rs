@@ -178,6 +178,11 @@ impl Supply {
         self.held.load(Ordering::Relaxed)
     }
 
+    /// How full the bound is, idle chunks left out: from 0 to 1, and beyond where bodies exceed it for a moment.
+    pub(crate) fn fill(&self) -> f64 {
+        self.held().saturating_sub(self.idle.load(Ordering::Relaxed)) as f64 / self.limit as f64
+    }
+
     /// A chunk of so many bytes is gone.
     pub(super) fn freed(&self, capacity: usize) {
         self.chunks.fetch_sub(capacity, Ordering::Relaxed);

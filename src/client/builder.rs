@@ -2,13 +2,14 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use super::Client;
+use super::{Client, controls::Controls};
 use crate::{
     config::{
         BackpressureController, BatchConfig, Compression, DropStrategy, ExitBudget, MemoryMonitor, MemoryPool,
         MonitoringConfig, Options, OtlpConfig, PerformanceConfig, PerformanceMonitor, Protocol, ResourceConfig,
         RetryConfig, SpoolConfig, TransportConfig, WorkerPool, ZeroCopyBuffer,
     },
+    control::{AdaptiveCompression, BatchManager},
     env::Environment,
     error::{Error, LogLevel},
     value::KeyValue,
@@ -22,6 +23,7 @@ use crate::{
 #[must_use = "nothing happens until `build` is called"]
 pub struct ClientBuilder {
     options: Options,
+    controls: Controls,
 }
 
 impl ClientBuilder {
@@ -215,6 +217,19 @@ impl ClientBuilder {
         self
     }
 
+    /// Adjusts the batch size while the client runs; see [`BatchManager`]. Its configuration becomes the client's.
+    pub fn with_batch_manager(mut self, manager: BatchManager) -> Self {
+        self.options.set_batch(manager.current_config().clone());
+        self.controls.batch_manager = Some(manager);
+        self
+    }
+
+    /// Chooses the compression while the client runs; see [`AdaptiveCompression`]. It begins with the one that is set.
+    pub fn with_adaptive_compression(mut self, adaptive: AdaptiveCompression) -> Self {
+        self.controls.adaptive_compression = Some(adaptive);
+        self
+    }
+
     /// Where memory for records comes from; see [`MemoryPool`].
     pub fn with_memory_pool(mut self, pool: MemoryPool) -> Self {
         self.options.memory_pool = Some(pool);
@@ -257,7 +272,7 @@ impl ClientBuilder {
     /// [`Error::Config`] for the first setting made in code that makes no sense. A variable of the
     /// environment that makes none is reported once on stderr and ignored.
     pub fn build(self) -> Result<Client, Error> {
-        Client::assemble(self.options, Environment::from_process())
+        Client::assemble(self.options, self.controls, Environment::from_process())
     }
 }
 

@@ -73,11 +73,16 @@ const READY_SPANS: usize = 512;
 impl BatchConfig {
     /// Waiting spans that are worth a wake, whatever their age.
     pub(crate) fn ready_spans(&self) -> usize {
+        self.ready_at(self.max_batch_size)
+    }
+
+    /// The same, where requests hold `size` spans at most for now.
+    pub(crate) fn ready_at(&self, size: usize) -> usize {
         let default = Self::default().max_batch_size;
         let ready = match self.strategy {
             BatchStrategy::TimeFirst => usize::MAX,
-            BatchStrategy::Hybrid if self.max_batch_size == default => READY_SPANS,
-            BatchStrategy::Hybrid | BatchStrategy::SizeFirst => self.max_batch_size,
+            BatchStrategy::Hybrid if self.max_batch_size == default => size.min(READY_SPANS),
+            BatchStrategy::Hybrid | BatchStrategy::SizeFirst => size,
         };
         // Beyond half of the queue it is drained at once.
         ready.min(self.max_queue_size / 2 + 1)

@@ -92,6 +92,10 @@ impl PerformanceMonitor {
         self
     }
 
+    pub(crate) fn enabled_metrics(&self) -> &[MetricType] {
+        &self.enabled_metrics
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         interval("with_performance_monitor.metrics_interval", self.metrics_interval)
     }
@@ -139,6 +143,10 @@ impl MemoryMonitor {
     pub fn with_monitoring_interval(mut self, interval: Duration) -> Self {
         self.monitoring_interval = interval;
         self
+    }
+
+    pub(crate) fn interval(&self) -> Duration {
+        self.monitoring_interval
     }
 
     /// At which shares of `max_memory_usage` something is done.

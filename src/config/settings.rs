@@ -5,8 +5,8 @@ use std::{ops::RangeInclusive, time::Duration};
 use self::chooser::{Chooser, Source};
 use super::{
     BackpressureController, BatchConfig, Compression, DropStrategy, Endpoint, ExitBudget, Headers, MemoryMonitor,
-    MemoryPool, MonitoringConfig, Options, PerformanceConfig, PerformanceMonitor, Protocol, RetryConfig, SpoolConfig,
-    Tls, ZeroCopyBuffer, headers,
+    MemoryPool, MetricType, MonitoringConfig, Options, PerformanceConfig, PerformanceMonitor, Protocol, RetryConfig,
+    SpoolConfig, Tls, ZeroCopyBuffer, headers,
 };
 use crate::{
     env::{self, Environment, Rejected, allowed, timeout, whole_number},
@@ -76,6 +76,8 @@ pub(crate) struct Settings {
     pub(crate) backpressure: BackpressureController,
     pub(crate) monitoring: MonitoringConfig,
     pub(crate) performance_monitor: Option<PerformanceMonitor>,
+    /// What is measured, for users or for what adjusts settings.
+    pub(crate) measured: Vec<MetricType>,
     pub(crate) memory_monitor: Option<MemoryMonitor>,
     pub(crate) drop_strategy: DropStrategy,
     pub(crate) exit_budget: ExitBudget,
@@ -86,6 +88,16 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// How long an interval of the performance metrics is, if anybody asked for them.
+    pub(crate) fn metrics_interval(&self) -> Option<Duration> {
+        self.performance_monitor.as_ref().map(|monitor| monitor.metrics_interval)
+    }
+
+    /// Workers that may send at once: all but one, which goes on compressing when the receiver is slow.
+    pub(crate) fn max_senders(&self) -> usize {
+        self.worker_count.saturating_sub(1).max(1)
+    }
+
     /// Decides every setting, and tells what in the environment could not be used: at most one warning per variable,
     /// without header values and user information.
     pub(crate) fn resolve(mut options: Options, environment: Environment) -> Result<(Self, Vec<String>), Error> {
@@ -202,6 +214,7 @@ impl Settings {
             zero_copy_buffer,
             backpressure,
             monitoring: monitoring.unwrap_or_default(),
+            measured: options.performance_monitor.iter().flat_map(|monitor| monitor.enabled_metrics.clone()).collect(),
             performance_monitor: options.performance_monitor,
             memory_monitor: options.memory_monitor,
             drop_strategy: match drop_strategy {

@@ -37,6 +37,9 @@ pub enum Effort {
 }
 
 impl Effort {
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 3] = [Self::Least, Self::Normal, Self::Most];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Least => "least",

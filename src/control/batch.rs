@@ -161,7 +161,6 @@ impl BatchManager {
     }
 
     /// The same, if the targets make sense. The configuration is judged like any other.
-    #[cfg_attr(not(test), allow(dead_code))]
     pub(crate) fn checked(self) -> Result<Self, Error> {
         self.targets.check(&Knobs {
             latency: "with_batch_manager.target_latency",

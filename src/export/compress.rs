@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use flate2::read::GzDecoder;
 
-use crate::config::Compression;
+use crate::config::{Compression, Effort};
 
 mod gzip;
 #[cfg(feature = "zstd")]
@@ -15,8 +15,25 @@ use gzip::Gzip;
 /// Room added to the body when the encoder needs more.
 const BODY_STEP: usize = 16 * 1024;
 
+/// How bodies are compressed, and how hard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub(crate) compression: Compression,
+    pub(crate) effort: Effort,
+}
+
+impl Way {
+    /// What every receiver understands.
+    pub(crate) const GZIP: Self = Self { compression: Compression::Gzip, effort: Effort::Least };
+}
+
 /// Writes request bodies. It keeps its state between bodies; one worker owns one.
-pub(crate) enum Encoder {
+pub(crate) struct Encoder {
+    way: Way,
+    kind: Kind,
+}
+
+enum Kind {
     Plain,
     Gzip(Box<Gzip>),
     /// Keeps nothing: its state is made anew for each body, which is a small part of what it costs.
@@ -27,50 +44,61 @@ pub(crate) enum Encoder {
 }
 
 impl Encoder {
-    pub(crate) fn new(compression: Compression) -> Self {
-        match compression {
-            Compression::None => Self::Plain,
+    pub(crate) fn new(way: Way) -> Self {
+        let kind = match way.compression {
+            Compression::None => Kind::Plain,
             #[cfg(feature = "brotli")]
-            Compression::Brotli => Self::Brotli(Vec::new()),
+            Compression::Brotli => Kind::Brotli(Vec::new()),
             #[cfg(feature = "zstd")]
-            Compression::Zstd => zstd::Zstd::new().map_or(Self::Plain, |zstd| Self::Zstd(Box::new(zstd))),
+            Compression::Zstd => zstd::Zstd::new(way.effort).map_or(Kind::Plain, |zstd| Kind::Zstd(Box::new(zstd))),
             // What is not compiled in was refused when the client was made.
-            _ => Self::Gzip(Box::new(Gzip::new())),
-        }
+            _ => Kind::Gzip(Box::new(Gzip::new(way.effort))),
+        };
+        Self { way, kind }
+    }
+
+    /// What was asked for.
+    pub(crate) fn way(&self) -> Way {
+        self.way
     }
 
     /// What it writes.
     pub(crate) fn compression(&self) -> Compression {
-        match self {
-            Self::Plain => Compression::None,
-            Self::Gzip(_) => Compression::Gzip,
+        match self.kind {
+            Kind::Plain => Compression::None,
+            Kind::Gzip(_) => Compression::Gzip,
             #[cfg(feature = "brotli")]
-            Self::Brotli(_) => Compression::Brotli,
+            Kind::Brotli(_) => Compression::Brotli,
             #[cfg(feature = "zstd")]
-            Self::Zstd(_) => Compression::Zstd,
+            Kind::Zstd(_) => Compression::Zstd,
         }
     }
 
     /// Writes the body made of what `pieces` hands out to `body`, replacing what it holds.
     pub(crate) fn encode(&mut self, body: &mut Vec<u8>, pieces: impl FnOnce(&mut dyn FnMut(&[u8]))) {
         body.clear();
-        match self {
-            Self::Plain => pieces(&mut |piece| body.extend_from_slice(piece)),
-            Self::Gzip(gzip) => {
+        match &mut self.kind {
+            Kind::Plain => pieces(&mut |piece| body.extend_from_slice(piece)),
+            Kind::Gzip(gzip) => {
                 gzip.begin(body);
                 pieces(&mut |piece| gzip.write(piece, body));
                 gzip.finish(body);
             }
             #[cfg(feature = "brotli")]
-            Self::Brotli(gathered) => {
+            Kind::Brotli(gathered) => {
                 gathered.clear();
                 pieces(&mut |piece| gathered.extend_from_slice(piece));
-                // Quality 1: higher ones take many times the CPU.
-                let parameters = brotli::enc::BrotliEncoderParams { quality: 1, ..Default::default() };
+                // Higher qualities than the least take many times the CPU.
+                let quality = match self.way.effort {
+                    Effort::Least => 1,
+                    Effort::Normal => 5,
+                    Effort::Most => 9,
+                };
+                let parameters = brotli::enc::BrotliEncoderParams { quality, ..Default::default() };
                 brotli::BrotliCompress(&mut gathered.as_slice(), body, &parameters).expect("a Vec takes all");
             }
             #[cfg(feature = "zstd")]
-            Self::Zstd(zstd) => {
+            Kind::Zstd(zstd) => {
                 zstd.begin();
                 pieces(&mut |piece| zstd.write(piece, body));
                 zstd.finish(body);
@@ -112,8 +140,24 @@ mod tests {
         plain
     }
 
+    #[test]
+    fn more_effort_makes_smaller_bodies() {
+        let words: Vec<_> =
+            (0..20_000_u32).map(|number| format!("span {} ", number.wrapping_mul(2_654_435_761) >> 20)).collect();
+        for compression in Compression::ALL.into_iter().filter(|compression| compression.is_compiled_in()) {
+            let sizes = Effort::ALL.map(|effort| {
+                let mut body = Vec::new();
+                let text = words.concat();
+                Encoder::new(Way { compression, effort }).encode(&mut body, |sink| sink(text.as_bytes()));
+                body.len()
+            });
+            let [least, _, most] = sizes;
+            assert_eq!(compression != Compression::None, most < least, "{compression:?}: {sizes:?}");
+        }
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn pieces_of_any_size_inflate_to_their_concatenation(
             pieces in prop::collection::vec((any::<u8>(), 0_usize..40_000), 0..20), noisy: bool,
@@ -125,8 +169,11 @@ mod tests {
                 })
                 .collect();
             let mut body = b"left over".to_vec();
-            for compression in Compression::ALL.into_iter().filter(|compression| compression.is_compiled_in()) {
-                let mut encoder = Encoder::new(compression);
+            let ways = Compression::ALL.into_iter().filter(|compression| compression.is_compiled_in()).flat_map(
+                |compression| Effort::ALL.map(|effort| Way { compression, effort }));
+            for way in ways {
+                let mut encoder = Encoder::new(way);
+                let compression = way.compression;
                 prop_assert_eq!(encoder.compression(), compression);
                 for _ in 0..2 {
                     encoder.encode(&mut body, |sink| pieces.iter().for_each(|piece| sink(piece)));

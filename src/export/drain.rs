@@ -141,12 +141,12 @@ impl Exporter {
             && !self.ledger.wait_until(Instant::now(), |open| watermark.is_passed(open))
             && Instant::now() < deadline
         {
-            let encoder = encoder.get_or_insert_with(|| Encoder::new(self.compression()));
+            let encoder = encoder.get_or_insert_with(|| Encoder::new(self.way()));
             // As a worker does: a fault costs the batch at hand, and does not unwind into the program.
             match catch_unwind(AssertUnwindSafe(|| self.work_for_flush(encoder, deadline))) {
                 Ok(true) => {}
                 Ok(false) => break,
-                Err(_) => *encoder = Encoder::new(self.compression()),
+                Err(_) => *encoder = Encoder::new(self.way()),
             }
         }
     }

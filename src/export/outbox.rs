@@ -34,9 +34,14 @@ impl Outbox {
             max_bytes: settings.max_memory_usage / 4 * 3,
             sheds_oldest: settings.drop_strategy == DropStrategy::OldestFirst,
             senders: 0,
-            max_senders: settings.worker_count.saturating_sub(1).max(1),
+            max_senders: settings.max_senders(),
             spare: Vec::new(),
         }
+    }
+
+    /// Changes how many workers may send at once; those that do go on.
+    pub(crate) fn set_max_senders(&mut self, senders: usize) {
+        self.max_senders = senders;
     }
 
     /// Whether another body may be added.
@@ -62,7 +67,7 @@ impl Outbox {
         {
             held += self.keep(Body::Buffer(buffer));
         }
-        let bytes = parcel.body.capacity();
+        let bytes = parcel.memory();
         self.bytes += bytes;
         held += bytes;
         // One that comes back is as old as it was.
@@ -74,14 +79,14 @@ impl Outbox {
     /// The oldest parcel, due or not, for whoever will not send it.
     pub(crate) fn pop_oldest(&mut self) -> Option<Parcel> {
         let parcel = self.parcels.pop_front()?;
-        self.bytes -= parcel.body.capacity();
+        self.bytes -= parcel.memory();
         Some(parcel)
     }
 
     /// The oldest parcel, to be dropped, and how many bytes are free when it is: its buffer may serve again.
     pub(crate) fn shed(&mut self) -> Option<(Parcel, usize)> {
         let mut parcel = self.pop_oldest()?;
-        let held = parcel.body.capacity();
+        let held = parcel.memory();
         let kept = match parcel.body {
             Body::Buffer(_) => self.keep(mem::take(&mut parcel.body)),
             Body::Pages { .. } => 0,
@@ -93,7 +98,7 @@ impl Outbox {
     pub(crate) fn take(&mut self, now: Instant, all_hands: bool) -> Option<Parcel> {
         let at = self.due(now, all_hands)?;
         let parcel = self.parcels.remove(at)?;
-        self.bytes -= parcel.body.capacity();
+        self.bytes -= parcel.memory();
         self.senders += 1;
         Some(parcel)
     }

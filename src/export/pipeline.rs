@@ -9,16 +9,17 @@ use super::{
     Exporter, LastFailure,
     batch::Batch,
     body::Body,
-    compress::{self, Encoder},
+    compress::{self, Encoder, Way},
     frame::{Frame, Runs, runs_by_scope},
     ledger,
+    meter::Ages,
     retry::{Verdict, decide},
     split,
     spool::Claimed,
     transport::{Failure, Outcome},
 };
 use crate::{
-    config::Compression,
+    config::{Compression, Effort},
     error::{DropReason, LogLevel, Subject},
 };
 
@@ -35,6 +36,8 @@ pub(crate) struct Parcel {
     pub(super) uncompressed: usize,
     /// The file it was taken from, if it comes from the spool.
     pub(super) claimed: Option<Claimed>,
+    /// When its spans had ended, if latencies are measured.
+    pub(super) ages: Option<Ages>,
     attempts: u32,
     /// When delivery was first tried; the batch's time runs from there.
     begun: Option<Instant>,
@@ -57,6 +60,7 @@ impl Parcel {
             compression: Compression::None,
             uncompressed: 0,
             claimed: None,
+            ages: None,
             attempts: 0,
             begun: None,
             reconnected: false,
@@ -64,6 +68,11 @@ impl Parcel {
             expires: None,
             not_before: None,
         }
+    }
+
+    /// Bytes of memory it takes.
+    pub(crate) fn memory(&self) -> usize {
+        self.body.capacity() + self.ages.as_ref().map_or(0, Ages::memory)
     }
 
     /// Whether it was tried before.
@@ -83,12 +92,15 @@ pub(crate) enum Sent {
 impl Exporter {
     /// Frames and compresses a batch into `body`.
     pub(super) fn pack(&self, batch: &Batch, encoder: &mut Encoder, body: Vec<u8>) -> Parcel {
-        self.pack_runs(&runs_by_scope(&batch.slices), encoder, Parcel::new(batch.id, batch.spans, body))
+        let runs = runs_by_scope(&batch.slices);
+        let mut parcel = self.pack_runs(&runs, encoder, Parcel::new(batch.id, batch.spans, body));
+        parcel.ages = self.meter.ages(&runs);
+        parcel
     }
 
     /// Packs spans that are in no ring.
     pub(super) fn pack_records(&self, id: u64, spans: u64, runs: &Runs<'_>) -> Parcel {
-        self.pack_runs(runs, &mut Encoder::new(self.compression()), Parcel::new(id, spans, Vec::new()))
+        self.pack_runs(runs, &mut Encoder::new(self.way()), Parcel::new(id, spans, Vec::new()))
     }
 
     /// Writes the body of a request that holds `runs`, in which equal scopes stand next to each other.
@@ -133,6 +145,7 @@ impl Exporter {
                 // At once: a process that is killed before this sends the spans again.
                 parcel.leave_spool();
                 self.settle_accepted(&parcel, rejected);
+                self.meter.accepted(&parcel);
                 self.say_partial(rejected, &outcome);
             }
             Verdict::GiveUp(reason) => {
@@ -156,7 +169,7 @@ impl Exporter {
     /// Two parcels with half of the spans each; none for a single span. They share the batch and its time.
     pub(super) fn split(&self, parcel: &Parcel) -> Option<[Parcel; 2]> {
         let plain = compress::decode(&parcel.body, parcel.compression, parcel.uncompressed)?;
-        let mut encoder = Encoder::new(parcel.compression);
+        let mut encoder = Encoder::new(Way { compression: parcel.compression, effort: Effort::Least });
         let halves = split::halves(&plain)?.map(|half| {
             let mut parcel = Parcel { begun: parcel.begun, ..Parcel::new(parcel.id, half.spans, Vec::new()) };
             parcel.compression = encoder.compression();
@@ -238,11 +251,6 @@ impl Exporter {
         (verdict, outcome)
     }
 
-    /// How bodies are compressed now.
-    pub(super) fn compression(&self) -> Compression {
-        if self.only_gzip.load(Ordering::Relaxed) { Compression::Gzip } else { self.settings.compression }
-    }
-
     /// Makes the body one that every receiver understands; false if it is one.
     fn recompress(&self, parcel: &mut Parcel) -> bool {
         if parcel.compression == Compression::Gzip {
@@ -250,12 +258,13 @@ impl Exporter {
         }
         let Some(plain) = compress::decode(&parcel.body, parcel.compression, parcel.uncompressed) else { return false };
         parcel.compression = Compression::Gzip;
-        Encoder::new(Compression::Gzip).encode(parcel.body.buffer(), |sink| sink(&plain));
+        Encoder::new(Way::GZIP).encode(parcel.body.buffer(), |sink| sink(&plain));
         true
     }
 
     fn stay_on_gzip(&self) {
         if !self.only_gzip.swap(true, Ordering::Relaxed) {
+            self.tune(self.tuning());
             let (endpoint, chosen) = (&self.settings.endpoint, self.settings.compression.name());
             self.diagnostics.say(
                 LogLevel::Warn,
@@ -269,7 +278,10 @@ impl Exporter {
     fn post(&self, parcel: &Parcel, until: Instant) -> Outcome {
         self.intake.stats.request(parcel.uncompressed, parcel.body.len());
         let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        self.transport.send(&parcel.body, parcel.compression, left)
+        let begun = Instant::now();
+        let outcome = self.transport.send(&parcel.body, parcel.compression, left);
+        self.meter.request(begun.elapsed(), &outcome);
+        outcome
     }
 
     /// Nobody asked for a collector and none is there: not worth a line at the default level's errors.

@@ -186,7 +186,7 @@ impl Exporter {
     /// write it themselves.
     pub(super) fn spool_rest(&self) {
         let Some(salvage) = &self.salvage else { return };
-        let mut encoder = Encoder::new(self.compression());
+        let mut encoder = Encoder::new(self.way());
         let end = Instant::now() + WRITE_BUDGET;
         let mut patience = Instant::now() + RETURN_GRACE;
         loop {
@@ -226,7 +226,7 @@ impl Exporter {
             std::mem::forget(unsettled);
         }));
         if packed.is_err() {
-            *encoder = Encoder::new(self.compression());
+            *encoder = Encoder::new(self.way());
         }
         true
     }

@@ -47,6 +47,13 @@ pub(crate) enum Failure {
     Shutdown,
 }
 
+impl Outcome {
+    /// The receiver has more than it can take.
+    pub(crate) fn asks_to_slow_down(&self) -> bool {
+        matches!(self, Self::Failed { failure: Failure::Throttled | Failure::Unavailable, .. })
+    }
+}
+
 /// How much of a receiver's own words is repeated.
 const MESSAGE_CHARS: usize = 256;
 

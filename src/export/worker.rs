@@ -4,7 +4,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     capture::Shed,
     error::{DropReason, LogLevel, Subject},
+    stats::Departure,
     sync::with_signals_blocked,
 };
 
@@ -50,6 +51,9 @@ pub(super) fn start_if_needed(exporter: &Arc<Exporter>) {
     }
     let Some(number) = intake.doorbell.admit(started) else { return };
     let worker = Arc::clone(exporter);
+    if let Some(start) = exporter.working.get() {
+        start();
+    }
     let spawned = with_signals_blocked(|| {
         thread::Builder::new().name(format!("otlp-worker-{number}")).spawn(move || run(&worker, number))
     });
@@ -78,14 +82,16 @@ impl Drop for Place<'_> {
 
 fn run(exporter: &Arc<Exporter>, number: usize) {
     let _place = Place(exporter, number);
-    let mut encoder = Encoder::new(exporter.compression());
+    let mut encoder = Encoder::new(exporter.way());
+    let mut spent = Duration::ZERO;
     loop {
         let done = catch_unwind(AssertUnwindSafe(|| exporter.work(number, &mut encoder)));
+        exporter.meter.spend(&mut spent);
         match done {
             Ok(true) => {}
             Ok(false) => break,
             // The batch at hand was counted as lost on the way here; the encoder may be in any state.
-            Err(_) => encoder = Encoder::new(exporter.compression()),
+            Err(_) => encoder = Encoder::new(exporter.way()),
         }
     }
 }
@@ -137,11 +143,18 @@ impl Exporter {
         let mut gatherer = self.gatherer.lock();
         let (next_look, overdue) = gatherer.look(lane, now);
         let waiting = gatherer.waiting(lane);
-        let extent = if self.is_ready(waiting) { Some(Extent::Everything) } else { overdue };
+        let leaves = if waiting > 0 && self.is_urgent() {
+            Some((Departure::Urgent, Extent::Everything))
+        } else if waiting >= self.intake.arrivals.ready() {
+            Some((Departure::Full, Extent::Everything))
+        } else {
+            overdue.map(|extent| (Departure::TimedOut, extent))
+        };
         if has_room
-            && let Some(extent) = extent
+            && let Some((why, extent)) = leaves
             && let Some(batch) = gatherer.gather(lane, &extent, self.batch_limits(), &self.ledger)
         {
+            self.intake.stats.batches.left(why, batch.spans);
             if batch.spans >= waiting {
                 gatherer.begin_anew(lane);
             }
@@ -233,8 +246,8 @@ impl Exporter {
 
     fn pack_one(&self, batch: Batch, encoder: &mut Encoder) {
         let unsettled = LoseOnPanic::packed(self, batch.id);
-        if encoder.compression() != self.compression() {
-            *encoder = Encoder::new(self.compression());
+        if encoder.way() != self.way() {
+            *encoder = Encoder::new(self.way());
         }
         let body = self.spare_body();
         let parcel = self.pack(&batch, encoder, body);
@@ -297,7 +310,7 @@ impl Exporter {
     }
 
     fn send_one(&self, parcel: Parcel) {
-        let held = parcel.body.capacity();
+        let held = parcel.memory();
         // While this worker is blocked, another one minds the time.
         let away = self.intake.doorbell.hand_over(|| self.has_more());
         let is_retry = parcel.is_retry();
@@ -379,8 +392,6 @@ impl Drop for LoseOnPanic<'_> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         capture::{Intake, Limits, Tracer},

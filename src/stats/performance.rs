@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Snapshot;
 use crate::config::{MetricType, Tuning};
 
 /// How a client did in the last interval. Totals since it began are in [`Snapshot`](crate::Snapshot).
@@ -60,7 +61,6 @@ impl PerformanceMetrics {
 
     /// The same with only these kinds collected: what belongs to another reads 0. For the user's eyes; controllers
     /// take the metrics as they were measured.
-    #[cfg_attr(not(test), allow(dead_code))]
     pub(crate) fn collecting(mut self, metrics: &[MetricType]) -> Self {
         let collected = Collected::new(metrics);
         self.collected = collected;
@@ -101,6 +101,25 @@ pub struct NetworkUsage {
 }
 
 impl NetworkUsage {
+    /// Since the client began.
+    pub(crate) fn new(snapshot: &Snapshot) -> Self {
+        Self {
+            requests: snapshot.requests,
+            uncompressed_bytes: snapshot.uncompressed_bytes,
+            body_bytes: snapshot.sent_bytes,
+            wire_bytes: 0,
+        }
+    }
+
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        Self {
+            requests: self.requests - before.requests,
+            uncompressed_bytes: self.uncompressed_bytes - before.uncompressed_bytes,
+            body_bytes: self.body_bytes - before.body_bytes,
+            wire_bytes: self.wire_bytes - before.wire_bytes,
+        }
+    }
+
     /// The share of what was written that was bodies, from 0 to 1; 0 if nothing was written.
     pub fn efficiency(&self) -> f64 {
         if self.wire_bytes == 0 { 0.0 } else { self.body_bytes as f64 / self.wire_bytes as f64 }

@@ -3,17 +3,24 @@
 use zstd::stream::raw::{Encoder, InBuffer, Operation as _, OutBuffer};
 
 use super::BODY_STEP;
+use crate::config::Effort;
 
-/// Level 1: higher ones take more CPU than they save bytes.
-const LEVEL: i32 = 1;
+/// Higher levels than 1 take more CPU than they save bytes, unless bytes are what is scarce.
+fn level(effort: Effort) -> i32 {
+    match effort {
+        Effort::Least => 1,
+        Effort::Normal => 3,
+        Effort::Most => 9,
+    }
+}
 
 /// An encoder that can be used again.
 pub(crate) struct Zstd(Encoder<'static>);
 
 impl Zstd {
     /// None where the library has no memory for its tables.
-    pub(super) fn new() -> Option<Self> {
-        Encoder::new(LEVEL).ok().map(Self)
+    pub(super) fn new(effort: Effort) -> Option<Self> {
+        Encoder::new(level(effort)).ok().map(Self)
     }
 
     pub(super) fn begin(&mut self) {

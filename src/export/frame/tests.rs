@@ -14,8 +14,8 @@ use prost::Message as _;
 use super::*;
 use crate::{
     capture::{Head, Limit, Limits, Record, Scope, SpanContext, SpanId, SpanKind, TraceId},
-    config::{Compression, DropStrategy},
-    export::compress::{Encoder, decode},
+    config::{Compression, DropStrategy, Effort},
+    export::compress::{Encoder, Way, decode},
 };
 
 fn intake() -> Arc<Intake> {
@@ -101,7 +101,7 @@ fn resources() -> Vec<(Vec<KeyValue<'static>>, Resource)> {
 /// The request as it is sent, inflated, and as long as it said it would be.
 fn body(frame: &Frame<'_>, compression: Compression) -> Vec<u8> {
     let mut body = Vec::new();
-    Encoder::new(compression).encode(&mut body, |sink| frame.pieces(sink));
+    Encoder::new(Way { compression, effort: Effort::Least }).encode(&mut body, |sink| frame.pieces(sink));
     let mut plain = Vec::new();
     match compression {
         Compression::None => plain = body,
@@ -228,7 +228,7 @@ fn one_encoder_writes_one_body_after_another() {
     let intake = intake();
     let encoded = EncodedResource::new(&[]);
     let scope = intake.scopes.id(&Scope::new("a"));
-    let mut encoder = Encoder::new(Compression::Gzip);
+    let mut encoder = Encoder::new(Way::GZIP);
     let mut body = Vec::new();
     for number in 1..20 {
         let (record, span) = span(number, number as usize * 1000);

@@ -1,0 +1,215 @@
+//! What is measured beside the counters: times, and CPU. Nothing here is touched by a thread that records.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant, SystemTime},
+};
+
+use hdrhistogram::Histogram;
+
+use super::{Exporter, frame::Runs, pipeline::Parcel, transport::Outcome};
+use crate::{
+    capture::{ends, unix_nanos},
+    config::MetricType,
+    stats::{NetworkUsage, PerformanceMetrics},
+    sync::locks::Mutex,
+};
+
+/// Longer times count as this: an hour, in microseconds.
+const LONGEST_MICROS: u64 = 3600 * 1_000_000;
+/// Times are told apart to a thousandth.
+const DIGITS: u8 = 3;
+
+/// Measures what somebody asked for.
+pub(crate) struct Meter {
+    /// Times from the end of a span until it was accepted, in microseconds.
+    latency: Option<Mutex<Histogram<u64>>>,
+    /// CPU time of the client's threads, in nanoseconds.
+    cpu: Option<AtomicU64>,
+    answers: AtomicU64,
+    /// The time all requests took, in nanoseconds.
+    requests_nanos: AtomicU64,
+    throttled: AtomicU64,
+}
+
+impl Meter {
+    pub(crate) fn new(metrics: &[MetricType]) -> Self {
+        let histogram = || Histogram::new_with_max(LONGEST_MICROS, DIGITS).ok().map(Mutex::new);
+        Self {
+            latency: metrics.contains(&MetricType::Latency).then(histogram).flatten(),
+            cpu: metrics.contains(&MetricType::CpuUsage).then(AtomicU64::default),
+            answers: AtomicU64::new(0),
+            requests_nanos: AtomicU64::new(0),
+            throttled: AtomicU64::new(0),
+        }
+    }
+
+    /// One request, from its beginning to the end of its answer.
+    pub(super) fn request(&self, took: Duration, outcome: &Outcome) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+        self.requests_nanos.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+        if outcome.asks_to_slow_down() {
+            self.throttled.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// When the spans of `runs` ended, if latencies are measured.
+    pub(super) fn ages(&self, runs: &Runs<'_>) -> Option<Ages> {
+        self.latency.as_ref()?;
+        let now = unix_nanos(SystemTime::now());
+        let age = |end: u64| u32::try_from(now.saturating_sub(end) / 1000).unwrap_or(u32::MAX);
+        let micros = runs.iter().flat_map(|(_, run)| ends(run)).map(age).collect();
+        Some(Ages { at: Instant::now(), micros })
+    }
+
+    /// The spans of `parcel` were accepted.
+    pub(super) fn accepted(&self, parcel: &Parcel) {
+        if let (Some(latency), Some(ages)) = (&self.latency, &parcel.ages) {
+            let since = ages.at.elapsed().as_micros() as u64;
+            let mut latency = latency.lock();
+            ages.micros.iter().for_each(|age| latency.saturating_record(u64::from(*age) + since));
+        }
+    }
+
+    /// Adds what the calling thread, one of the client's, has spent since `spent` was last given.
+    pub(super) fn spend(&self, spent: &mut Duration) {
+        if let Some(cpu) = &self.cpu {
+            let now = thread_cpu_time();
+            cpu.fetch_add(now.saturating_sub(*spent).as_nanos() as u64, Ordering::Relaxed);
+            *spent = now;
+        }
+    }
+}
+
+/// When the spans of a batch had ended, at the time it was packed.
+pub(crate) struct Ages {
+    at: Instant,
+    /// Microseconds before that.
+    micros: Vec<u32>,
+}
+
+impl Ages {
+    /// Bytes of memory it takes.
+    pub(super) fn memory(&self) -> usize {
+        self.micros.capacity() * size_of::<u32>()
+    }
+}
+
+#[cfg(unix)]
+fn thread_cpu_time() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+#[cfg(not(unix))]
+fn thread_cpu_time() -> Duration {
+    Duration::ZERO
+}
+
+/// What had been counted at some time.
+#[derive(Clone, Default)]
+struct Reading {
+    exported: u64,
+    dropped: u64,
+    network: NetworkUsage,
+    batches: u64,
+    batch_spans: u64,
+    latency: Option<Histogram<u64>>,
+    cpu: u64,
+    answers: u64,
+    requests_nanos: u64,
+    throttled: u64,
+    write_nanos: u64,
+}
+
+/// An interval that is being measured.
+#[derive(Clone)]
+pub(crate) struct Window {
+    begun: Instant,
+    before: Reading,
+}
+
+impl Window {
+    /// Begins with the client.
+    pub(crate) fn new() -> Self {
+        Self { begun: Instant::now(), before: Reading::default() }
+    }
+}
+
+impl Exporter {
+    /// What was measured since `window` began; and another one begins.
+    pub(crate) fn measure(&self, window: &mut Window) -> PerformanceMetrics {
+        let (now, reading) = (Instant::now(), self.reading());
+        let metrics = self.compare(&window.before, &reading, now - window.begun);
+        *window = Window { begun: now, before: reading };
+        metrics
+    }
+
+    fn reading(&self) -> Reading {
+        let (stats, meter) = (&self.intake.stats, &self.meter);
+        let snapshot = self.snapshot();
+        let (batches, batch_spans) = stats.batches.totals();
+        Reading {
+            exported: snapshot.exported,
+            dropped: snapshot.dropped.total(),
+            network: NetworkUsage::new(&snapshot),
+            batches,
+            batch_spans,
+            latency: meter.latency.as_ref().map(|latency| latency.lock().clone()),
+            cpu: meter.cpu.as_ref().map_or(0, |cpu| cpu.load(Ordering::Relaxed)),
+            answers: meter.answers.load(Ordering::Relaxed),
+            requests_nanos: meter.requests_nanos.load(Ordering::Relaxed),
+            throttled: meter.throttled.load(Ordering::Relaxed),
+            write_nanos: 0,
+        }
+    }
+
+    fn compare(&self, before: &Reading, now: &Reading, interval: Duration) -> PerformanceMetrics {
+        let seconds = interval.as_secs_f64().max(1e-9);
+        let share = |part: u64, of: u64| if of == 0 { 0.0 } else { part as f64 / of as f64 };
+        let answers = now.answers - before.answers;
+        let network = now.network.since(&before.network);
+        let mut metrics = PerformanceMetrics {
+            interval,
+            throughput: (now.exported - before.exported) as f64 / seconds,
+            memory_usage: self.intake.supply.held() as u64,
+            cpu_usage: Duration::from_nanos(now.cpu - before.cpu).as_secs_f64() / seconds,
+            network,
+            load: self.load(),
+            dropped: now.dropped - before.dropped,
+            throttled: now.throttled - before.throttled,
+            avg_batch_size: share(now.batch_spans - before.batch_spans, now.batches - before.batches),
+            request_latency: Duration::from_nanos(share(now.requests_nanos - before.requests_nanos, answers) as u64),
+            bandwidth_kbits: share(network.wire_bytes * 8_000_000, now.write_nanos - before.write_nanos),
+            tuning: self.tuning(),
+            ..PerformanceMetrics::default()
+        };
+        if let Some(mut latency) = now.latency.clone() {
+            if let Some(before) = &before.latency {
+                // The same histogram, some time before.
+                let _ = latency.subtract(before);
+            }
+            if !latency.is_empty() {
+                metrics.avg_latency = Duration::from_secs_f64(latency.mean() / 1e6);
+                metrics.p50_latency = Duration::from_micros(latency.value_at_quantile(0.5));
+                metrics.p99_latency = Duration::from_micros(latency.value_at_quantile(0.99));
+                metrics.max_latency = Duration::from_micros(latency.value_at_quantile(1.0));
+            }
+        }
+        metrics
+    }
+
+    /// Adds what the calling thread, one of the client's, has spent since `spent` was last given.
+    pub(crate) fn spend(&self, spent: &mut Duration) {
+        self.meter.spend(spent);
+    }
+
+    /// Bytes the client holds, idle chunks included, and the most that it may.
+    pub(crate) fn memory(&self) -> (usize, usize) {
+        (self.intake.supply.held(), self.settings.max_memory_usage)
+    }
+
+    /// How full the queue is, from 0 to 1, by spans or by bytes.
+    pub(crate) fn load(&self) -> f64 {
+        self.intake.quota.fill().max(self.intake.supply.fill()).clamp(0.0, 1.0)
+    }
+}

@@ -1,0 +1,59 @@
+//! What may change while a client runs, and how it takes effect.
+
+use std::sync::atomic::Ordering;
+
+use super::{Exporter, batch::BatchLimits, compress::Way};
+use crate::config::{Compression, Effort, Settings, Tuning};
+
+/// Where a client begins.
+pub(super) fn initial(settings: &Settings) -> Tuning {
+    Tuning {
+        batch_size: settings.batch.max_batch_size,
+        connections: settings.max_senders(),
+        compression: settings.compression,
+        effort: Effort::default(),
+    }
+}
+
+impl Exporter {
+    /// What is in force now.
+    pub(crate) fn tuning(&self) -> Tuning {
+        *self.tuning.lock()
+    }
+
+    /// Puts `tuning` in force, for what is packed and sent from now on. What makes no sense here is brought to the
+    /// nearest that does.
+    pub(crate) fn tune(&self, tuning: Tuning) {
+        let batch = &self.settings.batch;
+        let is_understood = self.understood().contains(&tuning.compression);
+        let tuning = Tuning {
+            batch_size: tuning.batch_size.clamp(1, batch.max_queue_size),
+            connections: tuning.connections.clamp(1, self.settings.max_senders()),
+            compression: if is_understood { tuning.compression } else { Compression::Gzip },
+            effort: tuning.effort,
+        };
+        *self.tuning.lock() = tuning;
+        self.intake.arrivals.set_ready(batch.ready_at(tuning.batch_size));
+        self.outbox.lock().set_max_senders(tuning.connections);
+    }
+
+    /// The compressions that are compiled in and that the receiver has not refused.
+    pub(crate) fn understood(&self) -> Vec<Compression> {
+        let only_gzip = self.only_gzip.load(Ordering::Relaxed);
+        let is_understood = |compression: &Compression| {
+            compression.is_compiled_in() && (!only_gzip || *compression == Compression::Gzip)
+        };
+        Compression::ALL.into_iter().filter(is_understood).collect()
+    }
+
+    /// How bodies are compressed now.
+    pub(super) fn way(&self) -> Way {
+        let Tuning { compression, effort, .. } = self.tuning();
+        Way { compression, effort }
+    }
+
+    /// What one batch may hold now.
+    pub(super) fn batch_limits(&self) -> BatchLimits {
+        BatchLimits { spans: self.tuning().batch_size, bytes: self.settings.batch.max_batch_bytes }
+    }
+}

@@ -1,0 +1,155 @@
+//! Settings that change while a client runs, by what is measured: observed in its metrics and at the receiver.
+
+mod support;
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use otlp::{
+    BatchConfig, Client, ClientBuilder, Compression,
+    core::{AdaptiveCompression, BatchManager, Effort, PerformanceTargets},
+    monitoring::{BatchMetrics, PerformanceMonitor},
+    testing::Receiver,
+};
+use support::{LONG, assert_accounted, client_of};
+
+/// Controllers are asked this often.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+fn quickly(builder: ClientBuilder) -> Client {
+    builder.with_performance_monitor(PerformanceMonitor::new().with_metrics_interval(INTERVAL)).build().unwrap()
+}
+
+/// Records steadily until the batch metrics `are_right`.
+#[track_caller]
+fn record_until(client: &Client, are_right: impl Fn(&BatchMetrics) -> bool) {
+    let done = AtomicBool::new(false);
+    let right = thread::scope(|scope| {
+        scope.spawn(|| {
+            let tracer = client.tracer("test");
+            while !done.load(Ordering::Relaxed) {
+                (0..20).for_each(|_| tracer.start("span").end());
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let begun = Instant::now();
+        let mut right = false;
+        while !right && begun.elapsed() < LONG {
+            thread::sleep(INTERVAL / 5);
+            right = are_right(&client.get_batch_metrics());
+        }
+        done.store(true, Ordering::Relaxed);
+        right
+    });
+    assert!(right, "{:?}", client.get_batch_metrics());
+}
+
+fn batch(adaptive_sizing: bool) -> BatchConfig {
+    BatchConfig {
+        max_batch_size: 1000,
+        batch_timeout: Duration::from_millis(20),
+        adaptive_sizing,
+        ..BatchConfig::default()
+    }
+}
+
+#[test]
+fn adaptive_sizing_makes_batches_smaller_where_requests_take_too_long() {
+    let receiver = Receiver::builder().response_delay(Duration::from_millis(250)).start().unwrap();
+    let client = quickly(client_of(&receiver).with_batch_config(batch(true)));
+    record_until(&client, |metrics| metrics.batch_size <= 250);
+    assert!(client.flush(LONG).is_complete());
+    let before = receiver.requests().len();
+    let tracer = client.tracer("test");
+    (0..1000).for_each(|_| tracer.start("span").end());
+    assert!(client.flush(LONG).is_complete());
+    let sizes: Vec<_> = receiver.requests()[before..].iter().map(|request| request.spans).collect();
+    assert!(sizes.iter().all(|size| *size <= 250), "{sizes:?}");
+    assert_accounted(&client);
+}
+
+#[test]
+fn without_adaptive_sizing_the_size_stays() {
+    let receiver = Receiver::builder().response_delay(Duration::from_millis(250)).start().unwrap();
+    let client = quickly(client_of(&receiver).with_batch_config(batch(false)));
+    record_until(&client, |metrics| metrics.batches >= 8);
+    assert_eq!(client.get_batch_metrics().batch_size, 1000);
+}
+
+#[test]
+fn a_batch_manager_brings_its_configuration_and_its_targets() {
+    let receiver = Receiver::builder().response_delay(Duration::from_millis(100)).start().unwrap();
+    let targets = |target_latency| PerformanceTargets { target_latency, ..PerformanceTargets::default() };
+    let manager =
+        |latency| BatchManager::new().with_initial_config(batch(false)).with_performance_targets(targets(latency));
+    let hurried = quickly(client_of(&receiver).with_batch_manager(manager(Duration::from_millis(10))));
+    assert_eq!(hurried.get_batch_metrics().batch_size, 1000);
+    record_until(&hurried, |metrics| metrics.batch_size <= 250);
+    let patient = quickly(client_of(&receiver).with_batch_manager(manager(Duration::from_secs(10))));
+    record_until(&patient, |metrics| metrics.batches >= 8);
+    assert_eq!(patient.get_batch_metrics().batch_size, 1000);
+    let manager = manager(Duration::from_millis(10)).with_adaptive_adjustment(false);
+    let fixed = quickly(client_of(&receiver).with_batch_manager(manager));
+    record_until(&fixed, |metrics| metrics.batches >= 8);
+    assert_eq!(fixed.get_batch_metrics().batch_size, 1000);
+}
+
+/// Thresholds that are never reached, but for those a test sets.
+fn adaptive() -> AdaptiveCompression {
+    AdaptiveCompression::new()
+        .with_network_condition_threshold(1)
+        .with_cpu_usage_threshold(1000.0)
+        .with_latency_threshold(Duration::from_secs(1000))
+}
+
+#[test]
+fn bodies_are_compressed_harder_where_latency_is_high() {
+    let receiver = Receiver::builder().response_delay(Duration::from_millis(60)).start().unwrap();
+    let adaptive = adaptive().with_latency_threshold(Duration::from_millis(20));
+    let client = quickly(client_of(&receiver).with_batch_config(batch(false)).with_adaptive_compression(adaptive));
+    record_until(&client, |metrics| metrics.effort == Effort::Most);
+    assert!(client.get_batch_metrics().compression != Compression::None);
+    assert!(client.flush(LONG).is_complete());
+    assert_accounted(&client);
+}
+
+#[test]
+fn bodies_are_compressed_less_where_the_cpu_is_busy() {
+    let receiver = Receiver::start().unwrap();
+    let adaptive = adaptive().with_cpu_usage_threshold(1e-9);
+    let client = quickly(client_of(&receiver).with_batch_config(batch(false)).with_adaptive_compression(adaptive));
+    record_until(&client, |metrics| metrics.compression == Compression::None);
+    client.tracer("test").start("last").end();
+    assert!(client.flush(LONG).is_complete());
+    let encodings: Vec<_> =
+        receiver.requests().iter().map(|request| request.header("content-encoding").map(str::to_owned)).collect();
+    assert_eq!(encodings.first(), Some(&Some("gzip".to_owned())));
+    assert_eq!(encodings.last(), Some(&None));
+    assert_eq!(receiver.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn without_adaptive_compression_the_choice_stays() {
+    let receiver = Receiver::builder().response_delay(Duration::from_millis(60)).start().unwrap();
+    let client = quickly(client_of(&receiver).with_batch_config(batch(false)));
+    record_until(&client, |metrics| metrics.batches >= 20);
+    let metrics = client.get_batch_metrics();
+    assert_eq!((metrics.compression, metrics.effort), (Compression::Gzip, Effort::Least));
+}
+
+#[test]
+fn controllers_that_make_no_sense_are_errors_that_name_the_knob() {
+    let targets = PerformanceTargets { target_latency: Duration::ZERO, ..PerformanceTargets::default() };
+    let manager = BatchManager::new().with_performance_targets(targets);
+    let builds = [
+        Client::builder().with_batch_manager(manager).build(),
+        Client::builder().with_adaptive_compression(adaptive().with_cpu_usage_threshold(f64::NAN)).build(),
+    ];
+    for (build, knob) in builds.into_iter().zip(["with_batch_manager", "with_adaptive_compression"]) {
+        let error = build.unwrap_err().to_string();
+        assert!(error.starts_with(knob), "{error}");
+    }
+}
