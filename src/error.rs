@@ -159,9 +159,10 @@ pub(crate) enum Subject {
     Spool,
     Memory,
     Tuning,
+    Metrics,
 }
 
-const SUBJECTS: usize = 8;
+const SUBJECTS: usize = 9;
 
 /// The only way the library speaks: one line each on stderr, levelled, at most one line per subject in
 /// ten seconds except for configuration, which is read once, and for what is said at the end. A closed stderr is not an error.

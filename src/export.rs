@@ -1,9 +1,12 @@
 //! Exporting: runs on our threads, and may block. Never on the application's behalf, but for `export_spans`,
 //! `flush` and `shutdown`, which say so.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::SystemTime,
 };
 
 mod batch;
@@ -14,6 +17,8 @@ mod drain;
 mod frame;
 mod ledger;
 mod meter;
+mod metrics;
+mod operations;
 mod outbox;
 mod pace;
 mod pipeline;
@@ -33,6 +38,7 @@ use batch::Gatherer;
 use frame::EncodedResource;
 use ledger::Ledger;
 use meter::Meter;
+use operations::Operations;
 use outbox::Outbox;
 use salvage::Salvage;
 use transport::HttpTransport;
@@ -45,6 +51,9 @@ use crate::{
     sync::locks::Mutex,
 };
 
+/// Clients that were made in this process.
+static CLIENTS: AtomicUsize = AtomicUsize::new(0);
+
 /// What the workers of one client share.
 pub(crate) struct Exporter {
     intake: Arc<Intake>,
@@ -53,6 +62,10 @@ pub(crate) struct Exporter {
     resource: EncodedResource,
     transport: HttpTransport,
     meter: Meter,
+    operations: Operations,
+    /// Which client of the process this is.
+    number: usize,
+    began: SystemTime,
     ledger: Ledger,
     outbox: Mutex<Outbox>,
     gatherer: Mutex<Gatherer>,
@@ -92,6 +105,9 @@ impl Exporter {
             resource: EncodedResource::new(&settings.resource),
             transport: HttpTransport::new(&settings),
             meter: Meter::new(&settings.measured),
+            operations: Operations::default(),
+            number: CLIENTS.fetch_add(1, Ordering::Relaxed),
+            began: SystemTime::now(),
             ledger: Ledger::default(),
             outbox: Mutex::new(Outbox::new(&settings)),
             gatherer: Mutex::new(Gatherer::new(Arc::clone(&intake), &settings)),

@@ -78,6 +78,11 @@ impl Quota {
         self.max != usize::MAX
     }
 
+    /// The bound in spans, if there is one.
+    pub(crate) fn capacity(&self) -> Option<usize> {
+        self.is_bounded().then_some(self.max)
+    }
+
     /// How full the queue is, from 0 to 1; 0 without a bound.
     pub(crate) fn fill(&self) -> f64 {
         if self.is_bounded() { self.granted.load(Ordering::Relaxed) as f64 / self.max as f64 } else { 0.0 }

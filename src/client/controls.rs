@@ -63,6 +63,14 @@ impl Controls {
             let interval = monitor.interval();
             tasks.push((interval, watch_memory(MemoryWatch::new(monitor), interval)));
         }
+        if settings.metrics_url().is_some() {
+            let interval = settings.monitoring.metrics_interval;
+            let export: Task = Box::new(move |exporter| {
+                exporter.export_metrics(interval);
+                interval
+            });
+            tasks.push((interval, export));
+        }
         tasks
     }
 }

@@ -11,6 +11,7 @@ use crate::env::percent_decode;
 
 /// What the base URLs of all signals have appended for traces.
 const TRACES_PATH: &str = "v1/traces";
+const METRICS_PATH: &str = "v1/metrics";
 
 const ABSOLUTE: &str = "must be an absolute URL that begins with http:// or https://";
 const HOST: &str = "must be a URL with a host";
@@ -76,6 +77,15 @@ impl Endpoint {
     /// Whether this is already the URL of the traces signal and not a base URL.
     pub(crate) fn has_traces_path(&self) -> bool {
         self.url.path().trim_end_matches('/').ends_with("/v1/traces")
+    }
+
+    /// The URL for metrics beside this one for traces; none where its path is not the usual one.
+    pub(crate) fn metrics_url(&self) -> Option<Uri> {
+        let base = self.url.path().trim_end_matches('/').strip_suffix(TRACES_PATH)?;
+        let query = self.url.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let mut parts = self.url.clone().into_parts();
+        parts.path_and_query = format!("{base}{METRICS_PATH}{query}").parse().ok();
+        Uri::from_parts(parts).ok()
     }
 
     /// Takes this URL as the base of all signals (OTLPV-03).

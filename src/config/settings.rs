@@ -2,6 +2,8 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
+use http::Uri;
+
 use self::chooser::{Chooser, Source};
 use super::{
     BackpressureController, BatchConfig, Compression, DropStrategy, Endpoint, ExitBudget, Headers, MemoryMonitor,
@@ -88,6 +90,11 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Where the client's own metrics go, if anybody asked for them.
+    pub(crate) fn metrics_url(&self) -> Option<Uri> {
+        self.monitoring.enable_metrics.then(|| self.endpoint.metrics_url()).flatten()
+    }
+
     /// How long an interval of the performance metrics is, if anybody asked for them.
     pub(crate) fn metrics_interval(&self) -> Option<Duration> {
         self.performance_monitor.as_ref().map(|monitor| monitor.metrics_interval)
@@ -182,6 +189,13 @@ impl Settings {
         if options.service_name.as_deref() == Some("") {
             return Err(Error::config("with_service_name", "\"\"", "must not be empty"));
         }
+        let monitoring = monitoring.unwrap_or_default();
+        if monitoring.enable_metrics && endpoint.metrics_url().is_none() {
+            choose.warnings.push(format!(
+                "with_monitoring_config.enable_metrics = true: {endpoint} does not end in /v1/traces, so that nobody \
+                 knows where metrics should go; using false"
+            ));
+        }
         let warnings = choose.warnings;
         let resource = resource(Sources {
             executable: environment.executable,
@@ -213,7 +227,7 @@ impl Settings {
             memory_pool,
             zero_copy_buffer,
             backpressure,
-            monitoring: monitoring.unwrap_or_default(),
+            monitoring,
             measured: options.performance_monitor.iter().flat_map(|monitor| monitor.enabled_metrics.clone()).collect(),
             performance_monitor: options.performance_monitor,
             memory_monitor: options.memory_monitor,

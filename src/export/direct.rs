@@ -170,6 +170,10 @@ impl Exporter {
         let mut parcels = vec![parcel];
         while let Some(mut parcel) = parcels.pop() {
             let (verdict, outcome) = self.attempt(&mut parcel);
+            if matches!(verdict, Verdict::Done { .. } | Verdict::GiveUp(_)) {
+                self.conclude(&parcel, &outcome);
+            }
+            let last = outcome.clone();
             let lost = match verdict {
                 Verdict::Wait(wait) => {
                     let until = Instant::now() + wait;
@@ -203,7 +207,10 @@ impl Exporter {
             };
             let (reason, error) = lost;
             // The rest of the batch shares the fate of the part that failed.
-            self.ledger.settle(id, u64::MAX, None, |spans| self.intake.stats.dropped(reason, spans));
+            self.ledger.settle(id, u64::MAX, None, |spans| {
+                self.intake.stats.dropped(reason, spans);
+                self.operations.lose(&last, spans);
+            });
             return Err(error);
         }
         Ok(())

@@ -162,6 +162,9 @@ impl Exporter {
         let pending = self.drain(&patience);
         if pending == 0 {
             self.restore_before_exit(patience.deadline(begun, Instant::now()));
+            // The last word of a program that may have run for less than an interval.
+            let left = patience.deadline(begun, Instant::now()).saturating_duration_since(Instant::now());
+            self.export_metrics(left.min(self.settings.exit_budget.stall));
         }
         self.stopping.store(true, Ordering::SeqCst);
         self.intake.doorbell.close();

@@ -3,6 +3,9 @@
 
 use std::sync::Arc;
 
+use opentelemetry_proto::tonic::{resource::v1::Resource, trace::v1::ResourceSpans};
+use prost::Message as _;
+
 use crate::{
     capture::{EncodedScope, Intake, Slice, attribute_field_len, put_attribute, recorded},
     value::KeyValue,
@@ -26,6 +29,12 @@ impl EncodedResource {
         field.len_head(RESOURCE, message);
         recorded(attributes).for_each(|entry| put_attribute(&mut field, ATTRIBUTES, &entry.key, &entry.value));
         Self(field.as_slice().into())
+    }
+
+    /// The message it stands for.
+    pub(crate) fn message(&self) -> Option<Resource> {
+        // A message that holds nothing but the resource.
+        ResourceSpans::decode(&*self.0).ok()?.resource
     }
 }
 

@@ -138,23 +138,26 @@ impl Exporter {
                     return Sent::Again(halves.into());
                 }
                 parcel.leave_spool();
-                self.lose(&parcel, DropReason::TooLarge);
+                self.conclude(&parcel, &outcome);
+                self.lose(&parcel, DropReason::TooLarge, &outcome);
                 self.say_failure(LogLevel::Error, &parcel, &outcome, format_args!("the span was dropped"));
             }
             Verdict::Done { rejected } => {
                 // At once: a process that is killed before this sends the spans again.
                 parcel.leave_spool();
+                self.conclude(&parcel, &outcome);
                 self.settle_accepted(&parcel, rejected);
                 self.meter.accepted(&parcel);
                 self.say_partial(rejected, &outcome);
             }
             Verdict::GiveUp(reason) => {
+                self.conclude(&parcel, &outcome);
                 if self.set_aside(&mut parcel, reason) {
                     self.say_set_aside(&parcel, &outcome);
                     return Sent::Settled(parcel.body);
                 }
                 parcel.leave_spool();
-                self.lose(&parcel, reason);
+                self.lose(&parcel, reason, &outcome);
                 // During a shutdown one line at the end is enough.
                 if !self.intake.is_closed() {
                     let level = if self.is_default_and_refused(&outcome) { LogLevel::Debug } else { LogLevel::Error };
@@ -164,6 +167,11 @@ impl Exporter {
             }
         }
         Sent::Settled(parcel.body)
+    }
+
+    /// Notes how an export ended, with its last attempt.
+    pub(super) fn conclude(&self, parcel: &Parcel, outcome: &Outcome) {
+        self.operations.concluded(outcome, parcel.begun.map_or(Duration::ZERO, |begun| begun.elapsed()));
     }
 
     /// Two parcels with half of the spans each; none for a single span. They share the batch and its time.
@@ -191,9 +199,13 @@ impl Exporter {
         self.note_answer();
     }
 
-    /// Counts the spans of a parcel as lost, unless their fate was decided before.
-    fn lose(&self, parcel: &Parcel, reason: DropReason) {
-        self.lose_batch(parcel.id, parcel.spans, reason);
+    /// Counts the spans of a parcel as lost after this last attempt, unless their fate was decided before.
+    fn lose(&self, parcel: &Parcel, reason: DropReason, outcome: &Outcome) {
+        self.ledger.settle(parcel.id, parcel.spans, None, |spans| {
+            self.intake.stats.dropped(reason, spans);
+            self.operations.lose(outcome, spans);
+            self.leave_queue(parcel.id, spans);
+        });
     }
 
     /// Counts so many spans of a batch as lost, unless their fate was decided before.

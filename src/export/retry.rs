@@ -34,7 +34,7 @@ pub(crate) fn decide(config: &RetryConfig, attempt: u32, left: Duration, outcome
         Failure::Refused | Failure::Broken | Failure::Resolve | Failure::Tls => ErrorType::Network,
         Failure::Timeout => ErrorType::Timeout,
         Failure::Throttled => ErrorType::Throttled,
-        Failure::Unavailable => ErrorType::Unavailable,
+        Failure::Unavailable(_) => ErrorType::Unavailable,
         Failure::Unusable => return Verdict::GiveUp(DropReason::Refused),
         Failure::Shutdown => return Verdict::GiveUp(DropReason::Shutdown),
     };
@@ -63,7 +63,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn failed(retry_after: Option<Duration>) -> Outcome {
-        Outcome::Failed { failure: Failure::Unavailable, message: String::new(), retry_after }
+        Outcome::Failed { failure: Failure::Unavailable(503), message: String::new(), retry_after }
     }
 
     fn wait(verdict: Verdict) -> Duration {

@@ -41,8 +41,8 @@ pub(crate) enum Failure {
     Timeout,
     /// The receiver asks to slow down.
     Throttled,
-    /// The receiver asks to come back later.
-    Unavailable,
+    /// The receiver asks to come back later, with this status.
+    Unavailable(u16),
     /// The client was shut down meanwhile.
     Shutdown,
 }
@@ -50,7 +50,7 @@ pub(crate) enum Failure {
 impl Outcome {
     /// The receiver has more than it can take.
     pub(crate) fn asks_to_slow_down(&self) -> bool {
-        matches!(self, Self::Failed { failure: Failure::Throttled | Failure::Unavailable, .. })
+        matches!(self, Self::Failed { failure: Failure::Throttled | Failure::Unavailable(_), .. })
     }
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn classify(status: u16, retry_after: Option<&str>, body: &[u8], now:
             }
         }
         429 | 502 | 503 | 504 => Outcome::Failed {
-            failure: if status == 429 { Failure::Throttled } else { Failure::Unavailable },
+            failure: if status == 429 { Failure::Throttled } else { Failure::Unavailable(status) },
             message: format!("status {status}"),
             retry_after: retry_after.and_then(|value| delay(value.trim(), now)),
         },

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::{
+    metrics::v1::ExportMetricsServiceRequest, trace::v1::ExportTraceServiceRequest,
+};
 use prost::Message as _;
 
 use super::{
@@ -62,6 +64,9 @@ impl Connection<'_> {
             return self.refuse(Some(head), failure);
         }
         let close = head.close;
+        if head.method == "POST" && head.path.ends_with("/v1/metrics") {
+            return self.take_metrics(&head);
+        }
         let mut request = self.request(head);
 
         let (response, ids) = match self.judge(&mut request) {
@@ -141,6 +146,30 @@ impl Connection<'_> {
         let ids = message::check(body).map_err(|defect| (400, defect))?;
         request.spans = ids.len() as u64;
         Ok(ids)
+    }
+
+    /// Keeps a request for metrics, which is none of the spans' requests.
+    fn take_metrics(&mut self, head: &Head) -> Next {
+        let coding = head.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-encoding"));
+        let body = match coding {
+            Some((_, coding)) if is_coded(coding) => {
+                let inflated = http::inflate(coding, &self.encoded, &mut self.inflated, http::DECODED_LIMIT);
+                matches!(inflated, Ok(true)).then_some(&self.inflated)
+            }
+            _ => Some(&self.encoded),
+        };
+        let response = match body.map(|body| ExportMetricsServiceRequest::decode(body.as_slice())) {
+            Some(Ok(metrics)) => {
+                self.shared.add_metrics(metrics);
+                Response::ok()
+            }
+            _ => {
+                self.shared.add_error("metrics could not be decoded".to_owned());
+                Response::failure(400, "metrics could not be decoded")
+            }
+        };
+        let sent = self.shared.pause() && self.stream.write_all(&http::encode(&response, head.close)).is_ok();
+        if sent && !head.close { Next::Request } else { Next::Close }
     }
 
     /// The scripted answer, or 200.

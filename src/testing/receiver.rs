@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+
 use super::{
     exchange::{ReceivedSpan, Request, Response},
     shared::{Responder, Shared},
@@ -130,6 +132,18 @@ impl Receiver {
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.shared.connections()
+    }
+
+    /// The metrics that were posted to a path that ends in `/v1/metrics`, in the order of their arrival. They are
+    /// always accepted, and no part of [`requests`](Self::requests) and [`totals`](Self::totals).
+    #[must_use]
+    pub fn metrics(&self) -> Vec<ExportMetricsServiceRequest> {
+        self.shared.metrics()
+    }
+
+    /// Blocks until so many requests for metrics have arrived, or `timeout` is over. True if they have.
+    pub fn wait_for_metrics(&self, count: usize, timeout: Duration) -> bool {
+        self.shared.wait_for_metrics(count, timeout)
     }
 
     /// Sums over everything received so far.

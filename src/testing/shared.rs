@@ -12,7 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::{
+    metrics::v1::ExportMetricsServiceRequest, trace::v1::ExportTraceServiceRequest,
+};
 use parking_lot::{Condvar, Mutex};
 use prost::Message as _;
 
@@ -52,6 +54,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Log {
     records: Vec<Arc<Record>>,
+    metrics: Vec<ExportMetricsServiceRequest>,
     errors: Vec<String>,
     totals: Totals,
 }
@@ -218,6 +221,21 @@ impl Shared {
                 Vec::new()
             }
         }
+    }
+
+    pub(super) fn add_metrics(&self, metrics: ExportMetricsServiceRequest) {
+        self.log.lock().metrics.push(metrics);
+        self.arrived.notify_all();
+    }
+
+    pub(super) fn metrics(&self) -> Vec<ExportMetricsServiceRequest> {
+        self.log.lock().metrics.clone()
+    }
+
+    pub(super) fn wait_for_metrics(&self, count: usize, timeout: Duration) -> bool {
+        let mut log = self.log.lock();
+        self.arrived.wait_while_for(&mut log, |log| log.metrics.len() < count, timeout);
+        log.metrics.len() >= count
     }
 
     pub(super) fn add_error(&self, error: String) {

@@ -73,9 +73,14 @@ impl HttpTransport {
 
     /// Posts `body` and waits at most `timeout` for the answer.
     pub(crate) fn send(&self, body: &[u8], compression: Compression, timeout: Duration) -> Outcome {
+        self.send_to(&self.url, body, compression, timeout)
+    }
+
+    /// The same, to another path of the same receiver.
+    pub(crate) fn send_to(&self, url: &Uri, body: &[u8], compression: Compression, timeout: Duration) -> Outcome {
         // A connection that broke was mostly forgotten by something on the way, together with all that were idle.
         let since_broken = self.broken.lock().map_or(Duration::MAX, |broken| broken.elapsed());
-        let request = self.agent.post(&self.url).config();
+        let request = self.agent.post(url).config();
         let request = request.timeout_global(Some(timeout)).max_idle_age(self.keep_alive.min(since_broken)).build();
         let mut request = request.content_type("application/x-protobuf");
         if let Some(encoding) = compression.content_encoding() {

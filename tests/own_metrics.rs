@@ -1,0 +1,240 @@
+//! The client's own metrics, as a receiver of `/v1/metrics` gets them.
+
+mod support;
+
+use std::{
+    sync::{Mutex, mpsc},
+    time::{Duration, Instant},
+};
+
+use otlp::{
+    BatchConfig, Client,
+    config::MonitoringConfig,
+    testing::{
+        Receiver, Request, Response,
+        proto::{
+            common::v1::{KeyValue, any_value},
+            metrics::v1::{HistogramDataPoint, Metric, metric::Data, number_data_point},
+        },
+    },
+};
+use support::{LONG, assert_accounted, client_of};
+
+const OFTEN: Duration = Duration::from_millis(20);
+const NEVER: Duration = Duration::from_secs(3600);
+
+fn config(metrics_interval: Duration) -> MonitoringConfig {
+    MonitoringConfig { enable_metrics: true, metrics_interval, ..MonitoringConfig::default() }
+}
+
+fn record(client: &Client, spans: usize) {
+    let tracer = client.tracer("test");
+    (0..spans).for_each(|_| tracer.start("span").end());
+}
+
+fn attribute(attributes: &[KeyValue], key: &str) -> Option<String> {
+    let found = attributes.iter().find(|attribute| attribute.key == key)?;
+    match found.value.as_ref()?.value.as_ref()? {
+        any_value::Value::StringValue(text) => Some(text.clone()),
+        any_value::Value::IntValue(number) => Some(number.to_string()),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The metrics that arrived last.
+fn last(receiver: &Receiver) -> Vec<Metric> {
+    let request = receiver.metrics().pop().expect("metrics have arrived");
+    let scopes = request.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
+    scopes.flat_map(|scope| scope.metrics).collect()
+}
+
+/// The values of a sum, each with its `error.type`, if it is there.
+fn sums(metrics: &[Metric], name: &str) -> Option<Vec<(i64, Option<String>)>> {
+    let metric = metrics.iter().find(|metric| metric.name == name)?;
+    let Some(Data::Sum(sum)) = &metric.data else { panic!("{name} is no sum") };
+    let value = |value: &Option<number_data_point::Value>| match value {
+        Some(number_data_point::Value::AsInt(value)) => *value,
+        other => panic!("{other:?}"),
+    };
+    Some(
+        sum.data_points.iter().map(|point| (value(&point.value), attribute(&point.attributes, "error.type"))).collect(),
+    )
+}
+
+#[track_caller]
+fn sum(metrics: &[Metric], name: &str, error: Option<&str>) -> i64 {
+    let values = sums(metrics, name).unwrap_or_else(|| panic!("{name} is missing"));
+    values.iter().filter(|(_, of)| of.as_deref() == error).map(|(value, _)| value).sum()
+}
+
+fn durations(metrics: &[Metric]) -> Vec<HistogramDataPoint> {
+    let metric = metrics.iter().find(|metric| metric.name == "otel.sdk.exporter.operation.duration").unwrap();
+    assert_eq!(metric.unit, "s");
+    let Some(Data::Histogram(histogram)) = &metric.data else { panic!("no histogram") };
+    histogram.data_points.clone()
+}
+
+/// The first metrics that `are_right`.
+#[track_caller]
+fn metrics_until(receiver: &Receiver, are_right: impl Fn(&[Metric]) -> bool) -> Vec<Metric> {
+    let begun = Instant::now();
+    loop {
+        let seen = receiver.metrics().len();
+        assert!(receiver.wait_for_metrics(seen + 1, LONG));
+        let metrics = last(receiver);
+        if are_right(&metrics) {
+            return metrics;
+        }
+        assert!(begun.elapsed() < LONG, "{metrics:?}");
+    }
+}
+
+const EXPORTED: &str = "otel.sdk.exporter.span.exported";
+const PROCESSED: &str = "otel.sdk.processor.span.processed";
+const INFLIGHT: &str = "otel.sdk.exporter.span.inflight";
+const QUEUE_SIZE: &str = "otel.sdk.processor.span.queue.size";
+const QUEUE_CAPACITY: &str = "otel.sdk.processor.span.queue.capacity";
+
+#[test]
+fn what_was_recorded_sent_and_accepted_is_told_under_the_names_of_the_conventions() {
+    // OBS-01, OBS-04, OBS-07, OBS-08
+    let receiver = Receiver::start().unwrap();
+    let client = client_of(&receiver).with_monitoring_config(config(OFTEN)).build().unwrap();
+    record(&client, 512);
+    assert!(client.flush(LONG).is_complete());
+    let metrics = metrics_until(&receiver, |metrics| sum(metrics, EXPORTED, None) == 512);
+    assert_eq!(sums(&metrics, EXPORTED).unwrap().len(), 1, "nothing failed");
+    assert_eq!((sum(&metrics, PROCESSED, None), sum(&metrics, PROCESSED, Some("queue_full"))), (512, 0));
+    assert_eq!((sum(&metrics, INFLIGHT, None), sum(&metrics, QUEUE_SIZE, None)), (0, 0));
+    assert!(sums(&metrics, QUEUE_CAPACITY).is_none(), "no bound in spans");
+    let durations = durations(&metrics);
+    assert_eq!(durations.iter().map(|point| point.count).sum::<u64>(), receiver.totals().requests);
+    assert_eq!(attribute(&durations[0].attributes, "http.response.status_code").as_deref(), Some("200"));
+    let stats = assert_accounted(&client);
+    assert_eq!(stats.requests, receiver.totals().requests, "requests for metrics are none of the spans'");
+}
+
+#[test]
+fn nothing_is_told_unless_it_was_asked_for() {
+    // OBS-01
+    let receiver = Receiver::start().unwrap();
+    let off = MonitoringConfig { enable_metrics: false, ..config(Duration::from_millis(1)) };
+    let client = client_of(&receiver).with_monitoring_config(off).build().unwrap();
+    record(&client, 10);
+    assert!(client.close().is_complete());
+    assert_eq!(receiver.metrics(), []);
+}
+
+#[test]
+fn a_program_shorter_than_the_interval_tells_all_in_the_end() {
+    let receiver = Receiver::start().unwrap();
+    let client = client_of(&receiver).with_monitoring_config(config(NEVER)).build().unwrap();
+    record(&client, 10);
+    assert!(client.close().is_complete());
+    assert_eq!(receiver.metrics().len(), 1);
+    assert_eq!(sum(&last(&receiver), EXPORTED, None), 10);
+}
+
+#[test]
+fn rejected_spans_are_failures() {
+    // OBS-07
+    let receiver = Receiver::builder().respond_with(|_| Response::partial_success(3, "no")).start().unwrap();
+    let client = client_of(&receiver).with_monitoring_config(config(NEVER)).build().unwrap();
+    record(&client, 512);
+    client.close();
+    let metrics = last(&receiver);
+    let rejected = 3 * receiver.totals().requests as i64;
+    assert_eq!(sum(&metrics, EXPORTED, Some("rejected")), rejected);
+    assert_eq!(sum(&metrics, EXPORTED, None), 512 - rejected);
+    assert_eq!(attribute(&durations(&metrics)[0].attributes, "error.type").as_deref(), Some("rejected"));
+}
+
+#[test]
+fn an_export_counts_once_with_all_its_attempts_and_pauses() {
+    // OBS-06, OBS-07, OBS-08
+    let fail_twice = |request: &Request| if request.number <= 2 { Response::status(503) } else { Response::ok() };
+    let receiver = Receiver::builder().respond_with(fail_twice).start().unwrap();
+    let client = client_of(&receiver).with_monitoring_config(config(OFTEN)).build().unwrap();
+    record(&client, 500);
+    let metrics =
+        metrics_until(&receiver, |metrics| sum(metrics, EXPORTED, None) + sum(metrics, INFLIGHT, None) == 500);
+    assert!(sum(&metrics, EXPORTED, None) == 0 || receiver.span_count() == 500);
+    assert!(client.flush(LONG).is_complete());
+    let metrics = metrics_until(&receiver, |metrics| sum(metrics, EXPORTED, None) == 500);
+    assert_eq!((sums(&metrics, EXPORTED).unwrap().len(), sum(&metrics, INFLIGHT, None)), (1, 0));
+    let [duration] = &durations(&metrics)[..] else { panic!("one kind of outcome") };
+    // Two pauses of 100 and 200 ms, less a fifth.
+    assert!(duration.count == 1 && duration.sum() >= 0.24, "{duration:?}");
+}
+
+#[test]
+fn an_export_that_fails_tells_the_error_of_its_last_attempt() {
+    // OBS-07, HTTP-09
+    let receiver = Receiver::builder().respond_with(|_| Response::status(400)).start().unwrap();
+    let client = client_of(&receiver).with_monitoring_config(config(NEVER)).build().unwrap();
+    record(&client, 20);
+    client.close();
+    let metrics = last(&receiver);
+    assert_eq!((sum(&metrics, EXPORTED, Some("400")), sum(&metrics, EXPORTED, None)), (20, 0));
+    assert_eq!(attribute(&durations(&metrics)[0].attributes, "http.response.status_code").as_deref(), Some("400"));
+}
+
+#[test]
+fn a_full_queue_is_told_with_its_size_and_its_bound() {
+    // OBS-03, OBS-05
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let hold = move |_: &Request| {
+        let _ = held.lock().unwrap().recv_timeout(LONG);
+        Response::ok()
+    };
+    let receiver = Receiver::builder().respond_with(hold).start().unwrap();
+    let batch = BatchConfig { max_queue_size: 100, batch_timeout: Duration::from_millis(1), ..BatchConfig::default() };
+    let client = client_of(&receiver).with_batch_config(batch).with_monitoring_config(config(OFTEN)).build().unwrap();
+    record(&client, 300);
+    let dropped = client.stats().dropped.total() as i64;
+    assert!(dropped >= 200);
+    let metrics = metrics_until(&receiver, |metrics| sum(metrics, PROCESSED, Some("queue_full")) == dropped);
+    assert_eq!(sum(&metrics, QUEUE_CAPACITY, None), 100);
+    assert_eq!(sum(&metrics, QUEUE_SIZE, None) + sum(&metrics, INFLIGHT, None), 300 - dropped);
+    drop(release);
+    client.flush(LONG);
+    let metrics = metrics_until(&receiver, |metrics| sum(metrics, EXPORTED, None) == 300 - dropped);
+    assert_eq!((sum(&metrics, QUEUE_SIZE, None), sum(&metrics, INFLIGHT, None)), (0, 0));
+}
+
+#[test]
+fn components_have_names_of_their_own_and_say_where_they_send() {
+    // OBS-09
+    let receiver = Receiver::start().unwrap();
+    let names = [(); 2].map(|()| {
+        let client = client_of(&receiver).with_monitoring_config(config(NEVER)).build().unwrap();
+        record(&client, 1);
+        client.close();
+        let metrics = last(&receiver);
+        let exported = metrics.iter().find(|metric| metric.name == EXPORTED).unwrap();
+        let Some(Data::Sum(sum)) = &exported.data else { panic!("no sum") };
+        let attribute = |key| attribute(&sum.data_points[0].attributes, key).unwrap();
+        assert_eq!(attribute("otel.component.type"), "otlp_http_span_exporter");
+        assert_eq!(attribute("server.address"), "127.0.0.1");
+        assert_eq!(attribute("server.port"), receiver.address().port().to_string());
+        let name = attribute("otel.component.name");
+        let number = name.strip_prefix("otlp_http_span_exporter/").expect("the type and a number");
+        assert!(number.parse::<u32>().is_ok(), "{name}");
+        name
+    });
+    assert_ne!(names[0], names[1]);
+}
+
+#[test]
+fn what_is_in_force_is_told_too() {
+    let receiver = Receiver::start().unwrap();
+    let client = client_of(&receiver).with_monitoring_config(config(NEVER)).build().unwrap();
+    record(&client, 1);
+    client.close();
+    let metrics = last(&receiver);
+    let way = metrics.iter().find(|metric| metric.name == "otlp.exporter.compression").unwrap();
+    let Some(Data::Gauge(gauge)) = &way.data else { panic!("no gauge") };
+    let attribute = |key| attribute(&gauge.data_points[0].attributes, key);
+    assert_eq!((attribute("compression").as_deref(), attribute("effort").as_deref()), (Some("gzip"), Some("least")));
+}
