@@ -32,6 +32,7 @@ pub use tracer::{SpanBuilder, Tracer, current_span};
 pub(crate) use attribute::{attribute_field_len, put_attribute, recorded};
 pub(crate) use clock::Clock;
 pub(crate) use intake::{Intake, Limits, set_global};
+pub(crate) use local::mark_own_thread;
 pub(crate) use overflow::Shed;
 pub(crate) use record::{Head, Record, ends};
 pub(crate) use ring::{Limit, Ring, Slice};

@@ -26,6 +26,7 @@ mod retry;
 mod salvage;
 mod split;
 mod spool;
+mod tracing;
 mod transport;
 mod tune;
 mod worker;
@@ -41,6 +42,7 @@ use meter::Meter;
 use operations::Operations;
 use outbox::Outbox;
 use salvage::Salvage;
+use tracing::OwnTracing;
 use transport::HttpTransport;
 
 use crate::{
@@ -63,6 +65,7 @@ pub(crate) struct Exporter {
     transport: HttpTransport,
     meter: Meter,
     operations: Operations,
+    own_tracing: Option<OwnTracing>,
     /// Which client of the process this is.
     number: usize,
     began: SystemTime,
@@ -106,6 +109,7 @@ impl Exporter {
             transport: HttpTransport::new(&settings),
             meter: Meter::new(&settings.measured),
             operations: Operations::default(),
+            own_tracing: OwnTracing::new(&settings, &intake),
             number: CLIENTS.fetch_add(1, Ordering::Relaxed),
             began: SystemTime::now(),
             ledger: Ledger::default(),

@@ -1,7 +1,10 @@
 //! What a thread keeps for itself: its clock, its ids, its current spans, and a seat at each client it
 //! records for. Everything the hot path touches is here, and nobody else writes to it.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+};
 
 use super::{
     clock::Clock,
@@ -22,6 +25,13 @@ const LEAST_POOLED_RECORDS: usize = 2;
 
 thread_local! {
     static LOCAL: RefCell<Local> = const { RefCell::new(Local::new()) };
+    /// The thread is one of the client's own.
+    static IS_OWN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says that the calling thread is one of the client's own: it makes room, and so never waits for any.
+pub(crate) fn mark_own_thread() {
+    let _ = IS_OWN.try_with(|is_own| is_own.set(true));
 }
 
 pub(crate) struct Local {
@@ -265,7 +275,7 @@ impl Seat {
         mut attempt: impl FnMut(&mut Self) -> Option<T>,
     ) -> Option<T> {
         // Before the count of references is touched, which all threads share.
-        if self.intake.overflow.drops_newest() {
+        if self.intake.overflow.drops_newest() || IS_OWN.try_with(Cell::get).unwrap_or(false) {
             return None;
         }
         let intake = Arc::clone(&self.intake);

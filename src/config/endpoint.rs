@@ -79,6 +79,12 @@ impl Endpoint {
         self.url.path().trim_end_matches('/').ends_with("/v1/traces")
     }
 
+    /// Host and port.
+    pub(crate) fn address(&self) -> (&str, u16) {
+        let default = if self.url.scheme_str() == Some("https") { 443 } else { 80 };
+        (self.url.host().unwrap_or_default(), self.url.port_u16().unwrap_or(default))
+    }
+
     /// The URL for metrics beside this one for traces; none where its path is not the usual one.
     pub(crate) fn metrics_url(&self) -> Option<Uri> {
         let base = self.url.path().trim_end_matches('/').strip_suffix(TRACES_PATH)?;

@@ -68,9 +68,8 @@ impl Points {
         let (snapshot, intake) = (exporter.snapshot(), &exporter.intake);
         let processor = component("batching_span_processor", exporter.number);
         let mut sender = component("otlp_http_span_exporter", exporter.number);
-        let url = exporter.settings.endpoint.url();
-        sender.push(("server.address", text(url.host().unwrap_or_default())));
-        let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("https") { 443 } else { 80 });
+        let (address, port) = exporter.settings.endpoint.address();
+        sender.push(("server.address", text(address)));
         sender.push(("server.port", number(port.into())));
 
         let waiting = intake.registry.waiting();

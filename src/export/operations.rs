@@ -32,7 +32,7 @@ struct Concluded {
 impl Operations {
     /// An export ended so after `took`.
     pub(crate) fn concluded(&self, outcome: &Outcome, took: Duration) {
-        let (error, status) = (error_type(outcome), status(outcome));
+        let (error, status) = (outcome.error_type(), outcome.status());
         let mut concluded = self.0.lock();
         let operation = concluded.operations.entry((error.clone(), status)).or_insert_with(|| Operation {
             error,
@@ -53,7 +53,7 @@ impl Operations {
         if matches!(outcome, Outcome::Failed { failure: Failure::Shutdown, .. }) {
             return;
         }
-        let error = error_type(outcome).unwrap_or_else(|| "_OTHER".to_owned());
+        let error = outcome.error_type().unwrap_or_else(|| "_OTHER".to_owned());
         *self.0.lock().lost.entry(error).or_default() += spans;
     }
 
@@ -63,37 +63,5 @@ impl Operations {
 
     pub(crate) fn lost(&self) -> Vec<(String, u64)> {
         self.0.lock().lost.iter().map(|(error, spans)| (error.clone(), *spans)).collect()
-    }
-}
-
-/// The value of `error.type`: the status where there is one, else the kind of failure. None for full success.
-fn error_type(outcome: &Outcome) -> Option<String> {
-    let kind = match outcome {
-        Outcome::Accepted { rejected: 0, .. } => return None,
-        Outcome::Accepted { .. } => "rejected",
-        Outcome::Refused { status, .. } | Outcome::TooLarge { status, .. } => return Some(status.to_string()),
-        Outcome::Failed { failure, .. } => match failure {
-            Failure::Unavailable(status) => return Some(status.to_string()),
-            Failure::Throttled => return Some("429".to_owned()),
-            Failure::Refused => "connection_refused",
-            Failure::Broken => "connection_broken",
-            Failure::Resolve => "name_resolution",
-            Failure::Tls => "tls",
-            Failure::Unusable => "invalid_response",
-            Failure::Timeout => "timeout",
-            Failure::Shutdown => "shutdown",
-        },
-    };
-    Some(kind.to_owned())
-}
-
-/// The status of the answer, if there was one that could be used.
-fn status(outcome: &Outcome) -> Option<u16> {
-    match outcome {
-        Outcome::Accepted { .. } => Some(200),
-        Outcome::Refused { status, .. } | Outcome::TooLarge { status, .. } => Some(*status),
-        Outcome::Failed { failure: Failure::Unavailable(status), .. } => Some(*status),
-        Outcome::Failed { failure: Failure::Throttled, .. } => Some(429),
-        Outcome::Failed { .. } => None,
     }
 }

@@ -16,6 +16,7 @@ use super::{
     retry::{Verdict, decide},
     split,
     spool::Claimed,
+    tracing::OwnTracing,
     transport::{Failure, Outcome},
 };
 use crate::{
@@ -36,6 +37,8 @@ pub(crate) struct Parcel {
     pub(super) uncompressed: usize,
     /// The file it was taken from, if it comes from the spool.
     pub(super) claimed: Option<Claimed>,
+    /// Its requests are to be recorded as spans.
+    traced: bool,
     /// When its spans had ended, if latencies are measured.
     pub(super) ages: Option<Ages>,
     attempts: u32,
@@ -60,6 +63,7 @@ impl Parcel {
             compression: Compression::None,
             uncompressed: 0,
             claimed: None,
+            traced: false,
             ages: None,
             attempts: 0,
             begun: None,
@@ -68,6 +72,11 @@ impl Parcel {
             expires: None,
             not_before: None,
         }
+    }
+
+    /// How often it was sent before the attempt at hand.
+    pub(super) fn resends(&self) -> u32 {
+        self.attempts.saturating_sub(1)
     }
 
     /// Bytes of memory it takes.
@@ -106,6 +115,7 @@ impl Exporter {
     /// Writes the body of a request that holds `runs`, in which equal scopes stand next to each other.
     fn pack_runs(&self, runs: &Runs<'_>, encoder: &mut Encoder, mut parcel: Parcel) -> Parcel {
         let frame = Frame::new(&self.resource, &self.intake, runs);
+        parcel.traced = self.own_tracing.as_ref().is_some_and(|own| own.is_worth_it(runs));
         parcel.compression = encoder.compression();
         parcel.uncompressed = frame.len();
         let body = parcel.body.buffer();
@@ -179,7 +189,8 @@ impl Exporter {
         let plain = compress::decode(&parcel.body, parcel.compression, parcel.uncompressed)?;
         let mut encoder = Encoder::new(Way { compression: parcel.compression, effort: Effort::Least });
         let halves = split::halves(&plain)?.map(|half| {
-            let mut parcel = Parcel { begun: parcel.begun, ..Parcel::new(parcel.id, half.spans, Vec::new()) };
+            let traced = parcel.traced;
+            let mut parcel = Parcel { begun: parcel.begun, traced, ..Parcel::new(parcel.id, half.spans, Vec::new()) };
             parcel.compression = encoder.compression();
             parcel.uncompressed = half.request.len();
             encoder.encode(parcel.body.buffer(), |sink| sink(&half.request));
@@ -290,9 +301,13 @@ impl Exporter {
     fn post(&self, parcel: &Parcel, until: Instant) -> Outcome {
         self.intake.stats.request(parcel.uncompressed, parcel.body.len());
         let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let span = self.own_tracing.as_ref().filter(|_| parcel.traced).map(|own| own.begin(parcel));
         let begun = Instant::now();
         let outcome = self.transport.send(&parcel.body, parcel.compression, left);
         self.meter.request(begun.elapsed(), &outcome);
+        if let Some(span) = span {
+            OwnTracing::end(span, &outcome);
+        }
         outcome
     }
 

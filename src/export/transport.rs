@@ -48,6 +48,38 @@ pub(crate) enum Failure {
 }
 
 impl Outcome {
+    /// The value of `error.type`: the status where there is one, else the kind of failure. None for full success.
+    pub(crate) fn error_type(&self) -> Option<String> {
+        let kind = match self {
+            Self::Accepted { rejected: 0, .. } => return None,
+            Self::Accepted { .. } => "rejected",
+            Self::Refused { status, .. } | Self::TooLarge { status, .. } => return Some(status.to_string()),
+            Self::Failed { failure, .. } => match failure {
+                Failure::Unavailable(status) => return Some(status.to_string()),
+                Failure::Throttled => return Some("429".to_owned()),
+                Failure::Refused => "connection_refused",
+                Failure::Broken => "connection_broken",
+                Failure::Resolve => "name_resolution",
+                Failure::Tls => "tls",
+                Failure::Unusable => "invalid_response",
+                Failure::Timeout => "timeout",
+                Failure::Shutdown => "shutdown",
+            },
+        };
+        Some(kind.to_owned())
+    }
+
+    /// The status of the answer, if there was one that could be used.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Accepted { .. } => Some(200),
+            Self::Refused { status, .. } | Self::TooLarge { status, .. } => Some(*status),
+            Self::Failed { failure: Failure::Unavailable(status), .. } => Some(*status),
+            Self::Failed { failure: Failure::Throttled, .. } => Some(429),
+            Self::Failed { .. } => None,
+        }
+    }
+
     /// The receiver has more than it can take.
     pub(crate) fn asks_to_slow_down(&self) -> bool {
         matches!(self, Self::Failed { failure: Failure::Throttled | Failure::Unavailable(_), .. })

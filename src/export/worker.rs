@@ -14,7 +14,7 @@ use super::{
     pipeline::{Parcel, QUICK_RETRY, Sent},
 };
 use crate::{
-    capture::Shed,
+    capture::{Shed, mark_own_thread},
     error::{DropReason, LogLevel, Subject},
     stats::Departure,
     sync::with_signals_blocked,
@@ -82,6 +82,7 @@ impl Drop for Place<'_> {
 
 fn run(exporter: &Arc<Exporter>, number: usize) {
     let _place = Place(exporter, number);
+    mark_own_thread();
     let mut encoder = Encoder::new(exporter.way());
     let mut spent = Duration::ZERO;
     loop {
