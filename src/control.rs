@@ -13,8 +13,10 @@ mod batch;
 mod compression;
 mod memory;
 mod targets;
+mod throttle;
 
 pub use batch::{BatchManager, calculate_optimal_batch_size};
 pub use compression::{AdaptiveCompression, CompressionChooser};
 pub use memory::{MemoryResponse, MemoryWatch};
 pub use targets::PerformanceTargets;
+pub use throttle::{Pressure, SamplingThreshold, Throttle};
