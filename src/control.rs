@@ -14,9 +14,11 @@ mod compression;
 mod memory;
 mod targets;
 mod throttle;
+mod tuner;
 
 pub use batch::{BatchManager, calculate_optimal_batch_size};
 pub use compression::{AdaptiveCompression, CompressionChooser};
 pub use memory::{MemoryResponse, MemoryWatch};
 pub use targets::PerformanceTargets;
 pub use throttle::{Pressure, SamplingThreshold, Throttle};
+pub use tuner::{AutoTuner, Tuner, TuningLimits, TuningStrategy};

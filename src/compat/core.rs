@@ -7,7 +7,7 @@ pub use crate::{
     client::Client as EnhancedOtlpClient,
     config::{BackpressureController, DropStrategy, Effort, MemoryPool, Tuning, WorkerPool, ZeroCopyBuffer},
     control::{
-        AdaptiveCompression, BatchManager, CompressionChooser, PerformanceTargets, Pressure,
-        SamplingThreshold, Throttle, calculate_optimal_batch_size,
+        AdaptiveCompression, AutoTuner, BatchManager, CompressionChooser, PerformanceTargets, Pressure,
+        SamplingThreshold, Throttle, Tuner, TuningLimits, TuningStrategy, calculate_optimal_batch_size,
     },
 };
