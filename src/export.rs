@@ -32,7 +32,7 @@ mod tune;
 mod worker;
 
 pub use direct::{Event, ExportReport, Link, SpanData};
-pub(crate) use drain::Patience;
+pub(crate) use drain::{Barrier, Patience};
 pub(crate) use meter::Window;
 
 use batch::Gatherer;
@@ -81,6 +81,8 @@ pub(crate) struct Exporter {
     /// The receiver does not support the compression that was chosen.
     only_gzip: AtomicBool,
     tuning: Mutex<Tuning>,
+    /// What was last changed in it, and why.
+    decision: Mutex<Option<String>>,
     /// The last request that was begun was one made again.
     in_trouble: AtomicBool,
     /// Undelivered bodies on disk, if the user wants them there.
@@ -120,6 +122,7 @@ impl Exporter {
             stopping: AtomicBool::new(false),
             only_gzip: AtomicBool::new(false),
             tuning: Mutex::new(tune::initial(&settings)),
+            decision: Mutex::new(None),
             in_trouble: AtomicBool::new(false),
             salvage: Salvage::new(&settings),
             full_before: AtomicU64::new(0),

@@ -9,8 +9,8 @@ use std::{
 };
 
 use otlp::{
-    BatchConfig, Client, ClientBuilder, Compression,
-    core::{AdaptiveCompression, BatchManager, Effort, PerformanceTargets},
+    BatchConfig, Client, ClientBuilder, Compression, LogLevel,
+    core::{AdaptiveCompression, AutoTuner, BatchManager, Effort, PerformanceTargets, Tuning, TuningStrategy},
     monitoring::{BatchMetrics, PerformanceMonitor},
     testing::Receiver,
 };
@@ -141,14 +141,47 @@ fn without_adaptive_compression_the_choice_stays() {
 }
 
 #[test]
+fn a_tuner_moves_what_it_was_given_towards_its_target_and_says_why() {
+    let receiver = Receiver::builder().response_delay(Duration::from_millis(50)).start().unwrap();
+    let targets = PerformanceTargets {
+        target_throughput: 100_000,
+        target_latency: Duration::from_secs(1),
+        ..PerformanceTargets::default()
+    };
+    let tuner = AutoTuner::new()
+        .with_tuning_interval(Duration::from_millis(200))
+        .with_performance_targets(targets)
+        .with_tuning_strategies(vec![TuningStrategy::BatchSize]);
+    let batch = BatchConfig { max_batch_size: 16, max_queue_size: 400, ..batch(false) };
+    let client = client_of(&receiver)
+        .with_worker_count(2)
+        .with_batch_config(batch)
+        .with_log_level(LogLevel::Info)
+        .with_auto_tuner(tuner)
+        .build()
+        .unwrap();
+    let before = client.get_performance_metrics().tuning;
+    assert_eq!((before.batch_size, client.get_performance_metrics().decision), (16, None));
+    record_until(&client, |metrics| metrics.batch_size >= 128);
+    let metrics = client.get_performance_metrics();
+    assert_eq!(Tuning { batch_size: 16, ..metrics.tuning }, before, "only the batch size was its to move");
+    let decision = metrics.decision.expect("it says what it did");
+    assert!(decision.contains("batch_size"), "{decision}");
+    client.flush(LONG);
+    assert_accounted(&client);
+}
+
+#[test]
 fn controllers_that_make_no_sense_are_errors_that_name_the_knob() {
     let targets = PerformanceTargets { target_latency: Duration::ZERO, ..PerformanceTargets::default() };
     let manager = BatchManager::new().with_performance_targets(targets);
     let builds = [
         Client::builder().with_batch_manager(manager).build(),
         Client::builder().with_adaptive_compression(adaptive().with_cpu_usage_threshold(f64::NAN)).build(),
+        Client::builder().with_auto_tuner(AutoTuner::new().with_tuning_strategies(Vec::new())).build(),
     ];
-    for (build, knob) in builds.into_iter().zip(["with_batch_manager", "with_adaptive_compression"]) {
+    let knobs = ["with_batch_manager", "with_adaptive_compression", "with_auto_tuner"];
+    for (build, knob) in builds.into_iter().zip(knobs) {
         let error = build.unwrap_err().to_string();
         assert!(error.starts_with(knob), "{error}");
     }

@@ -9,7 +9,7 @@ use crate::{
         MonitoringConfig, Options, OtlpConfig, PerformanceConfig, PerformanceMonitor, Protocol, ResourceConfig,
         RetryConfig, SpoolConfig, TransportConfig, WorkerPool, ZeroCopyBuffer,
     },
-    control::{AdaptiveCompression, BatchManager},
+    control::{AdaptiveCompression, AutoTuner, BatchManager},
     env::Environment,
     error::{Error, LogLevel},
     value::KeyValue,
@@ -227,6 +227,12 @@ impl ClientBuilder {
     /// Chooses the compression while the client runs; see [`AdaptiveCompression`]. It begins with the one that is set.
     pub fn with_adaptive_compression(mut self, adaptive: AdaptiveCompression) -> Self {
         self.controls.adaptive_compression = Some(adaptive);
+        self
+    }
+
+    /// Tunes the client while it runs; see [`AutoTuner`].
+    pub fn with_auto_tuner(mut self, tuner: AutoTuner) -> Self {
+        self.controls.auto_tuner = Some(tuner);
         self
     }
 

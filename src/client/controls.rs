@@ -5,19 +5,27 @@ use std::{sync::Arc, time::Duration};
 use super::conductor::Task;
 use crate::{
     config::{MetricType, Settings, Tuning},
-    control::{AdaptiveCompression, BatchManager, MemoryWatch},
+    control::{AdaptiveCompression, AutoTuner, BatchManager, MemoryWatch, TuningLimits, TuningStrategy},
     error::{Error, LogLevel, Subject},
-    export::{Exporter, Window},
+    export::{Barrier, Exporter, Window},
 };
 
 /// How often batch size and compression are thought over, where no performance monitor says otherwise.
 const CONTROL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Batch sizes that are worth trying.
+const SMALLEST_BATCH: usize = 64;
+const LARGEST_BATCH: usize = 16_384;
+
+/// Intervals after which a change is judged even if what was packed before it has not left.
+const LONGEST_TRANSITION: u32 = 20;
 
 /// The controllers that were set in code.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Controls {
     pub(super) batch_manager: Option<BatchManager>,
     pub(super) adaptive_compression: Option<AdaptiveCompression>,
+    pub(super) auto_tuner: Option<AutoTuner>,
 }
 
 impl Controls {
@@ -28,8 +36,12 @@ impl Controls {
         }
         self.batch_manager = self.batch_manager.map(BatchManager::checked).transpose()?;
         self.adaptive_compression = self.adaptive_compression.map(AdaptiveCompression::checked).transpose()?;
+        self.auto_tuner = self.auto_tuner.map(AutoTuner::checked).transpose()?;
         if self.batch_manager.is_some() {
             settings.measured.push(MetricType::Latency);
+        }
+        if self.auto_tuner.is_some() {
+            settings.measured.extend([MetricType::Latency, MetricType::CpuUsage]);
         }
         if self.adaptive_compression.is_some() {
             settings.measured.push(MetricType::CpuUsage);
@@ -59,6 +71,10 @@ impl Controls {
                 tasks.push((interval, choose));
             }
         }
+        if let Some(tuner) = &self.auto_tuner {
+            let interval = tuner.tuning_interval();
+            tasks.extend(tune(tuner.clone(), exporter, interval).map(|task| (interval, task)));
+        }
         if let Some(monitor) = &settings.memory_monitor {
             let interval = monitor.interval();
             tasks.push((interval, watch_memory(MemoryWatch::new(monitor), interval)));
@@ -83,6 +99,55 @@ fn size_batches(mut manager: BatchManager, interval: Duration) -> Task {
         exporter.tune(Tuning { batch_size, ..exporter.tuning() });
         interval
     })
+}
+
+/// None where the limits leave nothing to tune, which they never do.
+fn tune(tuner: AutoTuner, exporter: &Exporter, interval: Duration) -> Option<Task> {
+    let settings = exporter.settings();
+    let initial = exporter.tuning();
+    let limits = TuningLimits {
+        batch_size: SMALLEST_BATCH.min(initial.batch_size)..=LARGEST_BATCH.min(settings.batch.max_queue_size),
+        connections: 1..=settings.max_senders(),
+        compressions: exporter.understood(),
+    };
+    let strategies = tuner.strategies().to_vec();
+    let mut tuner = tuner.start(initial, limits).ok()?;
+    let (mut window, mut before) = (Window::new(), initial);
+    let mut changed: Option<(Barrier, u32)> = None;
+    Some(Box::new(move |exporter| {
+        let metrics = exporter.measure(&mut window);
+        // What was packed before the last change tells nothing about it.
+        if let Some((barrier, intervals)) = &mut changed {
+            *intervals += 1;
+            if !exporter.has_settled(barrier) && *intervals < LONGEST_TRANSITION {
+                return interval;
+            }
+            changed = None;
+        }
+        let tuning = tuner.step(&metrics);
+        let mut moved = exporter.tuning();
+        // What it was not given to move may be in somebody else's hands.
+        if strategies.contains(&TuningStrategy::BatchSize) {
+            moved.batch_size = tuning.batch_size;
+        }
+        if strategies.contains(&TuningStrategy::ConnectionPool) {
+            moved.connections = tuning.connections;
+        }
+        if strategies.contains(&TuningStrategy::Compression) {
+            (moved.compression, moved.effort) = (tuning.compression, tuning.effort);
+        }
+        exporter.tune(moved);
+        if tuning != before
+            && let Some(decision) = tuner.last_decision()
+        {
+            exporter.explain(decision);
+        }
+        if tuning != before {
+            changed = Some((exporter.barrier(), 0));
+        }
+        before = tuning;
+        interval
+    }))
 }
 
 fn watch_memory(mut watch: MemoryWatch, interval: Duration) -> Task {

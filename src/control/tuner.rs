@@ -104,6 +104,11 @@ impl AutoTuner {
         self.interval
     }
 
+    /// The settings it may move.
+    pub(crate) fn strategies(&self) -> &[TuningStrategy] {
+        &self.strategies
+    }
+
     /// The stepper, beginning with these settings.
     ///
     /// # Errors

@@ -61,6 +61,9 @@ impl Watermark {
     }
 }
 
+/// What was packed up to some time.
+pub(crate) struct Barrier(u64);
+
 /// Until when a drain may go on.
 #[derive(Debug, Clone)]
 pub(crate) enum Patience {
@@ -121,6 +124,21 @@ impl Exporter {
         }
         self.flushing.fetch_sub(1, Ordering::SeqCst);
         pending
+    }
+
+    /// Stands behind every batch that is packed already.
+    pub(crate) fn barrier(&self) -> Barrier {
+        let mut barrier = 0;
+        self.ledger.wait_until(Instant::now(), |open| {
+            barrier = open.barrier();
+            true
+        });
+        Barrier(barrier)
+    }
+
+    /// Whether everything before `barrier` has been settled.
+    pub(crate) fn has_settled(&self, barrier: &Barrier) -> bool {
+        self.ledger.wait_until(Instant::now(), |open| !open.any_before(barrier.0))
     }
 
     /// When something last went forward: a batch was acknowledged, a connection made, bytes of a request taken. What

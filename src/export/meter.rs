@@ -181,6 +181,7 @@ impl Exporter {
             request_latency: Duration::from_nanos(share(now.requests_nanos - before.requests_nanos, answers) as u64),
             bandwidth_kbits: share(network.wire_bytes * 8_000_000, now.write_nanos - before.write_nanos),
             tuning: self.tuning(),
+            decision: self.decision(),
             ..PerformanceMetrics::default()
         };
         if let Some(mut latency) = now.latency.clone() {

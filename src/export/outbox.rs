@@ -49,6 +49,12 @@ impl Outbox {
         self.sheds_oldest || self.bytes < self.max_bytes
     }
 
+    /// Whether more wait than may be sent at once: what is added now does not leave before they have, and a batch that is
+    /// not full gains nothing by being packed.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.parcels.len() > self.max_senders
+    }
+
     /// The oldest parcel, where the last one that was added took its room.
     pub(crate) fn take_shed(&mut self) -> Option<(Parcel, usize)> {
         if self.sheds_oldest && self.bytes > self.max_bytes && self.parcels.len() > 1 { self.shed() } else { None }

@@ -129,7 +129,7 @@ mod tests {
             assert_eq!(after(3, failure), given_up, "{failure:?}: the first try counts");
         }
         assert_eq!(after(1, Failure::Throttled), given_up);
-        assert_eq!(after(1, Failure::Unavailable), given_up);
+        assert_eq!(after(1, Failure::Unavailable(503)), given_up);
         assert_eq!(after(1, Failure::Shutdown), Verdict::GiveUp(DropReason::Shutdown));
         assert_eq!(after(1, Failure::Unusable), Verdict::GiveUp(DropReason::Refused));
     }

@@ -3,7 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use super::{Exporter, batch::BatchLimits, compress::Way};
-use crate::config::{Compression, Effort, Settings, Tuning};
+use crate::{
+    config::{Compression, Effort, Settings, Tuning},
+    error::{LogLevel, Subject},
+};
 
 /// Where a client begins.
 pub(super) fn initial(settings: &Settings) -> Tuning {
@@ -35,6 +38,17 @@ impl Exporter {
         *self.tuning.lock() = tuning;
         self.intake.arrivals.set_ready(batch.ready_at(tuning.batch_size));
         self.outbox.lock().set_max_senders(tuning.connections);
+    }
+
+    /// Says what was changed, and why; it can be looked up until the next time.
+    pub(crate) fn explain(&self, decision: &str) {
+        self.diagnostics.say(LogLevel::Info, Subject::Tuning, format_args!("{decision}"));
+        *self.decision.lock() = Some(decision.to_owned());
+    }
+
+    /// What was last changed, and why.
+    pub(crate) fn decision(&self) -> Option<String> {
+        self.decision.lock().clone()
     }
 
     /// The compressions that are compiled in and that the receiver has not refused.

@@ -35,6 +35,8 @@ struct Rest {
     until: Option<Instant>,
     /// Records wait already, but not for long enough, or without room for their body.
     watches: bool,
+    /// Bodies that wait to be sent are what they wait for.
+    is_behind: bool,
 }
 
 /// Starts a worker if there is none, or if more waits than those there are get done: too much of it, or anything at
@@ -136,9 +138,9 @@ impl Exporter {
             return Job::Send(parcel);
         }
         let stopping = self.stopping.load(Ordering::Acquire);
-        let (due, has_room, nothing_to_send) = {
+        let (due, has_room, is_behind, nothing_to_send) = {
             let outbox = self.outbox.lock();
-            (outbox.next_due(all_hands), outbox.has_room(), outbox.is_empty())
+            (outbox.next_due(all_hands), outbox.has_room(), outbox.is_behind(), outbox.is_empty())
         };
         let lane = self.lane(worker);
         let mut gatherer = self.gatherer.lock();
@@ -149,7 +151,7 @@ impl Exporter {
         } else if waiting >= self.intake.arrivals.ready() {
             Some((Departure::Full, Extent::Everything))
         } else {
-            overdue.map(|extent| (Departure::TimedOut, extent))
+            overdue.filter(|_| !is_behind).map(|extent| (Departure::TimedOut, extent))
         };
         if has_room
             && let Some((why, extent)) = leaves
@@ -169,9 +171,9 @@ impl Exporter {
         if stopping && waiting == 0 && nothing_to_send {
             return Job::Leave;
         }
-        // Without room for its body no batch is overdue: the bell rings when there is room again.
-        let until = next_look.filter(|_| has_room).into_iter().chain(due).min();
-        Job::Rest(Rest { until, watches: waiting > 0 })
+        // Without room for its body, or with others before it, no batch is overdue: the bell rings when that is over.
+        let until = next_look.filter(|_| has_room && !is_behind).into_iter().chain(due).min();
+        Job::Rest(Rest { until, watches: waiting > 0, is_behind })
     }
 
     /// Which rings a worker looks after; where it is urgent, or it is no worker, all of them.
@@ -191,11 +193,11 @@ impl Exporter {
 
     fn take_parcel(&self, now: Instant, all_hands: bool) -> Option<Parcel> {
         let mut outbox = self.outbox.lock();
-        let was_full = !outbox.has_room();
+        let was_behind = !outbox.has_room() || outbox.is_behind();
         let parcel = outbox.take(now, all_hands)?;
-        let has_room_again = was_full && outbox.has_room();
+        let is_behind = !outbox.has_room() || outbox.is_behind();
         drop(outbox);
-        if has_room_again {
+        if was_behind && !is_behind {
             self.intake.doorbell.after_batch();
         }
         Some(parcel)
@@ -232,6 +234,7 @@ impl Exporter {
         let begins = !rest.watches && waiting > 0;
         outbox.can_take(now, all_hands)
             || begins
+            || rest.is_behind && rest.watches && !outbox.is_behind()
             || outbox.has_room() && self.is_ready(waiting)
             || self.stopping.load(Ordering::SeqCst) && waiting == 0 && outbox.is_empty()
     }

@@ -50,6 +50,8 @@ pub struct PerformanceMetrics {
     pub bandwidth_kbits: f64,
     /// The settings in force.
     pub tuning: Tuning,
+    /// What a tuner last changed in them, and why; none if it did not.
+    pub decision: Option<String>,
     pub(crate) collected: Collected,
 }
 
