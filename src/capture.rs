@@ -17,17 +17,20 @@ mod registry;
 mod ring;
 mod scope;
 mod span;
+mod status;
 mod supply;
 mod tracer;
+mod tracestate;
 
 pub use context::SpanContext;
 pub(crate) use context::set_process_span;
 pub use id::{SpanId, TraceId};
-pub use record::{SpanKind, Status};
 pub(crate) use scope::EncodedScope;
 pub use scope::Scope;
 pub use span::{Entered, Span};
+pub use status::{SpanKind, Status};
 pub use tracer::{SpanBuilder, Tracer, current_span};
+pub use tracestate::TraceState;
 
 pub(crate) use attribute::{attribute_field_len, put_attribute, recorded};
 pub(crate) use clock::Clock;

@@ -9,7 +9,7 @@ use std::{
 
 use otlp::{
     BatchConfig, Client, ClientBuilder, Compression, DropReason, Error, ExportReport, LogLevel, SpanContext, SpanData,
-    SpanId, TraceId,
+    SpanId, TraceId, TraceState,
     testing::{ReceivedSpan, Receiver, Request, Response, generate_test_spans},
 };
 
@@ -42,7 +42,13 @@ fn accepted(report: &ExportReport) -> (u64, u64, &str) {
 fn every_span_is_accepted_counted_and_received_as_it_was_given() {
     let receiver = Receiver::start().unwrap();
     let client = builder(&receiver).build().unwrap();
-    let spans = generate_test_spans(1_000);
+    let mut spans = generate_test_spans(1_000);
+    for (span, state) in spans.iter_mut().zip(["a=1,b=2", "ot=th:c"].iter().cycle()).step_by(3) {
+        span.context = span.context.clone().with_trace_state(TraceState::parse(state).unwrap());
+        for link in &mut span.links {
+            link.context = link.context.clone().with_trace_state(TraceState::parse("link=1").unwrap());
+        }
+    }
     let report = client.export_spans(&spans).unwrap();
     assert_eq!(accepted(&report), (1_000, 0, ""));
     assert_eq!(counts(&client), (1_000, 1_000));
@@ -69,6 +75,11 @@ fn assert_arrived(sent: &SpanData, received: &[ReceivedSpan]) {
     let keys = |attributes: &[otlp::KeyValue<'_>]| attributes.iter().map(|a| a.key.to_string()).collect::<Vec<_>>();
     assert_eq!(span.attributes.iter().map(|a| a.key.clone()).collect::<Vec<_>>(), keys(&sent.attributes));
     assert_eq!((span.events.len(), span.links.len()), (sent.events.len(), sent.links.len()));
+    // ENC-06
+    assert_eq!(span.trace_state, sent.context.trace_state().header());
+    for (link, sent) in span.links.iter().zip(&sent.links) {
+        assert_eq!(link.trace_state, sent.context.trace_state().header());
+    }
     let failed = span.status.as_ref().is_some_and(|status| status.code == 2);
     assert_eq!(failed, matches!(sent.status, otlp::Status::Error(_)));
     assert!(scope.name.starts_with("shop.") && scope.version == "1.2.0", "{scope:?}");

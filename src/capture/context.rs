@@ -3,14 +3,17 @@
 
 use once_cell::race::OnceBox;
 
-use super::id::{SpanId, TraceId};
+use super::{
+    id::{SpanId, TraceId},
+    tracestate::TraceState,
+};
 
 /// W3C trace flag: the span is sampled.
 pub(crate) const SAMPLED: u8 = 0x01;
 /// W3C trace flag (Level 2): the trace id is random.
 pub(crate) const RANDOM: u8 = 0x02;
 
-/// What identifies a span: trace id, span id, W3C trace flags, and whether it came from another process
+/// What identifies a span: trace id, span id, W3C trace flags and state, and whether it came from another process
 /// ([SpanContext](https://opentelemetry.io/docs/specs/otel/trace/api/#spancontext)). It never changes and can
 /// be used after its span has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -19,15 +22,24 @@ pub struct SpanContext {
     span_id: SpanId,
     trace_flags: u8,
     is_remote: bool,
+    trace_state: TraceState,
 }
 
 impl SpanContext {
     /// The context of no span: all ids zero.
     pub const INVALID: Self = Self::new(TraceId::INVALID, SpanId::INVALID, 0, false);
 
-    /// A context from its parts. Flag bits that W3C Trace Context Level 2 does not define are cleared.
+    /// A context from its parts, without trace state. Flag bits that W3C Trace Context Level 2 does not define are
+    /// cleared.
     pub const fn new(trace_id: TraceId, span_id: SpanId, trace_flags: u8, is_remote: bool) -> Self {
-        Self { trace_id, span_id, trace_flags: trace_flags & (SAMPLED | RANDOM), is_remote }
+        let trace_flags = trace_flags & (SAMPLED | RANDOM);
+        Self { trace_id, span_id, trace_flags, is_remote, trace_state: TraceState::EMPTY }
+    }
+
+    /// The same with this trace state.
+    #[inline]
+    pub fn with_trace_state(self, trace_state: TraceState) -> Self {
+        Self { trace_state, ..self }
     }
 
     /// The id of the trace the span belongs to.
@@ -43,6 +55,12 @@ impl SpanContext {
     /// The W3C trace flags: bit 0 sampled, bit 1 random trace id.
     pub fn trace_flags(&self) -> u8 {
         self.trace_flags
+    }
+
+    /// What tracing systems tell each other about the trace; the same for its spans in this process.
+    #[inline]
+    pub fn trace_state(&self) -> &TraceState {
+        &self.trace_state
     }
 
     /// Whether the trace is recorded.

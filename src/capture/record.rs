@@ -14,6 +14,8 @@ use super::{
     },
     context::SpanContext,
     id::SpanId,
+    status::{SpanKind, Status},
+    tracestate::{INLINE_BYTES, TraceState},
 };
 use crate::{
     value::{KeyValue, Value},
@@ -42,6 +44,7 @@ const PREFIX: usize = 6;
 const SPANS: u32 = 2;
 
 /// The fields of `Span`.
+const TRACE_STATE: u32 = 3;
 const PARENT_SPAN_ID: u32 = 4;
 const NAME: u32 = 5;
 const ATTRIBUTES: u32 = 9;
@@ -74,42 +77,6 @@ const FIELDS_AT: usize = PREFIX + HEAD.len();
 /// Bits 8 and 9 of `flags`: whether the parent is remote is known, and it is.
 const HAS_IS_REMOTE: u32 = 0x100;
 const IS_REMOTE: u32 = 0x200;
-
-/// What a span does, seen from the process it runs in
-/// ([SpanKind](https://opentelemetry.io/docs/specs/otel/trace/api/#spankind)). The default is `Internal`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum SpanKind {
-    /// An operation inside the process.
-    #[default]
-    Internal = 1,
-    /// The handling of a request from another process.
-    Server = 2,
-    /// A request to another process.
-    Client = 3,
-    /// Sending a message that is handled later.
-    Producer = 4,
-    /// Handling a message that was sent earlier.
-    Consumer = 5,
-}
-
-/// How an operation ended ([Set Status](https://opentelemetry.io/docs/specs/otel/trace/api/#set-status)).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Status {
-    /// Nothing was said about it.
-    #[default]
-    Unset,
-    /// It succeeded, and nothing said later changes that.
-    Ok,
-    /// It failed; the description says how and may be empty.
-    Error(Cow<'static, str>),
-}
-
-impl Status {
-    /// A failure with this description. Copies a `&'static str` nowhere and a `String` not at all.
-    pub fn error(description: impl Into<Cow<'static, str>>) -> Self {
-        Self::Error(description.into())
-    }
-}
 
 const OK: u8 = 1;
 const ERROR: u8 = 2;
@@ -209,6 +176,20 @@ impl Record {
             field[0] = tag(PARENT_SPAN_ID, LEN) as u8;
             field[1] = 8;
             field[2..].copy_from_slice(&parent.to_bytes());
+        }
+        if !head.context.trace_state().is_empty() {
+            self.put_trace_state(head.context.trace_state());
+        }
+    }
+
+    #[inline(never)]
+    fn put_trace_state(&mut self, state: &TraceState) {
+        let mut scratch = [0; INLINE_BYTES];
+        let state = state.text(&mut scratch);
+        if self.fits(field_len(state.len())) {
+            self.buffer.bytes_field(TRACE_STATE, state.as_bytes());
+        } else {
+            self.truncated = true;
         }
     }
 
@@ -375,13 +356,17 @@ impl Record {
     pub(crate) fn link(&mut self, to: &SpanContext, attributes: &[KeyValue<'_>]) {
         const TRACE_ID: u32 = 1;
         const SPAN_ID: u32 = 2;
+        const TRACE_STATE: u32 = 3;
         const ATTRIBUTES: u32 = 4;
         const FLAGS: u32 = 6;
         // SPAN-14: a link to nowhere is kept for what it says, if it says anything.
-        if !to.is_valid() && attributes.is_empty() {
+        if !to.is_valid() && attributes.is_empty() && to.trace_state().is_empty() {
             return;
         }
-        let body = 18 + 10 + 5 + recorded(attributes).map(attribute_field_len).sum::<usize>();
+        let mut scratch = [0; INLINE_BYTES];
+        let state = to.trace_state().text(&mut scratch);
+        let state_len = if state.is_empty() { 0 } else { field_len(state.len()) };
+        let body = 18 + 10 + state_len + 5 + recorded(attributes).map(attribute_field_len).sum::<usize>();
         if !self.fits(field_len(body)) {
             self.truncated = true;
             self.dropped_links += 1;
@@ -391,6 +376,9 @@ impl Record {
         self.buffer.len_head(LINKS, body);
         self.buffer.bytes_field(TRACE_ID, &to.trace_id().to_bytes());
         self.buffer.bytes_field(SPAN_ID, &to.span_id().to_bytes());
+        if !state.is_empty() {
+            self.buffer.bytes_field(TRACE_STATE, state.as_bytes());
+        }
         recorded(attributes).for_each(|entry| put_attribute(&mut self.buffer, ATTRIBUTES, &entry.key, &entry.value));
         self.buffer.fixed32_field(FLAGS, flags);
     }

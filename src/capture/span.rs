@@ -12,7 +12,7 @@ use super::{
     context::SpanContext,
     intake::Intake,
     local::{self, OpenSpan},
-    record::Status,
+    status::Status,
 };
 use crate::{
     error::DropReason,

@@ -11,9 +11,10 @@ use super::{
     id::SpanId,
     intake::{self, Intake},
     local::{self, Local, OpenSpan},
-    record::{Head, SpanKind},
+    record::Head,
     scope::Scope,
     span::{Span, unix_nanos},
+    status::SpanKind,
 };
 use crate::value::{KeyValue, Value};
 
@@ -257,7 +258,8 @@ fn launch(
     let span_id = local.ids.span_id();
     let sampled = if is_sampled(parent) { SAMPLED } else { 0 };
     let context = match parent {
-        Some(parent) => SpanContext::new(parent.trace_id(), span_id, parent.trace_flags() & RANDOM | sampled, false),
+        Some(parent) => SpanContext::new(parent.trace_id(), span_id, parent.trace_flags() & RANDOM | sampled, false)
+            .with_trace_state(parent.trace_state().clone()),
         None => SpanContext::new(local.ids.trace_id(), span_id, RANDOM | sampled, false),
     };
     if let Some(open) = &mut open {

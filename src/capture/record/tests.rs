@@ -65,6 +65,16 @@ fn text_of(value: &Option<AnyValue>) -> &str {
     }
 }
 
+/// Of each shape a trace state has.
+fn trace_state() -> impl Strategy<Value = TraceState> {
+    let list = "([a-z]{1,3}=[0-9:;]{1,60},){0,4}";
+    prop_oneof![
+        Just(TraceState::EMPTY),
+        (0_u64..1 << 56).prop_map(TraceState::from_threshold),
+        list.prop_map(|list| TraceState::parse(&list).expect("valid")),
+    ]
+}
+
 /// A call on an open span.
 #[derive(Debug, Clone)]
 enum Call {
@@ -82,7 +92,8 @@ fn colliding_key() -> impl Strategy<Value = String> {
 
 fn call() -> impl Strategy<Value = Call> {
     let status = prop_oneof![Just(Status::Unset), Just(Status::Ok), text().prop_map(Status::error)];
-    let target = (1_u8.., 0_u8..4, any::<bool>()).prop_map(|(id, flags, is_remote)| context(id, flags, is_remote));
+    let target = (1_u8.., 0_u8..4, any::<bool>(), trace_state())
+        .prop_map(|(id, flags, is_remote, state)| context(id, flags, is_remote).with_trace_state(state));
     prop_oneof![
         8 => (colliding_key(), value()).prop_map(|(key, value)| Call::Attribute(key, value)),
         2 => (text(), any::<u64>(), attributes()).prop_map(|(name, time, entries)| Call::Event(name, time, entries)),
@@ -131,6 +142,7 @@ fn model(calls: &[Call]) -> proto::Span {
                 trace_id: target.trace_id().to_bytes().to_vec(),
                 span_id: target.span_id().to_bytes().to_vec(),
                 attributes: expected_attributes(entries),
+                trace_state: target.trace_state().to_string(),
                 flags: u32::from(target.trace_flags()) | if target.is_remote() { 0x300 } else { 0x100 },
                 ..proto::span::Link::default()
             }),
@@ -354,6 +366,33 @@ fn descriptions_of_every_length_class_are_kept() {
         let status = span(|record| record.set_error(&description)).status.expect("set");
         assert!(status.message == description && status.code == 2, "{len}");
     }
+}
+
+#[test]
+fn the_trace_state_is_written_as_its_header_and_not_at_all_where_it_is_empty() {
+    // ENC-06, SPAN-03
+    for header in ["", "ot=th:c", "a=1,b=2"] {
+        let context = context(1, 3, false).with_trace_state(TraceState::parse(header).expect("valid"));
+        let mut record = Record::new();
+        record.begin("name");
+        record.set_head(Head { context: &context, parent: None, kind: SpanKind::Internal, start: 10 });
+        let finished = record.finish(END);
+        let span = decode(finished);
+        assert_eq!(span.trace_state, header);
+        let canonical = ScopeSpans { spans: vec![span], ..ScopeSpans::default() };
+        assert_eq!(canonical.encoded_len(), finished.len(), "prost writes as many bytes");
+    }
+}
+
+#[test]
+fn a_link_to_nowhere_is_kept_for_its_trace_state() {
+    // SPAN-14
+    let span = span(|record| {
+        record.link(&SpanContext::INVALID, &[]);
+        record.link(&SpanContext::INVALID.with_trace_state(TraceState::parse("a=1").expect("valid")), &[]);
+    });
+    let states: Vec<_> = span.links.iter().map(|link| link.trace_state.as_str()).collect();
+    assert_eq!(states, ["a=1"]);
 }
 
 #[test]
