@@ -15,6 +15,7 @@ mod quota;
 mod record;
 mod registry;
 mod ring;
+mod sampler;
 mod scope;
 mod span;
 mod status;

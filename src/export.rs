@@ -184,7 +184,7 @@ impl Exporter {
         }
         let counted = intake.stats.snapshot(|| {
             let totals = intake.registry.totals();
-            (totals.pushed, totals.refused)
+            (totals.pushed, totals.refused, totals.started)
         });
         // Nothing moves from the rings to the ledger meanwhile, so that no span is counted in both or in neither.
         let gathering = self.gatherer.lock();

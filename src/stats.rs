@@ -20,8 +20,10 @@ pub use performance::{NetworkUsage, PerformanceMetrics};
 /// each.
 #[derive(Default)]
 pub(crate) struct Stats {
-    /// Spans ended that never were in a ring: exported directly, or lost before they reached one.
+    /// Spans ended that never were in a ring, since they were exported directly.
     ended_elsewhere: AtomicU64,
+    /// Spans that were started and lost before they reached a ring.
+    lost: AtomicU64,
     outcome: CachePadded<Outcome>,
     truncated: AtomicU64,
     requests: AtomicU64,
@@ -79,7 +81,7 @@ impl Stats {
 
     /// A span that was lost before it reached a ring.
     pub(crate) fn lost(&self, reason: DropReason) {
-        self.ended_elsewhere(1);
+        self.lost.fetch_add(1, Ordering::Release);
         self.dropped(reason, 1);
     }
 
@@ -94,17 +96,24 @@ impl Stats {
         self.sent_bytes.fetch_add(sent as u64, Ordering::Relaxed);
     }
 
-    /// The counters now. What is counted in rings is read by `rings`, as (pushed, refused), after everything
+    /// The counters now. What is counted in rings is read by `rings`, as (pushed, refused, started), after everything
     /// that follows from it, so that a live snapshot never shows more spans arrived than ended.
-    pub(crate) fn snapshot(&self, rings: impl FnOnce() -> (u64, u64)) -> Snapshot {
+    pub(crate) fn snapshot(&self, rings: impl FnOnce() -> (u64, u64, Started)) -> Snapshot {
         let exported = self.outcome.exported.load(Ordering::Acquire);
         let mut dropped = Dropped(std::array::from_fn(|at| self.outcome.dropped[at].load(Ordering::Acquire)));
         let spooled = self.outcome.spooled.load(Ordering::Acquire);
         let restored = self.outcome.restored.load(Ordering::Acquire);
-        let (pushed, refused) = rings();
+        let lost_before = self.lost.load(Ordering::Acquire);
+        let (pushed, refused, started) = rings();
         dropped.0[DropReason::QueueFull.index()] += refused;
+        let lost = self.lost.load(Ordering::Acquire);
         Snapshot {
-            ended: pushed + refused + self.ended_elsewhere.load(Ordering::Acquire),
+            started: started.total(),
+            sampled_out: started.sampled_out(),
+            // Without those that were lost only after the starts were read.
+            open: started.recorded().saturating_sub(pushed + refused + lost_before),
+            started_by: started,
+            ended: pushed + refused + lost + self.ended_elsewhere.load(Ordering::Acquire),
             exported,
             dropped,
             queued: 0,
@@ -116,6 +125,40 @@ impl Stats {
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
             memory_bytes: 0,
         }
+    }
+}
+
+/// Where the parent of a new span is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ParentOrigin {
+    None,
+    Local,
+    Remote,
+}
+
+/// Spans started, by where their parents are and whether they are recorded (OBS-02).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Started(pub(crate) [u64; Started::KINDS]);
+
+impl Started {
+    pub(crate) const KINDS: usize = 6;
+
+    /// The place of such spans in the list.
+    #[inline]
+    pub(crate) const fn index(origin: ParentOrigin, is_recorded: bool) -> usize {
+        origin as usize + if is_recorded { 0 } else { 3 }
+    }
+
+    fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    fn recorded(&self) -> u64 {
+        self.0[..3].iter().sum()
+    }
+
+    fn sampled_out(&self) -> u64 {
+        self.0[3..].iter().sum()
     }
 }
 
@@ -159,6 +202,14 @@ impl fmt::Debug for Dropped {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Snapshot {
+    /// Spans started, recorded or not; those of a disabled client do not count.
+    pub started: u64,
+    /// Spans started that were not recorded, since their trace is not sampled. They do not count as ended.
+    pub sampled_out: u64,
+    /// Spans that are being recorded: started, and not ended yet.
+    pub open: u64,
+    /// `started`, by where the parent is and whether they are recorded.
+    pub(crate) started_by: Started,
     /// Spans ended, and spans given to `export_spans`.
     pub ended: u64,
     /// Spans the receiver accepted.
@@ -235,21 +286,23 @@ impl Receipt {
 mod tests {
     use super::*;
 
+    const STARTED: Started = Started([11, 20, 20, 4, 5, 6]);
+
     #[test]
     fn a_receipt_is_complete_only_if_nothing_is_pending_and_nothing_was_lost() {
         let stats = Stats::default();
         stats.exported(5);
-        let earlier = Receipt::new(&stats.snapshot(|| (5, 0)), 0);
+        let earlier = Receipt::new(&stats.snapshot(|| (5, 0, STARTED)), 0);
         assert!(earlier.is_complete());
         assert!(!Receipt { pending: 1, ..earlier }.is_complete());
         assert!(!Receipt { spooled: 1, ..earlier }.is_complete());
         stats.dropped(DropReason::Rejected, 2);
-        let later = Receipt::new(&stats.snapshot(|| (7, 0)), 0);
+        let later = Receipt::new(&stats.snapshot(|| (7, 0, STARTED)), 0);
         assert!(!later.is_complete());
         assert_eq!((later.rejected, later.dropped_total()), (2, 2));
         assert_eq!(later.since(&earlier).exported, 0);
         stats.exported(3);
-        assert!(Receipt::new(&stats.snapshot(|| (10, 0)), 0).since(&later).is_complete());
+        assert!(Receipt::new(&stats.snapshot(|| (10, 0, STARTED)), 0).since(&later).is_complete());
     }
 
     #[test]
@@ -257,8 +310,9 @@ mod tests {
         let stats = Stats::default();
         stats.exported(3);
         stats.lost(DropReason::Shutdown);
-        let snapshot = stats.snapshot(|| (3, 4));
+        let snapshot = stats.snapshot(|| (3, 4, STARTED));
         assert_eq!((snapshot.ended, snapshot.exported, snapshot.dropped.total()), (8, 3, 5));
+        assert_eq!((snapshot.started, snapshot.sampled_out, snapshot.open), (66, 15, 43));
         assert_eq!(format!("{:?}", snapshot.dropped), r#"{"queue_full": 4, "shutdown": 1}"#);
     }
 }

@@ -42,6 +42,13 @@ impl SpanContext {
         Self { trace_state, ..self }
     }
 
+    /// The context of a child: in the same trace, with the same flags and trace state.
+    #[inline]
+    pub(super) fn child(&self, span_id: SpanId) -> Self {
+        let trace_state = self.trace_state.clone();
+        Self { trace_id: self.trace_id, span_id, trace_flags: self.trace_flags, is_remote: false, trace_state }
+    }
+
     /// The id of the trace the span belongs to.
     pub fn trace_id(&self) -> TraceId {
         self.trace_id
@@ -103,7 +110,7 @@ pub(crate) fn set_process_span(context: SpanContext) {
 
 /// The context of the process span, if there is one. Takes no lock.
 #[inline]
-pub(crate) fn process_span() -> Option<&'static SpanContext> {
+fn process_span() -> Option<&'static SpanContext> {
     let mut last = PROCESS.get()?;
     while let Some(next) = last.next.get() {
         last = next;
@@ -126,6 +133,15 @@ impl CurrentSpans {
     #[inline]
     pub(crate) fn current(&self) -> Option<&SpanContext> {
         self.entered.last().map(|(_, context)| context)
+    }
+
+    /// The parent of a span that is not told another one.
+    #[inline]
+    pub(crate) fn parent(&self) -> Option<&SpanContext> {
+        match self.current() {
+            Some(current) => Some(current).filter(|current| current.is_valid()),
+            None => process_span(),
+        }
     }
 
     /// Makes `context` current until `leave` is called with the token.

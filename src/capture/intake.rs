@@ -11,6 +11,7 @@ use super::{
     quota::{Arrivals, Quota},
     registry::Registry,
     ring::{Limit, Ring},
+    sampler::Sampling,
     scope::Scopes,
     supply::Supply,
 };
@@ -25,6 +26,7 @@ pub(crate) struct Intake {
     pub(crate) quota: Quota,
     pub(crate) overflow: Overflow,
     pub(crate) scopes: Scopes,
+    pub(crate) sampling: Sampling,
     pub(crate) stats: Stats,
     /// The process in which spans are recorded here; [`fork::NEVER`] once the client is shut down.
     open_in: AtomicU32,
@@ -60,6 +62,7 @@ impl Intake {
             quota: Quota::new(limits.queue_spans),
             overflow: Overflow::new(limits.drop_strategy),
             scopes: Scopes::default(),
+            sampling: Sampling::default(),
             stats: Stats::default(),
             open_in: AtomicU32::new(fork::generation()),
             made_in: fork::generation(),

@@ -9,14 +9,18 @@ use std::{
 use super::{
     clock::Clock,
     context::CurrentSpans,
-    id::IdGenerator,
+    id::{IdGenerator, SpanId},
     intake::Intake,
     overflow::{Prospect, Shed},
     record::Record,
     ring::{Producer, Pushed},
     supply::Supply,
 };
-use crate::{error::DropReason, sync::Ordering};
+use crate::{
+    error::DropReason,
+    stats::{ParentOrigin, Started},
+    sync::Ordering,
+};
 
 /// Records a thread keeps ready for its next spans.
 const POOLED_RECORDS: usize = 32;
@@ -38,7 +42,7 @@ pub(crate) struct Local {
     pub(super) clock: Clock,
     pub(super) ids: IdGenerator,
     pub(super) spans: CurrentSpans,
-    seats: Vec<Seat>,
+    pub(super) seats: Seats,
 }
 
 /// Runs `f` with the calling thread's state. Where that is gone (in the destructors of other thread-locals)
@@ -67,29 +71,34 @@ fn without_thread_local<R>(f: Option<impl FnOnce(&mut Local) -> R>) -> R {
 
 impl Local {
     const fn new() -> Self {
-        Self { clock: Clock::new(), ids: IdGenerator::new(), spans: CurrentSpans::new(), seats: Vec::new() }
+        Self { clock: Clock::new(), ids: IdGenerator::new(), spans: CurrentSpans::new(), seats: Seats(Vec::new()) }
     }
+}
 
-    /// This thread's seat at the client of `intake`.
+/// A thread's seats at the clients it records for.
+pub(super) struct Seats(Vec<Seat>);
+
+impl Seats {
+    /// The seat at the client of `intake`.
     #[inline]
-    pub(super) fn seat(&mut self, intake: &Arc<Intake>) -> &mut Seat {
-        let at = match self.seats.first() {
+    pub(super) fn at(&mut self, intake: &Arc<Intake>) -> &mut Seat {
+        let at = match self.0.first() {
             Some(first) if Arc::ptr_eq(&first.intake, intake) => 0,
-            _ => self.find_seat(intake),
+            _ => self.find(intake),
         };
-        &mut self.seats[at]
+        &mut self.0[at]
     }
 
     #[cold]
     #[inline(never)]
-    fn find_seat(&mut self, intake: &Arc<Intake>) -> usize {
-        if let Some(at) = self.seats.iter().position(|seat| Arc::ptr_eq(&seat.intake, intake)) {
+    fn find(&mut self, intake: &Arc<Intake>) -> usize {
+        if let Some(at) = self.0.iter().position(|seat| Arc::ptr_eq(&seat.intake, intake)) {
             return at;
         }
         // A client that was shut down keeps its seat until the thread meets another one.
-        self.seats.retain(|seat| !seat.intake.is_closed());
-        self.seats.push(Seat::new(Arc::clone(intake)));
-        self.seats.len() - 1
+        self.0.retain(|seat| !seat.intake.is_closed());
+        self.0.push(Seat::new(Arc::clone(intake)));
+        self.0.len() - 1
     }
 }
 
@@ -165,7 +174,21 @@ impl Seat {
         }
     }
 
-    /// A record to write a span called `name` into; none if memory is used up, which counts the span as lost.
+    /// Counts a span that was started, with this parent (its id and whether it is of another process).
+    #[inline]
+    pub(super) fn started(&mut self, parent: Option<(SpanId, bool)>, is_recorded: bool) {
+        let origin = match parent {
+            None => ParentOrigin::None,
+            Some((_, false)) => ParentOrigin::Local,
+            Some((_, true)) => ParentOrigin::Remote,
+        };
+        if let Some(producer) = &mut self.producer {
+            producer.started(Started::index(origin, is_recorded));
+        }
+    }
+
+    /// A record to write a span called `name` into; none if memory is used up: a span that is started all the same is
+    /// [lost](Self::lose).
     #[inline]
     pub(super) fn open(&mut self, scope: u32, name: &str) -> Option<Box<OpenSpan>> {
         let mut open = match self.pool.pop() {
@@ -182,12 +205,15 @@ impl Seat {
     fn allocate(&mut self) -> Option<Box<OpenSpan>> {
         let intake = Arc::clone(&self.intake);
         let prospect = |supply: &Supply| supply.could_start(OpenSpan::INITIAL_BYTES);
-        let open = OpenSpan::new(&intake).or_else(|| self.make_room(prospect, |_| OpenSpan::new(&intake)));
-        if open.is_none() {
-            let reason = if intake.is_closed() { DropReason::Shutdown } else { DropReason::QueueFull };
-            intake.stats.lost(reason);
-        }
-        open
+        OpenSpan::new(&intake).or_else(|| self.make_room(prospect, |_| OpenSpan::new(&intake)))
+    }
+
+    /// Counts a span that was started without a record to write it into.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn lose(&self) {
+        let reason = if self.intake.is_closed() { DropReason::Shutdown } else { DropReason::QueueFull };
+        self.intake.stats.lost(reason);
     }
 
     /// Finishes the span at `end` (UNIX nanoseconds) and keeps its memory for the next.

@@ -5,7 +5,10 @@
 use std::{collections::HashSet, mem};
 
 use super::ring::{Producer, Ring};
-use crate::sync::{Arc, AtomicUsize, Mutex, Ordering};
+use crate::{
+    stats::Started,
+    sync::{Arc, AtomicUsize, Mutex, Ordering},
+};
 
 pub(crate) struct Registry {
     rings: Mutex<Rings>,
@@ -33,12 +36,18 @@ pub(crate) struct Totals {
     pub(crate) pushed: u64,
     /// Records that found no room.
     pub(crate) refused: u64,
+    /// Spans started.
+    pub(crate) started: Started,
 }
 
 impl Totals {
-    fn add(&mut self, ring: &Ring) {
+    fn add_ended(&mut self, ring: &Ring) {
         self.pushed += ring.pushed();
         self.refused += ring.refused();
+    }
+
+    fn add_started(&mut self, ring: &Ring) {
+        ring.started().add_to(&mut self.started);
     }
 }
 
@@ -73,7 +82,10 @@ impl Registry {
         let (drained, waiting): (Vec<_>, Vec<_>) =
             mem::take(&mut rings.vacant).into_iter().partition(|producer| producer.ring().waiting() == 0);
         rings.vacant = waiting;
-        drained.iter().for_each(|producer| rings.gone.add(producer.ring()));
+        for producer in &drained {
+            rings.gone.add_ended(producer.ring());
+            rings.gone.add_started(producer.ring());
+        }
         let gone: HashSet<_> = drained.iter().map(|producer| Arc::as_ptr(producer.ring())).collect();
         rings.all.retain(|ring| !gone.contains(&Arc::as_ptr(ring)));
         if rings.all.len() != before {
@@ -119,7 +131,9 @@ impl Registry {
     pub(crate) fn totals(&self) -> Totals {
         let rings = self.rings.lock();
         let mut totals = rings.gone;
-        rings.all.iter().for_each(|ring| totals.add(ring));
+        // A span may end on another thread than it started on: none is to be seen ended and not started.
+        rings.all.iter().for_each(|ring| totals.add_ended(ring));
+        rings.all.iter().for_each(|ring| totals.add_started(ring));
         totals
     }
 }

@@ -25,10 +25,12 @@ use super::{overflow::Shed, supply::Supply};
 use crate::sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering};
 
 mod chunk;
+mod starts;
 
 use chunk::ENTRY_BYTES;
 pub(crate) use chunk::Slice;
 pub(super) use chunk::{Chunk, ChunkRef};
+pub(crate) use starts::Starts;
 
 /// The shared part of one ring.
 pub(crate) struct Ring {
@@ -50,6 +52,7 @@ pub(crate) struct Ring {
 struct Produced {
     pushed: AtomicU64,
     refused: AtomicU64,
+    started: Starts,
 }
 
 struct Consumer {
@@ -87,6 +90,11 @@ impl Ring {
     /// Records the producer was refused since the ring began.
     pub(crate) fn refused(&self) -> u64 {
         self.produced.refused.load(Ordering::Acquire)
+    }
+
+    /// Spans the producer's threads started since the ring began.
+    pub(crate) fn started(&self) -> &Starts {
+        &self.produced.started
     }
 
     /// Records detached since the ring began. Once it covers a position, the batch that holds the records
@@ -269,6 +277,12 @@ impl Producer {
     pub(crate) fn refuse(&mut self) {
         let refused = &self.ring.produced.refused;
         refused.store(refused.load(Ordering::Relaxed) + 1, Ordering::Release);
+    }
+
+    /// Counts a span that was started, of the kind with this index.
+    #[inline]
+    pub(crate) fn started(&mut self, kind: usize) {
+        self.ring.produced.started.count(kind);
     }
 
     #[cold]

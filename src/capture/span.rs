@@ -253,7 +253,7 @@ fn finish(open: Box<OpenSpan>, end: Option<u64>) {
                 }
             }
         };
-        local.seat(&open.intake).end(open, end);
+        local.seats.at(&open.intake).end(open, end);
     });
 }
 

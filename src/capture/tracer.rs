@@ -7,14 +7,17 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use once_cell::race::OnceBox;
 
 use super::{
-    context::{RANDOM, SAMPLED, SpanContext, process_span},
-    id::SpanId,
+    clock::Clock,
+    context::SpanContext,
+    id::{IdGenerator, SpanId},
     intake::{self, Intake},
-    local::{self, Local, OpenSpan},
+    local::{self, OpenSpan},
     record::Head,
+    sampler::Sampling,
     scope::Scope,
     span::{Span, unix_nanos},
     status::SpanKind,
+    tracestate::TraceState,
 };
 use crate::value::{KeyValue, Value};
 
@@ -88,20 +91,39 @@ impl Tracer {
     /// [process span](crate::ProcessSpan), else it begins a trace. It does not become current itself.
     #[inline]
     pub fn start(&self, name: &str) -> Span {
-        local::with(|local| {
-            let Some(target) = self.target() else { return unrecorded(&parent_of(local, Parent::Current)) };
-            let parent = parent_of(local, Parent::Current);
-            let open = if is_sampled(&parent) { local.seat(&target.intake).open(target.scope, name) } else { None };
-            launch(local, open, &parent, SpanKind::Internal, None)
-        })
+        // Written where it stays: a context is too large to be handed from closure to closure.
+        let mut context = SpanContext::INVALID;
+        let open = local::with(|local| {
+            let parent = local.spans.parent();
+            let Some(target) = self.target() else {
+                context = inherited(parent);
+                return None;
+            };
+            context = context_of(parent, TraceState::EMPTY, &mut local.ids, &target.intake.sampling);
+            let parent = parent.map(|parent| (parent.span_id(), parent.is_remote()));
+            let seat = local.seats.at(&target.intake);
+            seat.started(parent, context.is_sampled());
+            if !context.is_sampled() {
+                return None;
+            }
+            let mut open = seat.open(target.scope, name);
+            match &mut open {
+                Some(open) => launch(open, &mut local.clock, &context, parent, SpanKind::Internal, None),
+                None => seat.lose(),
+            }
+            open
+        });
+        Span::new(open, context)
     }
 
     /// Prepares a span called `name`, to be given what is known at its start.
     #[inline]
     pub fn span(&self, name: &str) -> SpanBuilder<'_> {
+        let target = self.target();
         let open =
-            self.target().and_then(|target| local::with(|local| local.seat(&target.intake).open(target.scope, name)));
-        SpanBuilder { tracer: self, open, parent: Parent::Current, kind: SpanKind::Internal, start: None }
+            target.and_then(|target| local::with(|local| local.seats.at(&target.intake).open(target.scope, name)));
+        let has_target = target.is_some();
+        SpanBuilder { tracer: self, open, has_target, parent: Parent::Current, kind: SpanKind::Internal, start: None }
     }
 
     /// Runs `f` inside a new span called `name`, which is current meanwhile and ends afterwards; with status
@@ -130,8 +152,8 @@ impl fmt::Debug for Tracer {
 enum Parent {
     /// The thread's current span, else the process span, if any.
     Current,
-    /// None: the span begins a trace.
-    None,
+    /// None: the span begins a trace, with this trace state.
+    None(TraceState),
     Given(SpanContext),
 }
 
@@ -140,21 +162,25 @@ enum Parent {
 pub struct SpanBuilder<'t> {
     tracer: &'t Tracer,
     open: Option<Box<OpenSpan>>,
+    /// Whether there was a client when the name was given: if there is no record then, memory was short.
+    has_target: bool,
     parent: Parent,
     kind: SpanKind,
     start: Option<u64>,
 }
 
 impl SpanBuilder<'_> {
-    /// Makes the span a child of `parent`, whatever is current. An invalid context begins a trace.
+    /// Makes the span a child of `parent`, whatever is current. An invalid context begins a trace, which takes over its
+    /// trace state: explicit randomness is given like that.
     pub fn parent(mut self, parent: &SpanContext) -> Self {
-        self.parent = if parent.is_valid() { Parent::Given(parent.clone()) } else { Parent::None };
+        self.parent =
+            if parent.is_valid() { Parent::Given(parent.clone()) } else { Parent::None(parent.trace_state().clone()) };
         self
     }
 
     /// Begins a trace, whatever is current.
     pub fn root(mut self) -> Self {
-        self.parent = Parent::None;
+        self.parent = Parent::None(TraceState::EMPTY);
         self
     }
 
@@ -197,22 +223,31 @@ impl SpanBuilder<'_> {
     /// Starts the span.
     #[inline]
     pub fn start(mut self) -> Span {
-        let open = self.open.take();
-        let parent = std::mem::replace(&mut self.parent, Parent::None);
+        let mut open = self.open.take();
+        let parent = std::mem::replace(&mut self.parent, Parent::Current);
         let (kind, start) = (self.kind, self.start);
         local::with(|local| {
-            let parent = parent_of(local, parent);
-            if !self.tracer.enabled() {
-                return unrecorded(&parent);
+            let (parent, state) = match &parent {
+                Parent::Current => (local.spans.parent(), &TraceState::EMPTY),
+                Parent::None(state) => (None, state),
+                Parent::Given(context) => (Some(context), &TraceState::EMPTY),
+            };
+            let target = if self.has_target { self.tracer.target() } else { None };
+            // A record from before a fork is the parent's.
+            let is_ours = |target: &&Target| open.as_ref().is_none_or(|open| Arc::ptr_eq(&open.intake, &target.intake));
+            let Some(target) = target.filter(is_ours) else { return Span::from_context(inherited(parent)) };
+            let context = context_of(parent, state.clone(), &mut local.ids, &target.intake.sampling);
+            let parent = parent.map(|parent| (parent.span_id(), parent.is_remote()));
+            let seat = local.seats.at(&target.intake);
+            seat.started(parent, context.is_sampled());
+            match &mut open {
+                Some(open) if context.is_sampled() => {
+                    launch(open, &mut local.clock, &context, parent, kind, start);
+                }
+                None if context.is_sampled() => seat.lose(),
+                unused => unused.take().into_iter().for_each(|unused| seat.recycle(unused)),
             }
-            if is_sampled(&parent) {
-                return launch(local, open, &parent, kind, start);
-            }
-            if let Some(open) = open {
-                let intake = Arc::clone(&open.intake);
-                local.seat(&intake).recycle(open);
-            }
-            launch(local, None, &parent, kind, start)
+            Span::new(open.take(), context)
         })
     }
 }
@@ -223,58 +258,44 @@ impl fmt::Debug for SpanBuilder<'_> {
     }
 }
 
+/// The default sampler: parent-based, with roots sampled by chance. `state` is what a root's trace state says already.
 #[inline]
-fn parent_of(local: &Local, parent: Parent) -> Option<SpanContext> {
+fn context_of(
+    parent: Option<&SpanContext>,
+    state: TraceState,
+    ids: &mut IdGenerator,
+    sampling: &Sampling,
+) -> SpanContext {
     match parent {
-        Parent::Current => match local.spans.current() {
-            Some(current) => Some(current).filter(|current| current.is_valid()).cloned(),
-            None => process_span().cloned(),
-        },
-        Parent::None => None,
-        Parent::Given(context) => Some(context),
+        Some(parent) => parent.child(ids.span_id()),
+        None => sampling.root(state, ids),
     }
-}
-
-/// The default sampler, parent-based with every root sampled.
-#[inline]
-fn is_sampled(parent: &Option<SpanContext>) -> bool {
-    parent.as_ref().is_none_or(SpanContext::is_sampled)
 }
 
 /// Without a client a span carries its parent's context, or none: ids are never invented.
-fn unrecorded(parent: &Option<SpanContext>) -> Span {
-    Span::from_context(parent.clone().unwrap_or(SpanContext::INVALID))
+fn inherited(parent: Option<&SpanContext>) -> SpanContext {
+    parent.cloned().unwrap_or(SpanContext::INVALID)
 }
 
-/// Gives the span its ids and its start.
+/// Gives a span its ids and its start.
 #[inline]
 fn launch(
-    local: &mut Local,
-    mut open: Option<Box<OpenSpan>>,
-    parent: &Option<SpanContext>,
+    open: &mut OpenSpan,
+    clock: &mut Clock,
+    context: &SpanContext,
+    parent: Option<(SpanId, bool)>,
     kind: SpanKind,
     start: Option<u64>,
-) -> Span {
-    let span_id = local.ids.span_id();
-    let sampled = if is_sampled(parent) { SAMPLED } else { 0 };
-    let context = match parent {
-        Some(parent) => SpanContext::new(parent.trace_id(), span_id, parent.trace_flags() & RANDOM | sampled, false)
-            .with_trace_state(parent.trace_state().clone()),
-        None => SpanContext::new(local.ids.trace_id(), span_id, RANDOM | sampled, false),
+) {
+    let (started, start) = match start {
+        Some(start) => (None, start),
+        None => {
+            let now = clock.now();
+            (Some(now), clock.unix(now))
+        }
     };
-    if let Some(open) = &mut open {
-        let (started, start) = match start {
-            Some(start) => (None, start),
-            None => {
-                let now = local.clock.now();
-                (Some(now), local.clock.unix(now))
-            }
-        };
-        open.started = started;
-        let parent: Option<(SpanId, bool)> = parent.as_ref().map(|parent| (parent.span_id(), parent.is_remote()));
-        open.record.set_head(Head { context: &context, parent, kind, start });
-    }
-    Span::new(open, context)
+    open.started = started;
+    open.record.set_head(Head { context, parent, kind, start });
 }
 
 /// The calling thread's current span, if one was entered.

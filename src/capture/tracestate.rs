@@ -5,10 +5,12 @@ use std::{borrow::Cow, fmt, sync::Arc};
 /// The most members of one list.
 const MOST_MEMBERS: usize = 32;
 
-/// The member that belongs to OpenTelemetry.
+/// The member that belongs to OpenTelemetry, and its sub-keys for the rejection threshold and for explicit randomness.
 const OPENTELEMETRY: &str = "ot";
+const THRESHOLD: &str = "th";
+const RANDOM_VALUE: &str = "rv";
 
-/// The digits of a threshold: 56 bits.
+/// The digits of a threshold and of a random value: 56 bits.
 const DIGITS: usize = 14;
 
 /// What stands for no threshold, and so for no member at all; thresholds have 56 bits.
@@ -86,6 +88,29 @@ impl TraceState {
     #[inline]
     pub(crate) const fn from_threshold(threshold: u64) -> Self {
         Self(Members::Threshold(threshold & ((1 << 56) - 1)))
+    }
+
+    /// The same with this sampling threshold; what else the `ot` member says is kept, unless it would grow too long.
+    pub(crate) fn with_threshold(&self, threshold: u64) -> Self {
+        let Members::List(_) = self.0 else { return Self::from_threshold(threshold) };
+        let Self(Members::Threshold(threshold)) = Self::from_threshold(threshold) else { return self.clone() };
+        let mut scratch = [0; INLINE_BYTES];
+        let mut value = write_threshold(threshold, &mut scratch)["ot=".len()..].to_owned();
+        if let Some(old) = self.get(OPENTELEMETRY) {
+            for other in old.split(';').filter(|part| !part.is_empty() && part.split(':').next() != Some(THRESHOLD)) {
+                value.push(';');
+                value.push_str(other);
+            }
+        }
+        self.insert(OPENTELEMETRY, &value).unwrap_or_else(|| self.clone())
+    }
+
+    /// The explicit randomness of the trace, `rv` of the `ot` member: exactly 14 hex digits.
+    pub(crate) fn random_value(&self) -> Option<u64> {
+        let Members::List(_) = self.0 else { return None };
+        let own = self.get(OPENTELEMETRY)?;
+        let digits = own.split(';').find_map(|part| part.strip_prefix(RANDOM_VALUE)?.strip_prefix(':'))?;
+        if digits.len() == DIGITS { hex(digits) } else { None }
     }
 
     /// Whether there is no member.
@@ -297,6 +322,20 @@ mod tests {
         }
         for header in ["ot=th:c0", "ot=th:C", "ot=th:", "ot=th:000000000000001", "ot=th:c;rv:1"] {
             assert_eq!(parsed(header).header(), header, "kept as it is");
+        }
+    }
+
+    #[test]
+    fn a_threshold_leaves_the_other_sub_keys_alone() {
+        // SMP-11
+        let state = parsed("a=1,ot=p:8;th:4;rv:00000000000abc").with_threshold(0x80 << 48);
+        assert_eq!(state.header(), "ot=th:8;p:8;rv:00000000000abc,a=1");
+        assert_eq!(state.random_value(), Some(0xabc));
+        assert_eq!(TraceState::EMPTY.with_threshold(0x80 << 48).header(), "ot=th:8");
+        let full = parsed(&format!("ot=x:{}", "y".repeat(254)));
+        assert_eq!(full.with_threshold(1), full, "no room");
+        for header in ["ot=rv:abc", "ot=rv:00000000000abcd", "ot=rv:00000000000ABC", "b=rv:00000000000abc"] {
+            assert_eq!(parsed(header).random_value(), None, "{header}");
         }
     }
 
