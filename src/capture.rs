@@ -24,12 +24,13 @@ mod tracer;
 mod tracestate;
 
 pub use context::SpanContext;
-pub(crate) use context::set_process_span;
+pub(crate) use context::{set_incoming, set_process_span};
 pub use id::{SpanId, TraceId};
 pub(crate) use scope::EncodedScope;
 pub use scope::Scope;
 pub use span::{Entered, Span};
 pub use status::{SpanKind, Status};
+pub(crate) use tracer::context_to_pass;
 pub use tracer::{SpanBuilder, Tracer, current_span};
 pub use tracestate::TraceState;
 

@@ -15,7 +15,7 @@ use crate::{
     env::Environment,
     error::{Diagnostics, Error, LogLevel, Subject},
     export::{ExportReport, Exporter, Patience, SpanData},
-    fork,
+    fork, propagation,
     stats::{BatchMetrics, PerformanceMetrics, Receipt, Snapshot},
     sync::locks::Mutex,
 };
@@ -74,6 +74,9 @@ impl Client {
         let diagnostics = Diagnostics::new(settings.log_level);
         for warning in warnings {
             diagnostics.say(LogLevel::Warn, Subject::Config, format_args!("{warning}"));
+        }
+        if propagation::adopt() {
+            diagnostics.say(LogLevel::Debug, Subject::Config, format_args!("TRACEPARENT is malformed and ignored"));
         }
         if settings.disabled {
             return Ok(Self { engine: None });

@@ -63,44 +63,45 @@ pub(crate) const SPOOL_MAX_BYTES: &str = "OTLP_SPOOL_MAX_BYTES";
 pub(crate) const SPOOL_MAX_AGE: &str = "OTLP_SPOOL_MAX_AGE";
 pub(crate) const SPOOL_FSYNC: &str = "OTLP_SPOOL_FSYNC";
 
-/// Every environment variable that this crate reads. A variable that is set to the empty string counts as unset.
+/// Every environment variable that sets something up; the trace context of a process is in others, see
+/// [`propagation`](crate::propagation). A variable that is set to the empty string counts as unset.
 #[rustfmt::skip] // A table reads better in rows.
 pub const VARIABLES: &[Variable] = &[
-    variable(SDK_DISABLED, "false", "true or false", "true records and sends nothing"),
-    variable(TRACES_EXPORTER, "otlp", "otlp or none", "none records and sends nothing"),
-    variable(LOG_LEVEL, "info", "none, off, error, warn, info or debug", "how much the client says about itself on stderr"),
-    variable(SERVICE_NAME, "(unknown_service:<executable>)", "text", "the resource attribute service.name"),
-    variable(RESOURCE_ATTRIBUTES, "(none)", "key=value,…, percent-encoded", "attributes of the resource; one error discards them all"),
-    variable(ENDPOINT, "http://localhost:4318", "URL", "the receiver's base URL, to which /v1/traces is appended"),
-    variable(TRACES_ENDPOINT, "(from OTEL_EXPORTER_OTLP_ENDPOINT)", "URL", "the receiver's URL, used as it is"),
-    variable(HEADERS, "(none)", "name=value,…, values percent-encoded", "headers of every request"),
-    variable(TRACES_HEADERS, "(from OTEL_EXPORTER_OTLP_HEADERS)", "name=value,…, values percent-encoded", "headers of every request, instead of OTEL_EXPORTER_OTLP_HEADERS"),
-    variable(TIMEOUT, "10000", "ms, 0 for no limit (one hour)", "how long one batch may take, all attempts included"),
-    variable(TRACES_TIMEOUT, "(from OTEL_EXPORTER_OTLP_TIMEOUT)", "ms, 0 for no limit (one hour)", "how long one batch may take, all attempts included"),
-    variable(COMPRESSION, "gzip", "gzip, none, zstd or brotli", "how request bodies are compressed"),
-    variable(TRACES_COMPRESSION, "(from OTEL_EXPORTER_OTLP_COMPRESSION)", "gzip, none, zstd or brotli", "how request bodies are compressed"),
-    variable(CERTIFICATE, "(the bundled roots)", "PEM file", "the only certificates the receiver's may be derived from"),
-    variable(TRACES_CERTIFICATE, "(from OTEL_EXPORTER_OTLP_CERTIFICATE)", "PEM file", "the only certificates the receiver's may be derived from"),
-    variable(CLIENT_CERTIFICATE, "(none)", "PEM file", "the certificate to show to a receiver that asks, and those that signed it"),
-    variable(TRACES_CLIENT_CERTIFICATE, "(from OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE)", "PEM file", "the certificate to show to a receiver that asks, and those that signed it"),
-    variable(CLIENT_KEY, "(none)", "PEM file", "the key of the client certificate"),
-    variable(TRACES_CLIENT_KEY, "(from OTEL_EXPORTER_OTLP_CLIENT_KEY)", "PEM file", "the key of the client certificate"),
-    variable(BSP_SCHEDULE_DELAY, "5000", "ms, 0 for at once", "how long an ended span waits for its batch to fill"),
-    variable(BSP_EXPORT_TIMEOUT, "(none)", "ms, 0 for no limit (one hour)", "lowers the time one batch may take, where it is shorter"),
-    variable(BSP_MAX_QUEUE_SIZE, "(bounded by OTLP_MAX_MEMORY_USAGE)", "spans, at least 1", "how many ended spans may wait"),
-    variable(BSP_MAX_EXPORT_BATCH_SIZE, "4096", "spans, at least 1", "the most spans of one request; the default adapts between 512 and 4096"),
-    variable(EXIT_STALL_TIMEOUT, "1000", "ms, 0 for no limit (one hour)", "how long the exit waits without progress"),
-    variable(EXIT_TIMEOUT, "10000", "ms, 0 for no limit (one hour)", "how long the exit waits in all"),
-    variable(WORKERS, "(number of CPUs, at most 4)", "threads, 1 to 64", "the most threads that send"),
-    variable(MAX_MEMORY_USAGE, "67108864", "bytes, at least 1048576", "the hard bound on what the client holds"),
-    variable(DROP_STRATEGY, "newest_first", "newest_first, oldest_first or block:<ms>", "what is dropped when there is no room, or how long ending a span waits for some"),
-    variable(SPOOL_DIR, "(none: no spool)", "path", "the directory for what could not be delivered in time, to be sent later"),
-    variable(SPOOL_MAX_BYTES, "67108864", "bytes, at least 1", "the most that the spool directory may hold"),
-    variable(SPOOL_MAX_AGE, "604800000", "ms, 0 for no limit", "how long spans may wait in the spool"),
-    variable(SPOOL_FSYNC, "false", "true or false", "true forces each spooled file to the disk"),
+    row(SDK_DISABLED, "false", "true or false", "true records and sends nothing"),
+    row(TRACES_EXPORTER, "otlp", "otlp or none", "none records and sends nothing"),
+    row(LOG_LEVEL, "info", "none, off, error, warn, info or debug", "how much the client says about itself on stderr"),
+    row(SERVICE_NAME, "(unknown_service:<executable>)", "text", "the resource attribute service.name"),
+    row(RESOURCE_ATTRIBUTES, "(none)", "key=value,…, percent-encoded", "attributes of the resource; one error discards them all"),
+    row(ENDPOINT, "http://localhost:4318", "URL", "the receiver's base URL, to which /v1/traces is appended"),
+    row(TRACES_ENDPOINT, "(from OTEL_EXPORTER_OTLP_ENDPOINT)", "URL", "the receiver's URL, used as it is"),
+    row(HEADERS, "(none)", "name=value,…, values percent-encoded", "headers of every request"),
+    row(TRACES_HEADERS, "(from OTEL_EXPORTER_OTLP_HEADERS)", "name=value,…, values percent-encoded", "headers of every request, instead of OTEL_EXPORTER_OTLP_HEADERS"),
+    row(TIMEOUT, "10000", "ms, 0 for no limit (one hour)", "how long one batch may take, all attempts included"),
+    row(TRACES_TIMEOUT, "(from OTEL_EXPORTER_OTLP_TIMEOUT)", "ms, 0 for no limit (one hour)", "how long one batch may take, all attempts included"),
+    row(COMPRESSION, "gzip", "gzip, none, zstd or brotli", "how request bodies are compressed"),
+    row(TRACES_COMPRESSION, "(from OTEL_EXPORTER_OTLP_COMPRESSION)", "gzip, none, zstd or brotli", "how request bodies are compressed"),
+    row(CERTIFICATE, "(the bundled roots)", "PEM file", "the only certificates the receiver's may be derived from"),
+    row(TRACES_CERTIFICATE, "(from OTEL_EXPORTER_OTLP_CERTIFICATE)", "PEM file", "the only certificates the receiver's may be derived from"),
+    row(CLIENT_CERTIFICATE, "(none)", "PEM file", "the certificate to show to a receiver that asks, and those that signed it"),
+    row(TRACES_CLIENT_CERTIFICATE, "(from OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE)", "PEM file", "the certificate to show to a receiver that asks, and those that signed it"),
+    row(CLIENT_KEY, "(none)", "PEM file", "the key of the client certificate"),
+    row(TRACES_CLIENT_KEY, "(from OTEL_EXPORTER_OTLP_CLIENT_KEY)", "PEM file", "the key of the client certificate"),
+    row(BSP_SCHEDULE_DELAY, "5000", "ms, 0 for at once", "how long an ended span waits for its batch to fill"),
+    row(BSP_EXPORT_TIMEOUT, "(none)", "ms, 0 for no limit (one hour)", "lowers the time one batch may take, where it is shorter"),
+    row(BSP_MAX_QUEUE_SIZE, "(bounded by OTLP_MAX_MEMORY_USAGE)", "spans, at least 1", "how many ended spans may wait"),
+    row(BSP_MAX_EXPORT_BATCH_SIZE, "4096", "spans, at least 1", "the most spans of one request; the default adapts between 512 and 4096"),
+    row(EXIT_STALL_TIMEOUT, "1000", "ms, 0 for no limit (one hour)", "how long the exit waits without progress"),
+    row(EXIT_TIMEOUT, "10000", "ms, 0 for no limit (one hour)", "how long the exit waits in all"),
+    row(WORKERS, "(number of CPUs, at most 4)", "threads, 1 to 64", "the most threads that send"),
+    row(MAX_MEMORY_USAGE, "67108864", "bytes, at least 1048576", "the hard bound on what the client holds"),
+    row(DROP_STRATEGY, "newest_first", "newest_first, oldest_first or block:<ms>", "what is dropped when there is no room, or how long ending a span waits for some"),
+    row(SPOOL_DIR, "(none: no spool)", "path", "the directory for what could not be delivered in time, to be sent later"),
+    row(SPOOL_MAX_BYTES, "67108864", "bytes, at least 1", "the most that the spool directory may hold"),
+    row(SPOOL_MAX_AGE, "604800000", "ms, 0 for no limit", "how long spans may wait in the spool"),
+    row(SPOOL_FSYNC, "false", "true or false", "true forces each spooled file to the disk"),
 ];
 
-const fn variable(name: &'static str, default: &'static str, unit: &'static str, meaning: &'static str) -> Variable {
+const fn row(name: &'static str, default: &'static str, unit: &'static str, meaning: &'static str) -> Variable {
     Variable { name, default, unit, meaning }
 }
 
@@ -152,6 +153,16 @@ impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.values.keys()).finish()
     }
+}
+
+/// A variable that is no setting, as it is.
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    env::var_os(name)
+}
+
+/// Every variable there is.
+pub(crate) fn variables() -> impl Iterator<Item = (OsString, OsString)> {
+    env::vars_os()
 }
 
 /// The base name of what `/proc/self/exe` or its like points to, else of the first argument.

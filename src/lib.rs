@@ -47,6 +47,7 @@ mod error;
 mod exit;
 mod export;
 mod fork;
+pub mod propagation;
 mod resource;
 mod stats;
 mod sync;

@@ -23,7 +23,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("export", &["capture", "config", "error", "stats", "sync", "value", "wire"]),
     ("control", &["config", "error", "stats"]),
     ("compat", &["client", "config", "control", "stats"]),
-    ("client", &["capture", "config", "control", "env", "error", "exit", "export", "fork", "stats", "sync", "value"]),
+    ("propagation", &["capture", "env"]),
+    ("client", &["capture", "config", "control", "env", "error", "exit", "export", "fork", "propagation", "stats", "sync", "value"]),
     ("testing", &["capture", "export", "value"]),
 ];
 

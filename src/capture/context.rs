@@ -118,6 +118,23 @@ fn process_span() -> Option<&'static SpanContext> {
     Some(&last.context)
 }
 
+/// The context this process was started with: the parent of spans where there is no process span either.
+static INCOMING: OnceBox<SpanContext> = OnceBox::new();
+
+/// Makes `context` the parent of spans for which nothing nearer is found. Only the first call counts.
+pub(crate) fn set_incoming(context: &SpanContext) {
+    if INCOMING.get().is_none() {
+        let _ = INCOMING.set(Box::new(context.clone()));
+    }
+}
+
+/// The parent of spans that are started where no span is current: the process span, else what the process was started
+/// with. Takes no lock.
+#[inline]
+fn default_parent() -> Option<&'static SpanContext> {
+    process_span().or_else(|| INCOMING.get())
+}
+
 /// The spans that were made current on one thread and not left yet.
 #[derive(Default)]
 pub(crate) struct CurrentSpans {
@@ -140,7 +157,7 @@ impl CurrentSpans {
     pub(crate) fn parent(&self) -> Option<&SpanContext> {
         match self.current() {
             Some(current) => Some(current).filter(|current| current.is_valid()),
-            None => process_span(),
+            None => default_parent(),
         }
     }
 

@@ -88,7 +88,8 @@ impl Tracer {
     }
 
     /// Starts a span called `name`. Its parent is the calling thread's current span, else the
-    /// [process span](crate::ProcessSpan), else it begins a trace. It does not become current itself.
+    /// [process span](crate::ProcessSpan), else the [context](crate::propagation::process_context) the process was
+    /// started with, else it begins a trace. It does not become current itself.
     #[inline]
     pub fn start(&self, name: &str) -> Span {
         // Written where it stays: a context is too large to be handed from closure to closure.
@@ -150,7 +151,7 @@ impl fmt::Debug for Tracer {
 
 /// Where a span's parent comes from.
 enum Parent {
-    /// The thread's current span, else the process span, if any.
+    /// The thread's current span, else the process span, else what the process was started with, if anything.
     Current,
     /// None: the span begins a trace, with this trace state.
     None(TraceState),
@@ -301,4 +302,9 @@ fn launch(
 /// The calling thread's current span, if one was entered.
 pub fn current_span() -> Option<SpanContext> {
     local::with(|local| local.spans.current().cloned())
+}
+
+/// What a span started now would have as its parent, if anything: what is passed on to another process.
+pub(crate) fn context_to_pass() -> Option<SpanContext> {
+    local::with(|local| local.spans.parent().cloned())
 }

@@ -7,7 +7,7 @@ use crate::{
     capture::{Scope, Tracer, set_global},
     error::Error,
     exit::{self, Ending, ProcessSpan},
-    fork,
+    fork, propagation,
 };
 
 /// The process-wide client.
@@ -38,6 +38,7 @@ pub fn init() -> Result<Guard, Error> {
 /// A tracer of the process-wide client. Before [`init`] it records nothing; it begins to when there is a
 /// client. Allocates: make it once and keep it.
 pub fn tracer(scope: impl Into<Scope>) -> Tracer {
+    propagation::adopt();
     Tracer::late(scope.into())
 }
 
@@ -60,7 +61,9 @@ pub struct Guard {
 
 impl Guard {
     /// Starts the process span, which covers the job as a whole: it ends however the process ends, and spans
-    /// without another parent are its children. There is one to a process; a second call answers the first.
+    /// without another parent are its children. It is itself a child of the
+    /// [context](propagation::process_context) the process was started with, if there is one. There is one to a process;
+    /// a second call answers the first.
     pub fn root(&self, name: &str) -> ProcessSpan {
         ProcessSpan::begin(&tracer(ProcessSpan::scope()), name)
     }

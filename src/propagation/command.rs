@@ -1,0 +1,53 @@
+//! Trace context for child processes.
+
+use std::process::Command;
+
+use super::{BAGGAGE, EnvironmentCarrier, TRACEPARENT, TRACESTATE, incoming::baggage_header, inject};
+use crate::capture;
+
+/// Trace context for a child process.
+pub trait CommandExt {
+    /// Has the child go on with the trace of the calling thread: sets `TRACEPARENT`, `TRACESTATE` and `BAGGAGE` in the
+    /// environment the child will have.
+    ///
+    /// The parent is what a span started now on this thread would have: its current span, else the
+    /// [process span](crate::ProcessSpan), else the [context](super::process_context) this process was started with. A trace that is
+    /// not sampled is passed on as such. The baggage is [the process's own](super::process_baggage), unless the command
+    /// was given a `BAGGAGE` before.
+    ///
+    /// Where there is nothing to pass on, the variables are removed: the child does not take what happens to be in this
+    /// process's environment, or what an earlier call had set, for its parent.
+    ///
+    /// Starts nothing, and leaves the environment of this process as it is. Allocates.
+    ///
+    /// ```
+    /// use otlp::propagation::CommandExt as _;
+    /// # #[cfg(unix)] {
+    /// std::process::Command::new("env").with_trace_context().spawn()?.wait()?; // TRACEPARENT, TRACESTATE, BAGGAGE
+    /// # }
+    /// # std::io::Result::Ok(())
+    /// ```
+    fn with_trace_context(&mut self) -> &mut Self;
+}
+
+impl CommandExt for Command {
+    fn with_trace_context(&mut self) -> &mut Self {
+        super::adopt();
+        for field in [TRACEPARENT, TRACESTATE] {
+            self.env_remove(EnvironmentCarrier::key(field));
+        }
+        let mut carrier = EnvironmentCarrier::default();
+        if let Some(context) = capture::context_to_pass() {
+            inject(&context, &mut carrier);
+        }
+        self.envs(&carrier);
+        let name = EnvironmentCarrier::key(BAGGAGE);
+        if self.get_envs().any(|(known, _)| known == name.as_str()) {
+            return self;
+        }
+        match baggage_header() {
+            Some(header) => self.env(name, header),
+            None => self.env_remove(name),
+        }
+    }
+}
