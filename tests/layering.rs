@@ -24,7 +24,23 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("control", &["config", "error", "stats"]),
     ("compat", &["client", "config", "control", "stats"]),
     ("propagation", &["capture", "env"]),
-    ("client", &["capture", "config", "control", "env", "error", "exit", "export", "fork", "propagation", "stats", "sync", "value"]),
+    (
+        "client",
+        &[
+            "capture",
+            "config",
+            "control",
+            "env",
+            "error",
+            "exit",
+            "export",
+            "fork",
+            "propagation",
+            "stats",
+            "sync",
+            "value",
+        ],
+    ),
     ("testing", &["capture", "export", "value"]),
 ];
 

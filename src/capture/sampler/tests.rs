@@ -16,6 +16,7 @@ fn intake() -> Arc<Intake> {
         ready_spans: 512,
         drop_strategy: DropStrategy::NewestFirst,
         workers: 0,
+        has_lanes: false,
     })
 }
 
@@ -171,6 +172,7 @@ fn what_finds_no_memory_is_lost_only_where_it_would_have_been_recorded() {
         ready_spans: 512,
         drop_strategy: DropStrategy::NewestFirst,
         workers: 0,
+        has_lanes: false,
     };
     let intake = Intake::new(limits(0));
     let tracer = Tracer::bound(Some(&intake), Scope::new("test"));
