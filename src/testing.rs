@@ -36,6 +36,6 @@ mod tests;
 pub use exchange::{ReceivedSpan, Request, Response};
 /// The message types that requests are decoded into.
 pub use opentelemetry_proto::tonic as proto;
-pub use receiver::{Keep, Receiver, ReceiverBuilder, Totals};
+pub use receiver::{ConnectionCounts, Keep, Receiver, ReceiverBuilder, Totals};
 pub use spans::generate_test_spans;
 pub use waterfall::waterfall;

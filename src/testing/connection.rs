@@ -1,7 +1,7 @@
 //! One connection from its first request to its last, on a thread of its own: read, judge, answer.
 
 use std::{
-    io::{BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Shutdown, TcpStream},
     panic::{AssertUnwindSafe, catch_unwind},
     time::{Duration, Instant},
@@ -55,6 +55,18 @@ enum Next {
 impl Connection<'_> {
     /// One request and its answer.
     fn exchange(&mut self) -> Next {
+        let begins = self.reader.fill_buf().is_ok_and(|bytes| !bytes.is_empty());
+        if begins {
+            self.shared.set_idle(self.number, false);
+        }
+        let next = self.answer();
+        if begins && next == Next::Request {
+            self.shared.set_idle(self.number, true);
+        }
+        next
+    }
+
+    fn answer(&mut self) -> Next {
         let head = match Head::read(&mut self.reader) {
             Ok(Some(head)) => head,
             Ok(None) => return Next::Close,

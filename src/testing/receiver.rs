@@ -49,6 +49,22 @@ pub struct Totals {
     pub aborted: u64,
 }
 
+/// The connections of a [`Receiver`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionCounts {
+    /// Connections accepted since it began.
+    pub accepted: u64,
+    /// Connections that neither side has closed.
+    pub open: u64,
+    /// Open connections on which no request is under way: none has begun, or the last one's answer has been sent.
+    pub idle: u64,
+    /// The most connections that were open at once.
+    pub peak_open: u64,
+    /// The most requests that were under way at once, from their first byte to their answer.
+    pub peak_requests: u64,
+}
+
 /// An OTLP/HTTP receiver for traces inside this process, on a free port of 127.0.0.1.
 ///
 /// It serves `POST` to any path that ends in `/v1/traces`, with `application/x-protobuf`, plain or gzip (brotli
@@ -131,6 +147,12 @@ impl Receiver {
     /// How many connections have been accepted.
     #[must_use]
     pub fn connections(&self) -> u64 {
+        self.shared.connections().accepted
+    }
+
+    /// What there is of connections now, and what there was at most.
+    #[must_use]
+    pub fn connection_counts(&self) -> ConnectionCounts {
         self.shared.connections()
     }
 
@@ -144,6 +166,17 @@ impl Receiver {
     /// Blocks until so many requests for metrics have arrived, or `timeout` is over. True if they have.
     pub fn wait_for_metrics(&self, count: usize, timeout: Duration) -> bool {
         self.shared.wait_for_metrics(count, timeout)
+    }
+
+    /// Blocks until `done` holds for the connections, or `timeout` is over. True if it holds.
+    pub fn wait_for_connections(&self, done: impl FnMut(&ConnectionCounts) -> bool, timeout: Duration) -> bool {
+        self.shared.wait_for_connections(done, timeout)
+    }
+
+    /// Closes the connections on which no request is under way, as servers do with those that were idle for too long;
+    /// answers how many these were. To have it done to all of them, wait until `idle` is `open` before.
+    pub fn close_idle_connections(&self) -> u64 {
+        self.shared.close_idle()
     }
 
     /// Sums over everything received so far.

@@ -1,7 +1,7 @@
 //! What the receiver and its threads have in common: the log of what arrived, and the open connections.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -22,7 +22,7 @@ use super::{
     connection,
     exchange::{ReceivedSpan, Request, Response},
     message::Ids,
-    receiver::{Keep, Totals},
+    receiver::{ConnectionCounts, Keep, Totals},
 };
 
 /// Whole spans kept with [`Keep::Ids`].
@@ -46,7 +46,7 @@ pub(super) struct Shared {
     /// Whole spans kept so far with [`Keep::Ids`]; may pass `WHOLE_SPANS` by what is refused.
     whole_spans: AtomicUsize,
     sockets: Mutex<Sockets>,
-    /// Notified when `sockets.stopped` or `sockets.finished` has been set.
+    /// Notified when `sockets` has changed.
     changed: Condvar,
 }
 
@@ -72,10 +72,25 @@ pub(super) struct Record {
 struct Sockets {
     /// By number, to cut off blocked reads.
     open: HashMap<u64, Arc<TcpStream>>,
-    /// Counted from the first; the number of the newest connection.
-    accepted: u64,
+    /// Of these, those on which no request is under way.
+    idle: HashSet<u64>,
+    /// The number of the newest connection is `accepted`; `open` and `idle` are left at zero.
+    counts: ConnectionCounts,
     stopped: bool,
     finished: bool,
+}
+
+impl Sockets {
+    fn counts(&self) -> ConnectionCounts {
+        ConnectionCounts { open: self.open.len() as u64, idle: self.idle.len() as u64, ..self.counts }
+    }
+
+    /// Notes how many there are, if they were never more.
+    fn note_peaks(&mut self) {
+        let now = self.counts();
+        self.counts.peak_open = now.peak_open.max(now.open);
+        self.counts.peak_requests = now.peak_requests.max(now.open - now.idle);
+    }
 }
 
 impl Shared {
@@ -134,20 +149,23 @@ impl Shared {
                     continue;
                 };
                 let stream = Arc::new(stream);
-                sockets.accepted += 1;
-                let number = sockets.accepted;
+                sockets.counts.accepted += 1;
+                let number = sockets.counts.accepted;
                 sockets.open.insert(number, Arc::clone(&stream));
+                sockets.idle.insert(number);
+                sockets.note_peaks();
                 drop(sockets);
+                self.changed.notify_all();
                 let serve = move || {
                     // A panic that is not the script's would be a fault in here; it must not take the others down.
                     if catch_unwind(AssertUnwindSafe(|| connection::serve(&stream, number, self))).is_err() {
                         self.add_error(format!("connection {number}: its thread panicked"));
                     }
                     let _ = stream.shutdown(Shutdown::Both);
-                    self.sockets.lock().open.remove(&number);
+                    self.forget_connection(number);
                 };
                 if thread::Builder::new().name(format!("otlp-recv-{number}")).spawn_scoped(scope, serve).is_err() {
-                    self.sockets.lock().open.remove(&number);
+                    self.forget_connection(number);
                 }
             }
         });
@@ -165,8 +183,48 @@ impl Shared {
         self.log.lock().errors.clone()
     }
 
-    pub(super) fn connections(&self) -> u64 {
-        self.sockets.lock().accepted
+    fn forget_connection(&self, number: u64) {
+        let mut sockets = self.sockets.lock();
+        sockets.open.remove(&number);
+        sockets.idle.remove(&number);
+        drop(sockets);
+        self.changed.notify_all();
+    }
+
+    /// A request begins on a connection, or its answer has been sent.
+    pub(super) fn set_idle(&self, number: u64, is_idle: bool) {
+        let mut sockets = self.sockets.lock();
+        if is_idle {
+            sockets.idle.insert(number);
+        } else {
+            sockets.idle.remove(&number);
+        }
+        sockets.note_peaks();
+        drop(sockets);
+        self.changed.notify_all();
+    }
+
+    /// Closes the connections on which no request is under way; answers how many these are.
+    pub(super) fn close_idle(&self) -> u64 {
+        let sockets = self.sockets.lock();
+        for socket in sockets.idle.iter().filter_map(|number| sockets.open.get(number)) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        sockets.idle.len() as u64
+    }
+
+    pub(super) fn connections(&self) -> ConnectionCounts {
+        self.sockets.lock().counts()
+    }
+
+    pub(super) fn wait_for_connections(
+        &self,
+        mut done: impl FnMut(&ConnectionCounts) -> bool,
+        timeout: Duration,
+    ) -> bool {
+        let mut sockets = self.sockets.lock();
+        self.changed.wait_while_for(&mut sockets, |sockets| !done(&sockets.counts()), timeout);
+        done(&sockets.counts())
     }
 
     pub(super) fn wait_for_spans(&self, count: u64, timeout: Duration) -> bool {
