@@ -6,7 +6,6 @@
 //! ENV-08): a typing error in a shell profile must not bring a program down.
 //!
 //! `(ENV-01)` and the like are rows of the checklist that the tests follow.
-
 //!
 //! Settings are public structs with public fields, all of which [`OtlpConfig`] holds, or made by setters where they
 //! configure a companion of the client; each is given to a setter of [`ClientBuilder`](crate::ClientBuilder).
@@ -32,7 +31,7 @@ pub use batch::{BatchConfig, BatchStrategy};
 pub use client::{OtlpConfig, Protocol, ResourceConfig, TransportConfig, production};
 pub use compression::Compression;
 pub use concurrency::{BackpressureController, DropStrategy, WorkerPool};
-pub use connections::ConnectionPoolConfig;
+pub use connections::{ConnectionManager, ConnectionPoolConfig, ReuseStrategy};
 pub use exit::ExitBudget;
 pub use memory::{MemoryPool, PerformanceConfig, ZeroCopyBuffer};
 pub use monitoring::{MemoryMonitor, MemoryThresholds, MetricType, MonitoringConfig, PerformanceMonitor};
@@ -42,6 +41,7 @@ pub use tuning::{Effort, Tuning};
 
 pub use crate::error::LogLevel;
 
+pub(crate) use connections::ConnectionSettings;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use headers::Headers;
 pub(crate) use options::Options;

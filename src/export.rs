@@ -6,7 +6,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 mod batch;
@@ -43,12 +43,12 @@ use operations::Operations;
 use outbox::Outbox;
 use salvage::Salvage;
 use tracing::OwnTracing;
-use transport::HttpTransport;
+use transport::{Carried, HttpTransport};
 
 use crate::{
     capture::{Intake, Shed},
     config::{Settings, Tuning},
-    error::Diagnostics,
+    error::{Diagnostics, LogLevel, Subject},
     stats::{BatchMetrics, Departure, Receipt, Snapshot},
     sync::locks::Mutex,
 };
@@ -60,7 +60,7 @@ static CLIENTS: AtomicUsize = AtomicUsize::new(0);
 pub(crate) struct Exporter {
     intake: Arc<Intake>,
     settings: Settings,
-    diagnostics: Diagnostics,
+    diagnostics: Arc<Diagnostics>,
     resource: EncodedResource,
     transport: HttpTransport,
     meter: Meter,
@@ -131,7 +131,7 @@ impl Exporter {
             working: OnceLock::new(),
             intake,
             settings,
-            diagnostics,
+            diagnostics: Arc::new(diagnostics),
         });
         let weak = Arc::downgrade(&exporter);
         exporter.intake.doorbell.when_unanswered(move || {
@@ -190,7 +190,37 @@ impl Exporter {
         let gathering = self.gatherer.lock();
         let queued = intake.registry.count_queued() + self.ledger.spans();
         drop(gathering);
-        Snapshot { queued, memory_bytes: intake.supply.held() as u64, ..counted }
+        let Carried { connections, bytes, write_nanos } = self.transport.carried();
+        Snapshot {
+            queued,
+            memory_bytes: intake.supply.held() as u64,
+            wire_bytes: bytes,
+            write_nanos,
+            connections,
+            idle_connections: self.transport.idle_connections() as u64,
+            ..counted
+        }
+    }
+
+    /// Has connections opened that are to be there before they are needed.
+    fn open_ahead(&self) {
+        let (diagnostics, endpoint) = (Arc::clone(&self.diagnostics), self.settings.endpoint.clone());
+        let intake = Arc::clone(&self.intake);
+        self.transport.open_ahead(move |opened| {
+            if let Err(why) = opened {
+                let line = format_args!("{endpoint}: no connection could be opened ahead: {why}");
+                diagnostics.say(LogLevel::Debug, Subject::Export, line);
+            }
+            // There is something to look after that was not there when the workers went to rest.
+            intake.doorbell.after_batch();
+        });
+    }
+
+    /// Closes idle connections that have had their day, and replaces what the receiver closed.
+    fn look_after_connections(&self) {
+        if self.transport.look_after(Instant::now()) {
+            self.open_ahead();
+        }
     }
 
     /// How spans are batched.
@@ -221,3 +251,6 @@ impl Exporter {
         ((word ^ word >> 31) >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -116,14 +116,13 @@ impl Stats {
             ended: pushed + refused + lost + self.ended_elsewhere.load(Ordering::Acquire),
             exported,
             dropped,
-            queued: 0,
             spooled,
             restored,
             truncated: self.truncated.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),
             uncompressed_bytes: self.uncompressed_bytes.load(Ordering::Relaxed),
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
-            memory_bytes: 0,
+            ..Snapshot::default()
         }
     }
 }
@@ -232,6 +231,15 @@ pub struct Snapshot {
     pub uncompressed_bytes: u64,
     /// Bytes of the request bodies as they were sent.
     pub sent_bytes: u64,
+    /// Bytes that were really sent: request heads, bodies, and what TLS and a proxy on the way add. `sent_bytes` divided
+    /// by this is the network's efficiency, as long as no request was cut off.
+    pub wire_bytes: u64,
+    /// Connections opened.
+    pub connections: u64,
+    /// Connections that are open now and serve no request.
+    pub idle_connections: u64,
+    /// Nanoseconds it took until the system had taken `wire_bytes`. What fits into its buffers is taken at once.
+    pub(crate) write_nanos: u64,
     /// Bytes the client holds now: rings, idle chunks, open spans, bodies.
     pub memory_bytes: u64,
 }

@@ -56,7 +56,16 @@ const UNSAFE: &[(&str, &str)] = &[
 
 /// Words that stand in one place only.
 const FENCES: &[(&str, &[&str])] = &[
-    ("ureq", &["src/export/transport/http.rs", "src/export/transport/resolver.rs", "src/export/transport/socket.rs"]),
+    (
+        "ureq",
+        &[
+            "src/export/transport/connections.rs",
+            "src/export/transport/http.rs",
+            "src/export/transport/resolver.rs",
+            "src/export/transport/route.rs",
+            "src/export/transport/socket.rs",
+        ],
+    ),
     ("rustls", &["src/config/tls.rs", "src/export/transport/http.rs"]),
     ("std::env", &["src/env.rs"]),
     ("fs::", &["src/export/spool.rs", "src/export/spool/claim.rs", "src/capture/clock.rs", "src/config/tls.rs"]),
@@ -66,6 +75,7 @@ const FENCES: &[(&str, &[&str])] = &[
         &[
             "src/client/conductor.rs",
             "src/exit/signals.rs",
+            "src/export/transport/connections.rs",
             "src/export/transport/resolver.rs",
             "src/export/worker.rs",
             "src/testing/receiver.rs",

@@ -5,9 +5,10 @@ use std::{fmt, path::PathBuf, time::Duration};
 use super::{Client, controls::Controls};
 use crate::{
     config::{
-        BackpressureController, BatchConfig, Compression, DropStrategy, ExitBudget, MemoryMonitor, MemoryPool,
-        MonitoringConfig, Options, OtlpConfig, PerformanceConfig, PerformanceMonitor, Protocol, ResourceConfig,
-        RetryConfig, SpoolConfig, TransportConfig, WorkerPool, ZeroCopyBuffer,
+        BackpressureController, BatchConfig, Compression, ConnectionManager, ConnectionPoolConfig, DropStrategy,
+        ExitBudget, MemoryMonitor, MemoryPool, MonitoringConfig, Options, OtlpConfig, PerformanceConfig,
+        PerformanceMonitor, Protocol, ResourceConfig, RetryConfig, SpoolConfig, TransportConfig, WorkerPool,
+        ZeroCopyBuffer,
     },
     control::{AdaptiveCompression, AutoTuner, BatchManager},
     env::Environment,
@@ -48,7 +49,21 @@ impl ClientBuilder {
         self
     }
 
-    /// How long connecting may take, TLS included. Default 5 s.
+    /// How connections are opened, kept and retired; see [`ConnectionPoolConfig`]. Replaces what was said about the
+    /// same by earlier calls of this and of the setters below, which in turn replace the fields they speak of.
+    pub fn with_connection_pool_config(mut self, pool: ConnectionPoolConfig) -> Self {
+        self.options.set_connection_pool(pool);
+        self
+    }
+
+    /// How many connections there may be, how they are reused and how often they are probed; see
+    /// [`ConnectionManager`]. Replaces what was said about the same before.
+    pub fn with_connection_manager(mut self, manager: ConnectionManager) -> Self {
+        self.options.set_connection_manager(manager);
+        self
+    }
+
+    /// How long connecting may take, TLS included. Default 5 s. [`ConnectionPoolConfig::connection_timeout`].
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.options.connect_timeout = Some(timeout);
         self
@@ -62,12 +77,14 @@ impl ClientBuilder {
     }
 
     /// How long a connection may be idle and still be used again. Default 60 s; zero for not at all.
+    /// [`ConnectionPoolConfig::keep_alive_timeout`], beside which `idle_timeout` counts too (300 s by default).
     pub fn with_keep_alive_timeout(mut self, timeout: Duration) -> Self {
         self.options.keep_alive_timeout = Some(timeout);
         self
     }
 
-    /// How many idle connections are kept. Default 16; more than there are workers are never needed.
+    /// How many idle connections are kept. Default 16, or as many as a pool's configuration or manager allows; more
+    /// than there are workers are hardly ever needed.
     pub fn with_max_idle_connections(mut self, connections: usize) -> Self {
         self.options.max_idle_connections = Some(connections);
         self

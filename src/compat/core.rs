@@ -5,7 +5,10 @@
 
 pub use crate::{
     client::Client as EnhancedOtlpClient,
-    config::{BackpressureController, DropStrategy, Effort, MemoryPool, Tuning, WorkerPool, ZeroCopyBuffer},
+    config::{
+        BackpressureController, ConnectionManager, DropStrategy, Effort, MemoryPool, ReuseStrategy, Tuning, WorkerPool,
+        ZeroCopyBuffer,
+    },
     control::{
         AdaptiveCompression, AutoTuner, BatchManager, CompressionChooser, PerformanceTargets, Pressure,
         SamplingThreshold, Throttle, Tuner, TuningLimits, TuningStrategy, calculate_optimal_batch_size,

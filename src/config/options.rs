@@ -3,9 +3,9 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use super::{
-    BackpressureController, BatchConfig, Compression, ConnectionPoolConfig, DropStrategy, ExitBudget, MemoryMonitor,
-    MemoryPool, MonitoringConfig, OtlpConfig, PerformanceConfig, PerformanceMonitor, Protocol, ResourceConfig,
-    RetryConfig, SpoolConfig, TransportConfig, WorkerPool, ZeroCopyBuffer,
+    BackpressureController, BatchConfig, Compression, ConnectionManager, ConnectionPoolConfig, DropStrategy,
+    ExitBudget, MemoryMonitor, MemoryPool, MonitoringConfig, OtlpConfig, PerformanceConfig, PerformanceMonitor,
+    Protocol, ResourceConfig, RetryConfig, SpoolConfig, TransportConfig, WorkerPool, ZeroCopyBuffer,
 };
 use crate::{error::LogLevel, value::KeyValue};
 
@@ -49,7 +49,10 @@ pub(crate) struct Options {
     pub(crate) log_level: Option<LogLevel>,
     pub(crate) spool: Option<SpoolConfig>,
     pub(crate) protocol: Option<Protocol>,
+    /// Set by `set_connection_pool`, so that it and the settings of single fields override each other.
     pub(crate) connection_pool: Option<ConnectionPoolConfig>,
+    /// Set by `set_connection_manager`; beats the pool.
+    pub(crate) connection_manager: ConnectionManager,
     pub(crate) performance: Option<PerformanceConfig>,
     pub(crate) monitoring: Option<MonitoringConfig>,
     pub(crate) memory_pool: Option<MemoryPool>,
@@ -159,10 +162,11 @@ impl Options {
             memory_monitor,
         } = config;
         *self = Self::default();
+        // The fields of the transport beat those of the pool.
+        self.set_connection_pool(connection_pool);
         self.set_transport(transport);
         self.set_resource(resource);
         self.set_batch(batch);
-        self.connection_pool = Some(connection_pool);
         self.set_performance(performance);
         self.set_monitoring(monitoring);
         self.retry = Some(retry);

@@ -6,9 +6,9 @@ use http::Uri;
 
 use self::chooser::{Chooser, Source};
 use super::{
-    BackpressureController, BatchConfig, Compression, DropStrategy, Endpoint, ExitBudget, Headers, MemoryMonitor,
-    MemoryPool, MetricType, MonitoringConfig, Options, PerformanceConfig, PerformanceMonitor, Protocol, RetryConfig,
-    SpoolConfig, Tls, ZeroCopyBuffer, headers,
+    BackpressureController, BatchConfig, Compression, ConnectionSettings, DropStrategy, Endpoint, ExitBudget, Headers,
+    MemoryMonitor, MemoryPool, MetricType, MonitoringConfig, Options, PerformanceConfig, PerformanceMonitor, Protocol,
+    RetryConfig, SpoolConfig, Tls, ZeroCopyBuffer, headers,
 };
 use crate::{
     env::{self, Environment, Rejected, allowed, timeout, whole_number},
@@ -24,9 +24,6 @@ const MIB: usize = 1024 * 1024;
 
 const DEFAULT_ENDPOINT: &str = "http://localhost:4318/v1/traces";
 const DEFAULT_EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
-const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(60);
-const DEFAULT_IDLE_CONNECTIONS: usize = 16;
 const DEFAULT_MEMORY: usize = 64 * MIB;
 /// More would compete with the program for its CPUs; who wants more says so.
 const DEFAULT_WORKERS: RangeInclusive<usize> = 1..=4;
@@ -57,10 +54,7 @@ pub(crate) struct Settings {
     pub(crate) tls: Tls,
     /// One absolute limit for one batch, all attempts included.
     pub(crate) export_timeout: Duration,
-    pub(crate) connect_timeout: Duration,
-    /// How long an idle connection is kept; zero keeps none.
-    pub(crate) keep_alive_timeout: Duration,
-    pub(crate) max_idle_connections: usize,
+    pub(crate) connections: ConnectionSettings,
     pub(crate) batch: BatchConfig,
     pub(crate) worker_count: usize,
     /// Bytes.
@@ -102,7 +96,7 @@ impl Settings {
 
     /// Workers that may send at once: all but one, which goes on compressing when the receiver is slow.
     pub(crate) fn max_senders(&self) -> usize {
-        self.worker_count.saturating_sub(1).max(1)
+        self.worker_count.saturating_sub(1).max(1).min(self.connections.max_connections)
     }
 
     /// Decides every setting, and tells what in the environment could not be used: at most one warning per variable,
@@ -121,6 +115,7 @@ impl Settings {
         let log_level = options.log_level.or(monitoring.as_ref().map(|monitoring| monitoring.log_level));
         let log_level = choose.one(log_level, env::LOG_LEVEL, env::log_level, LogLevel::default());
 
+        let connections = ConnectionSettings::resolve(&options)?;
         let (endpoint, source) = choose.endpoint(options.endpoint, options.traces_endpoint)?;
         let endpoint_is_default = source == Source::Default;
         let headers = choose.headers(headers::from_code(options.headers)?, &endpoint);
@@ -147,7 +142,6 @@ impl Settings {
         let request_timeout =
             choose.signal(request_timeout, [env::TRACES_TIMEOUT, env::TIMEOUT], timeout, DEFAULT_EXPORT_TIMEOUT);
         let bsp_timeout = choose.one(None, env::BSP_EXPORT_TIMEOUT, timeout, request_timeout);
-        let connect_timeout = positive("with_connect_timeout", options.connect_timeout)?;
 
         let worker_count = within("with_worker_count", options.worker_count, WORKERS)?;
         let worker_count = worker_count.or(within("with_worker_pool.worker_count", worker_pool.worker_count, WORKERS)?);
@@ -157,6 +151,7 @@ impl Settings {
             |text| whole_number(text, WORKERS),
             environment.cpus.clamp(*DEFAULT_WORKERS.start(), *DEFAULT_WORKERS.end()),
         );
+        let connections = connections.for_workers(worker_count);
         let performance = options.performance.take();
         performance.as_ref().map_or(Ok(()), PerformanceConfig::check)?;
         let max_memory_usage = within("with_max_memory_usage", options.max_memory_usage, MEMORY)?;
@@ -215,9 +210,7 @@ impl Settings {
             compression,
             tls,
             export_timeout: request_timeout.min(bsp_timeout).min(LONGEST),
-            connect_timeout: connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
-            keep_alive_timeout: options.keep_alive_timeout.unwrap_or(DEFAULT_KEEP_ALIVE).min(LONGEST),
-            max_idle_connections: options.max_idle_connections.unwrap_or(DEFAULT_IDLE_CONNECTIONS),
+            connections,
             batch,
             worker_count,
             max_memory_usage,

@@ -159,7 +159,7 @@ impl Exporter {
             answers: meter.answers.load(Ordering::Relaxed),
             requests_nanos: meter.requests_nanos.load(Ordering::Relaxed),
             throttled: meter.throttled.load(Ordering::Relaxed),
-            write_nanos: 0,
+            write_nanos: snapshot.write_nanos,
         }
     }
 

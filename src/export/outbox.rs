@@ -23,6 +23,8 @@ pub(crate) struct Outbox {
     /// Workers that may send at once: all but one, which goes on compressing when the receiver is slow. But for when
     /// somebody waits for delivery and there is nothing to compress.
     max_senders: usize,
+    /// Connections there may be: no worker more may send, whoever waits.
+    max_connections: usize,
     spare: Vec<Vec<u8>>,
 }
 
@@ -35,13 +37,9 @@ impl Outbox {
             sheds_oldest: settings.drop_strategy == DropStrategy::OldestFirst,
             senders: 0,
             max_senders: settings.max_senders(),
+            max_connections: settings.connections.max_connections,
             spare: Vec::new(),
         }
-    }
-
-    /// Changes how many workers may send at once; those that do go on.
-    pub(crate) fn set_max_senders(&mut self, senders: usize) {
-        self.max_senders = senders;
     }
 
     /// Whether another body may be added.
@@ -116,7 +114,12 @@ impl Outbox {
 
     /// Whether one more worker may send. With `all_hands` even the last one.
     fn has_place(&self, all_hands: bool) -> bool {
-        self.senders < self.max_senders || all_hands
+        (self.senders < self.max_senders || all_hands) && self.senders < self.max_connections
+    }
+
+    /// Changes how many workers may send at once, as many connections as there may be.
+    pub(crate) fn set_max_connections(&mut self, connections: usize) {
+        self.max_connections = connections.max(1);
     }
 
     fn due(&self, now: Instant, all_hands: bool) -> Option<usize> {

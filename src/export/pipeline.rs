@@ -235,13 +235,23 @@ impl Exporter {
     pub(super) fn attempt(&self, parcel: &mut Parcel) -> (Verdict, Outcome) {
         let deadline = *parcel.begun.get_or_insert_with(Instant::now) + self.settings.export_timeout;
         let until = parcel.expires.take().map_or(deadline, |expires| expires.min(deadline));
+        let _permit = match self.transport.permit(until) {
+            Ok(permit) => permit,
+            Err(outcome) => return (self.decide_untried(&outcome, deadline), outcome),
+        };
         parcel.attempts += 1;
         if self.only_gzip.load(Ordering::Relaxed) {
             self.recompress(parcel);
         }
         let mut outcome = self.post(parcel, until);
-        if matches!(outcome, Outcome::Failed { failure: Failure::Broken, .. }) && !parcel.reconnected {
-            // Most likely the receiver had closed a connection that was kept alive: not its fault, and no attempt.
+        let is_free = match &outcome {
+            // The receiver had closed a connection that was kept alive: not its fault, and no attempt.
+            Outcome::Failed { failure: Failure::Gone, .. } => true,
+            // Of a new connection that is said once.
+            Outcome::Failed { failure: Failure::Broken, .. } => !parcel.reconnected,
+            _ => false,
+        };
+        if is_free {
             parcel.reconnected = true;
             outcome = self.post(parcel, until);
         }
@@ -272,6 +282,16 @@ impl Exporter {
             verdict => verdict,
         };
         (verdict, outcome)
+    }
+
+    /// What becomes of a parcel for which no connection was free: it has used no attempt up.
+    fn decide_untried(&self, outcome: &Outcome, deadline: Instant) -> Verdict {
+        match outcome {
+            Outcome::Failed { failure: Failure::Shutdown, .. } => Verdict::GiveUp(DropReason::Shutdown),
+            // Whoever sent it had to be back earlier.
+            _ if Instant::now() < deadline => Verdict::Wait(Duration::ZERO),
+            _ => Verdict::GiveUp(DropReason::Undelivered),
+        }
     }
 
     /// Makes the body one that every receiver understands; false if it is one.

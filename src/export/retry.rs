@@ -31,7 +31,7 @@ pub(crate) fn decide(config: &RetryConfig, attempt: u32, left: Duration, outcome
         Outcome::Failed { failure, retry_after, .. } => (failure, *retry_after),
     };
     let kind = match failure {
-        Failure::Refused | Failure::Broken | Failure::Resolve | Failure::Tls => ErrorType::Network,
+        Failure::Refused | Failure::Broken | Failure::Gone | Failure::Resolve | Failure::Tls => ErrorType::Network,
         Failure::Timeout => ErrorType::Timeout,
         Failure::Throttled => ErrorType::Throttled,
         Failure::Unavailable(_) => ErrorType::Unavailable,

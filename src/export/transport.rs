@@ -5,11 +5,15 @@ use std::time::{Duration, SystemTime};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message as _;
 
+mod connections;
 mod http;
+mod permits;
 mod resolver;
+mod route;
 mod socket;
 
 pub(crate) use http::HttpTransport;
+pub(crate) use socket::Carried;
 
 /// What one attempt came to.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +35,8 @@ pub(crate) enum Failure {
     Refused,
     /// The connection broke.
     Broken,
+    /// A connection that was kept open turned out to be none any more.
+    Gone,
     /// The name is not known.
     Resolve,
     /// The encrypted connection could not be set up.
@@ -58,7 +64,7 @@ impl Outcome {
                 Failure::Unavailable(status) => return Some(status.to_string()),
                 Failure::Throttled => return Some("429".to_owned()),
                 Failure::Refused => "connection_refused",
-                Failure::Broken => "connection_broken",
+                Failure::Broken | Failure::Gone => "connection_broken",
                 Failure::Resolve => "name_resolution",
                 Failure::Tls => "tls",
                 Failure::Unusable => "invalid_response",

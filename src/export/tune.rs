@@ -35,9 +35,23 @@ impl Exporter {
             compression: if is_understood { tuning.compression } else { Compression::Gzip },
             effort: tuning.effort,
         };
-        *self.tuning.lock() = tuning;
+        let before = std::mem::replace(&mut *self.tuning.lock(), tuning);
         self.intake.arrivals.set_ready(batch.ready_at(tuning.batch_size));
-        self.outbox.lock().set_max_senders(tuning.connections);
+        if tuning.connections != before.connections {
+            self.set_max_connections(tuning.connections);
+        }
+    }
+
+    /// Changes how many connections may be in use at once, within what is configured. As many as workers may use are no
+    /// limit to anybody.
+    pub(super) fn set_max_connections(&self, connections: usize) {
+        let configured = self.settings.connections.max_connections;
+        let is_limited = connections < self.settings.max_senders();
+        let connections = if is_limited { connections.clamp(1, configured) } else { configured };
+        self.transport.set_max_connections(connections);
+        self.outbox.lock().set_max_connections(connections);
+        // There may be room for another sender.
+        self.intake.doorbell.after_batch();
     }
 
     /// Says what was changed, and why; it can be looked up until the next time.

@@ -85,6 +85,7 @@ impl Drop for Place<'_> {
 fn run(exporter: &Arc<Exporter>, number: usize) {
     let _place = Place(exporter, number);
     mark_own_thread();
+    exporter.open_ahead();
     let mut encoder = Encoder::new(exporter.way());
     let mut spent = Duration::ZERO;
     loop {
@@ -107,6 +108,7 @@ impl Exporter {
             Job::Pack(batch) => self.pack_one(batch, encoder),
             Job::Rest(rest) => {
                 if !self.restore() {
+                    self.look_after_connections();
                     self.rest(worker, rest);
                 }
             }
@@ -221,8 +223,9 @@ impl Exporter {
             self.intake.registry.reap();
             self.intake.supply.trim();
         }
-        let until = rest.until.into_iter().chain(self.next_probe()).min();
-        self.intake.doorbell.rest(until, rest.watches, || self.has_job(worker, rest));
+        let until = rest.until.into_iter().chain(self.next_probe()).chain(self.transport.next_upkeep()).min();
+        let is_due_sooner = || self.transport.next_upkeep().is_some_and(|at| until.is_none_or(|until| at < until));
+        self.intake.doorbell.rest(until, rest.watches, || self.has_job(worker, rest) || is_due_sooner());
     }
 
     /// Whether `next_job` would answer anything but the rest that was announced.

@@ -109,7 +109,7 @@ impl NetworkUsage {
             requests: snapshot.requests,
             uncompressed_bytes: snapshot.uncompressed_bytes,
             body_bytes: snapshot.sent_bytes,
-            wire_bytes: 0,
+            wire_bytes: snapshot.wire_bytes,
         }
     }
 

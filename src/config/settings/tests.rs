@@ -62,9 +62,9 @@ fn without_code_and_environment_everything_has_its_documented_default() {
     assert!(settings.headers.is_empty());
     assert_eq!(settings.compression, Compression::Gzip);
     assert_eq!(settings.export_timeout, Duration::from_secs(10));
-    assert_eq!(settings.connect_timeout, Duration::from_secs(5));
-    assert_eq!(settings.keep_alive_timeout, Duration::from_secs(60));
-    assert_eq!(settings.max_idle_connections, 16);
+    assert_eq!(settings.connections.connect_timeout, Duration::from_secs(5));
+    assert_eq!(settings.connections.idle_timeout, Duration::from_secs(60));
+    assert_eq!(settings.connections.max_idle, 16);
     assert_eq!(settings.batch, BatchConfig::default());
     assert_eq!(settings.worker_count, 1);
     assert_eq!(settings.max_memory_usage, 64 * 1024 * 1024);

@@ -14,16 +14,16 @@ use rustls::{AlertDescription, CertificateError};
 use ureq::{
     Agent, Error, Proxy, Timeout,
     tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig},
-    unversioned::transport::{ConnectProxyConnector, ConnectionDetails, Connector, RustlsConnector, Transport},
 };
 
 use super::{
     Failure, Outcome, classify,
-    resolver::CachingResolver,
-    socket::{Progress, Sockets},
+    connections::Connections,
+    permits::{NoPermit, Permit, Permits},
+    route::Route,
+    socket::Carried,
 };
 use crate::config::{Compression, Headers, Settings, Tls};
-use crate::sync::locks::Mutex;
 
 /// What is shorter is found in any text, and no secret.
 const SHORTEST_SECRET: usize = 4;
@@ -31,15 +31,17 @@ const SHORTEST_SECRET: usize = 4;
 /// The specification's limit for a response body.
 const MAX_RESPONSE_BYTES: u64 = 4 << 20;
 
+/// What some servers say when they close a connection that was idle for too long. It answers no request.
+const REQUEST_TIMEOUT: u16 = 408;
+
 pub(crate) struct HttpTransport {
     agent: Agent,
     url: Uri,
     headers: Headers,
     connect_timeout: Duration,
-    keep_alive: Duration,
-    /// When a connection last broke: what was idle then is not to be trusted either.
-    broken: Mutex<Option<Instant>>,
-    progress: Arc<Progress>,
+    route: Arc<Route>,
+    connections: Arc<Connections>,
+    permits: Permits,
     closed: AtomicBool,
 }
 
@@ -50,25 +52,47 @@ impl HttpTransport {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(concat!("OTel-OTLP-Exporter-Rust/", env!("CARGO_PKG_VERSION")))
+            // That anything will do needs not be said.
+            .accept("")
             .tls_config(tls_config(&settings.tls))
             // What is on this machine is not on the other side of a proxy.
             .proxy(Proxy::try_from_env().filter(|_| !settings.endpoint.is_loopback()))
-            .timeout_connect(Some(settings.connect_timeout))
-            .max_idle_connections(settings.max_idle_connections)
-            .max_idle_connections_per_host(settings.max_idle_connections)
-            .max_idle_age(settings.keep_alive_timeout)
+            .timeout_connect(Some(settings.connections.connect_timeout))
+            // Connections are kept on this side of it.
+            .max_idle_connections(0)
             .build();
-        let progress = Arc::new(Progress::new());
+        let url = settings.endpoint.url().clone();
+        let route = Route::new(url.clone(), config.clone());
+        let connections = Connections::new(Arc::clone(&route), settings.connections.clone());
         Self {
-            agent: Agent::with_parts(config, Connections::new(Arc::clone(&progress)), CachingResolver::default()),
-            progress,
-            url: settings.endpoint.url().clone(),
+            agent: Agent::with_parts(config, connections.connector(), route.resolver.clone()),
+            route,
+            connections,
+            permits: Permits::new(settings.connections.max_connections),
+            url,
             headers: settings.headers.clone(),
-            connect_timeout: settings.connect_timeout,
-            keep_alive: settings.keep_alive_timeout,
-            broken: Mutex::new(None),
+            connect_timeout: settings.connections.connect_timeout,
             closed: AtomicBool::new(false),
         }
+    }
+
+    /// Waits until `deadline` for the right to use a connection, which whoever sends must hold.
+    pub(crate) fn permit(&self, deadline: Instant) -> Result<Permit<'_>, Outcome> {
+        self.permits.acquire(deadline).map_err(|why| {
+            let (failure, message) = match why {
+                NoPermit::Closed => (Failure::Shutdown, "the client was shut down".to_owned()),
+                NoPermit::Timeout => {
+                    (Failure::Timeout, format!("all connections, {} of them, were in use", self.permits.most()))
+                }
+            };
+            Outcome::Failed { failure, message, retry_after: None }
+        })
+    }
+
+    /// Changes how many connections may be in use at once; those that are too many are not cut.
+    pub(crate) fn set_max_connections(&self, connections: usize) {
+        self.permits.set_most(connections);
+        self.connections.set_most(connections);
     }
 
     /// Posts `body` and waits at most `timeout` for the answer.
@@ -78,11 +102,12 @@ impl HttpTransport {
 
     /// The same, to another path of the same receiver.
     pub(crate) fn send_to(&self, url: &Uri, body: &[u8], compression: Compression, timeout: Duration) -> Outcome {
-        // A connection that broke was mostly forgotten by something on the way, together with all that were idle.
-        let since_broken = self.broken.lock().map_or(Duration::MAX, |broken| broken.elapsed());
-        let request = self.agent.post(url).config();
-        let request = request.timeout_global(Some(timeout)).max_idle_age(self.keep_alive.min(since_broken)).build();
+        self.connections.expect_none();
+        let request = self.agent.post(url).config().timeout_global(Some(timeout)).build();
         let mut request = request.content_type("application/x-protobuf");
+        if !self.connections.are_kept() {
+            request = request.header("connection", "close");
+        }
         if let Some(encoding) = compression.content_encoding() {
             request = request.header("content-encoding", encoding);
         }
@@ -106,6 +131,9 @@ impl HttpTransport {
             // The status line has decided: a body that breaks off adds nothing and takes nothing back.
             Ok(_) | Err(_) => {
                 self.hide_secrets(&mut body);
+                if status == REQUEST_TIMEOUT && self.connections.last_was_reused() {
+                    return self.gone("a connection that was kept open had been given up by the receiver".to_owned());
+                }
                 classify(status, retry_after.as_deref(), &body, SystemTime::now())
             }
         }
@@ -163,14 +191,49 @@ impl HttpTransport {
             other => (Failure::Broken, format!("the exchange failed: {other}")),
         };
         if failure == Failure::Broken {
-            *self.broken.lock() = Some(Instant::now());
+            if self.connections.last_was_reused() {
+                return self.gone(message);
+            }
+            self.connections.distrust();
         }
         Outcome::Failed { failure, message, retry_after: None }
     }
 
+    /// A connection that was kept open was none any more; nor are the others.
+    fn gone(&self, message: String) -> Outcome {
+        self.connections.distrust();
+        Outcome::Failed { failure: Failure::Gone, message, retry_after: None }
+    }
+
     /// When a connection last got somewhere: it was made, or bytes of a request were taken.
     pub(crate) fn progress(&self) -> Option<Instant> {
-        self.progress.last()
+        self.route.sockets.traffic.last()
+    }
+
+    /// What went over all connections so far.
+    pub(crate) fn carried(&self) -> Carried {
+        self.route.sockets.traffic.carried()
+    }
+
+    /// Connections that are open and serve no request.
+    pub(crate) fn idle_connections(&self) -> usize {
+        self.connections.idle()
+    }
+
+    /// When idle connections should be looked after, though nothing else happens.
+    pub(crate) fn next_upkeep(&self) -> Option<Instant> {
+        self.connections.next_upkeep()
+    }
+
+    /// Looks after idle connections; true if the receiver turns out to have closed one.
+    pub(crate) fn look_after(&self, now: Instant) -> bool {
+        self.connections.look_after(now)
+    }
+
+    /// Opens, on a thread of its own, the connections that are to be there before they are needed; `done` is told how
+    /// it went.
+    pub(crate) fn open_ahead(&self, done: impl FnOnce(Result<(), String>) + Send + 'static) {
+        self.connections.open_ahead(move |opened| done(opened.map_err(|error| error.to_string())));
     }
 
     /// The proxy on the way, which the environment names; without its credentials.
@@ -182,7 +245,9 @@ impl HttpTransport {
     /// Cuts every exchange that is under way and refuses new ones.
     pub(crate) fn shutdown(&self) {
         self.closed.store(true, Ordering::Release);
-        self.agent.clone().shutdown();
+        self.permits.close();
+        self.connections.close();
+        self.route.sockets.cut();
     }
 }
 
@@ -219,53 +284,4 @@ fn tls_message(error: &rustls::Error) -> String {
         _ => "",
     };
     format!("TLS failed: {error}{advice}")
-}
-
-/// Makes connections: through a proxy or a socket of ours, and with TLS where the scheme asks for it.
-#[derive(Debug)]
-struct Connections {
-    proxy: ConnectProxyConnector,
-    sockets: Sockets,
-    tls: RustlsConnector,
-}
-
-impl Connections {
-    fn new(progress: Arc<Progress>) -> Self {
-        Self { proxy: ConnectProxyConnector::default(), sockets: Sockets { progress }, tls: RustlsConnector::default() }
-    }
-
-    fn connect_through(&self, details: &ConnectionDetails<'_>) -> Result<Option<Box<dyn Transport>>, Error> {
-        let proxied = self.proxy.connect(details, None::<()>)?;
-        let socket = self.sockets.connect(details, proxied)?;
-        let stream = self.tls.connect(details, socket)?;
-        Ok(stream.map(|stream| Box::new(stream) as Box<dyn Transport>))
-    }
-}
-
-impl Connector for Connections {
-    type Out = Box<dyn Transport>;
-
-    fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Self::Out>, Error> {
-        // ureq keeps what it needs for TLS only for requests without settings of their own. A timeout is one, and
-        // each connection would have its roots read again and no session to resume.
-        let details = ConnectionDetails {
-            request_level: false,
-            uri: details.uri,
-            addrs: details.addrs.clone(),
-            config: details.config,
-            resolver: details.resolver,
-            now: details.now,
-            timeout: details.timeout,
-            current_time: Arc::clone(&details.current_time),
-            run_connector: Arc::clone(&details.run_connector),
-            register_shutdown: Arc::clone(&details.register_shutdown),
-        };
-        self.connect_through(&details).map_err(|error| match error {
-            // Nothing but the TLS handshake reads so early.
-            Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof && details.needs_tls() => {
-                Error::Tls("the connection was closed during the handshake; does it speak plain http there?")
-            }
-            error => error,
-        })
-    }
 }

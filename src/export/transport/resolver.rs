@@ -34,7 +34,8 @@ const MOST: usize = 16;
 
 type Lookup = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// Resolves names and remembers them: the receiver's, and a proxy's.
+/// Resolves names and remembers them: the receiver's, and a proxy's. Clones remember the same.
+#[derive(Clone)]
 pub(super) struct CachingResolver(Arc<Shared>);
 
 struct Shared {

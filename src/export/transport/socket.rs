@@ -1,5 +1,6 @@
-//! The sockets below HTTP and TLS. As ureq's own, but for two things: they note each step forward, which tells a slow
-//! receiver from one that is stuck, and a step keeps to its deadline however many system calls it takes.
+//! The sockets below HTTP and TLS. As ureq's own, but for three things: they count what really goes over the wire, they
+//! note each step forward, which tells a slow receiver from one that is stuck, and a step keeps to its deadline however
+//! many system calls it takes.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -13,44 +14,118 @@ use std::{
 
 use ureq::{
     Error, Timeout,
-    unversioned::transport::{
-        Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, ShutdownHandle, Transport,
-    },
+    unversioned::transport::{Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport},
 };
+
+use crate::sync::locks::Mutex;
 
 /// How long one of several addresses is tried at first. RFC 8305 waits 250 ms before it tries the next beside it.
 const MOMENT: Duration = Duration::from_millis(250);
 
-/// When a connection last got somewhere: it was made, or bytes of ours were taken.
+/// What went over all sockets: heads and bodies of requests, what TLS and proxies add.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct Traffic {
     origin: Instant,
-    /// Milliseconds after `origin`, plus 1; 0 for never.
+    /// When a connection last got somewhere: it was made, or bytes of ours were taken. Milliseconds after `origin`,
+    /// plus 1; 0 for never.
     last: AtomicU64,
+    connections: AtomicU64,
+    bytes: AtomicU64,
+    /// How long the system took to take them.
+    write_nanos: AtomicU64,
 }
 
-impl Progress {
+/// The same at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Carried {
+    /// Connections that were opened.
+    pub(crate) connections: u64,
+    /// Bytes that were sent over them.
+    pub(crate) bytes: u64,
+    /// Nanoseconds until they were taken.
+    pub(crate) write_nanos: u64,
+}
+
+impl Traffic {
     pub(super) fn new() -> Self {
-        Self { origin: Instant::now(), last: AtomicU64::new(0) }
+        let [last, connections, bytes, write_nanos] = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { origin: Instant::now(), last, connections, bytes, write_nanos }
     }
 
     fn note(&self) {
         self.last.fetch_max(self.origin.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
     }
 
-    pub(crate) fn last(&self) -> Option<Instant> {
+    fn opened(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.note();
+    }
+
+    fn sent(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.note();
+    }
+
+    /// When a connection last got somewhere.
+    pub(super) fn last(&self) -> Option<Instant> {
         let millis = self.last.load(Ordering::Relaxed).checked_sub(1)?;
         Some(self.origin + Duration::from_millis(millis))
+    }
+
+    pub(super) fn carried(&self) -> Carried {
+        Carried {
+            connections: self.connections.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            write_nanos: self.write_nanos.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Counts the time until it is dropped as spent on writing.
+struct Writing<'a>(&'a Traffic, Instant);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.write_nanos.fetch_add(self.1.elapsed().as_nanos() as u64, Ordering::Relaxed);
     }
 }
 
 /// Opens sockets, unless a proxy has done so.
 #[derive(Debug)]
 pub(super) struct Sockets {
-    pub(super) progress: Arc<Progress>,
+    pub(super) traffic: Traffic,
+    /// Those that are open, so that whatever is blocked on them can be cut; none once they were.
+    open: Mutex<Option<Vec<Weak<TcpStream>>>>,
 }
 
-impl<In: Transport> Connector<In> for Sockets {
+impl Sockets {
+    pub(super) fn new() -> Self {
+        Self { traffic: Traffic::new(), open: Mutex::new(Some(Vec::new())) }
+    }
+
+    fn register(&self, stream: &Arc<TcpStream>) -> Result<(), Error> {
+        let mut open = self.open.lock();
+        // Under the lock, so that no socket escapes that is made while the others are cut.
+        let open = open.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+        open.retain(|stream| stream.strong_count() > 0);
+        open.push(Arc::downgrade(stream));
+        Ok(())
+    }
+
+    /// Ends every exchange, whatever it is blocked in, and lets no other one begin.
+    pub(super) fn cut(&self) {
+        for stream in self.open.lock().take().unwrap_or_default().iter().filter_map(Weak::upgrade) {
+            // It may be closed already.
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+/// What opens them, in ureq's terms.
+#[derive(Debug)]
+pub(super) struct SharedSockets(pub(super) Arc<Sockets>);
+
+impl<In: Transport> Connector<In> for SharedSockets {
     type Out = Either<In, Socket>;
 
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
@@ -64,15 +139,12 @@ impl<In: Transport> Connector<In> for Sockets {
         });
         let stream = Arc::new(stream?);
         stream.set_nodelay(config.no_delay())?;
-        let handle = Arc::new(Handle(Arc::downgrade(&stream)));
-        let weak: Weak<Handle> = Arc::downgrade(&handle);
-        (details.register_shutdown)(weak)?;
-        self.progress.note();
+        self.0.register(&stream)?;
+        self.0.traffic.opened();
         Ok(Some(Either::B(Socket {
             stream,
-            _handle: handle,
             buffers: LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size()),
-            progress: Arc::clone(&self.progress),
+            sockets: Arc::clone(&self.0),
             is_deaf: false,
         })))
     }
@@ -109,25 +181,11 @@ fn connect_any<T>(
     Err(failed)
 }
 
-/// Lets `shutdown` cut what is blocked on the socket.
-struct Handle(Weak<TcpStream>);
-
-impl ShutdownHandle for Handle {
-    fn shutdown(&self) {
-        if let Some(stream) = self.0.upgrade() {
-            // It may be closed already.
-            let _ = stream.shutdown(std::net::Shutdown::Both);
-        }
-    }
-}
-
 /// One connection.
 pub(super) struct Socket {
     stream: Arc<TcpStream>,
-    /// Alive as long as there is something to cut.
-    _handle: Arc<Handle>,
     buffers: LazyBuffers,
-    progress: Arc<Progress>,
+    sockets: Arc<Sockets>,
     /// The receiver takes no more. It may have said why.
     is_deaf: bool,
 }
@@ -139,6 +197,8 @@ impl Transport for Socket {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let deadline = Deadline::new(&timeout.for_write())?;
+        let traffic = &self.sockets.traffic;
+        let _writing = Writing(traffic, Instant::now());
         let mut rest = &self.buffers.output()[..amount];
         while !rest.is_empty() && !self.is_deaf {
             self.stream.set_write_timeout(deadline.left()?)?;
@@ -146,7 +206,7 @@ impl Transport for Socket {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
                 Ok(taken) => {
                     rest = &rest[taken..];
-                    self.progress.note();
+                    traffic.sent(taken);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // What has come before is there to be read: a refusal of the whole request, sent at the sight of

@@ -27,13 +27,12 @@ fn durations_without_end_are_cut_so_that_no_deadline_overflows() {
     let settings = from_code(Options {
         request_timeout: forever,
         connect_timeout: forever,
-        keep_alive_timeout: forever,
         batch: Some(BatchConfig { batch_timeout: Duration::MAX, ..BatchConfig::default() }),
         exit_budget: Some(ExitBudget { stall: Duration::MAX, total: Duration::MAX }),
         ..Options::default()
     });
     let ExitBudget { stall, total } = settings.exit_budget;
-    for duration in [settings.export_timeout, settings.connect_timeout, settings.keep_alive_timeout, stall, total] {
+    for duration in [settings.export_timeout, settings.connections.connect_timeout, stall, total] {
         assert_eq!(duration, LONGEST);
     }
     assert_eq!(settings.batch.batch_timeout, LONGEST);
@@ -148,12 +147,4 @@ fn a_bad_value_in_code_names_the_setting_the_value_and_what_is_allowed() {
         assert!(error.starts_with(expected), "{error}");
         assert!(!error.contains("secret"), "{error}");
     }
-}
-
-#[test]
-fn zero_idle_connections_and_no_keep_alive_are_choices() {
-    let options =
-        Options { max_idle_connections: Some(0), keep_alive_timeout: Some(Duration::ZERO), ..Options::default() };
-    let settings = from_code(options);
-    assert_eq!((settings.max_idle_connections, settings.keep_alive_timeout), (0, Duration::ZERO));
 }

@@ -1,0 +1,103 @@
+//! How many connections there may be, where that cannot be seen from outside.
+
+use std::{thread, time::Duration};
+
+use super::{
+    pipeline::Parcel,
+    retry::Verdict,
+    transport::{Failure, Outcome},
+    *,
+};
+use crate::{
+    capture::Limits,
+    config::{Compression, ConnectionPoolConfig, DropStrategy, Options, RetryConfig},
+    testing::{Receiver, Response, generate_test_spans},
+};
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// An exporter with four workers at most, three connections and one attempt for each batch.
+fn exporter(receiver: &Receiver) -> Arc<Exporter> {
+    let mut options = Options {
+        endpoint: Some(receiver.endpoint()),
+        worker_count: Some(4),
+        compression: Some(Compression::None),
+        retry: Some(RetryConfig { max_attempts: 1, ..RetryConfig::default() }),
+        ..Options::default()
+    };
+    options.set_connection_pool(ConnectionPoolConfig { max_connections: 3, ..ConnectionPoolConfig::default() });
+    let (settings, _) = Settings::resolve(options, Default::default()).unwrap();
+    let intake = Intake::new(Limits {
+        memory_bytes: 1 << 20,
+        queue_spans: usize::MAX,
+        ready_spans: 512,
+        drop_strategy: DropStrategy::NewestFirst,
+        workers: 4,
+        has_lanes: false,
+    });
+    Exporter::new(settings, intake, Diagnostics::new(LogLevel::None))
+}
+
+/// The most requests that the receiver sees at once of so many threads.
+fn peak(exporter: &Exporter, receiver: &Receiver, threads: usize) -> u64 {
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| exporter.export_spans(&generate_test_spans(1)).unwrap());
+        }
+    });
+    receiver.connection_counts().peak_requests
+}
+
+#[test]
+fn the_number_of_connections_can_be_changed_within_what_is_configured() {
+    let receiver = Receiver::builder().response_delay(Duration::from_millis(50)).start().unwrap();
+    let exporter = exporter(&receiver);
+    exporter.set_max_connections(0);
+    assert_eq!(peak(&exporter, &receiver, 3), 1);
+    exporter.set_max_connections(2);
+    assert_eq!(peak(&exporter, &receiver, 6), 2);
+    exporter.set_max_connections(usize::MAX);
+    assert_eq!(peak(&exporter, &receiver, 9), 3);
+    // Those that are too many go when they have served.
+    exporter.set_max_connections(1);
+    peak(&exporter, &receiver, 1);
+    assert!(exporter.snapshot().idle_connections <= 1);
+}
+
+#[test]
+fn as_many_workers_send_at_once_as_there_may_be_connections() {
+    let receiver = Receiver::start().unwrap();
+    let exporter = exporter(&receiver);
+    let senders = |most: usize| {
+        exporter.set_max_connections(most);
+        let mut outbox = exporter.outbox.lock();
+        (0..6).for_each(|id| {
+            outbox.put(Parcel::new(id, 1, Vec::new()));
+        });
+        let taken = std::iter::from_fn(|| outbox.take(Instant::now(), true)).count();
+        (0..taken).for_each(|_| outbox.sent());
+        outbox.clear();
+        taken
+    };
+    assert_eq!([senders(1), senders(2), senders(9)], [1, 2, 3]);
+}
+
+#[test]
+fn who_has_to_be_back_before_a_connection_is_free_has_used_no_attempt_up() {
+    let receiver = Receiver::builder().respond_with(|_| Response::ok()).start().unwrap();
+    let exporter = exporter(&receiver);
+    exporter.set_max_connections(1);
+    let permit = exporter.transport.permit(Instant::now()).unwrap();
+    let mut parcel = Parcel::new(0, 1, Vec::new());
+    parcel.expires = Some(Instant::now() + Duration::from_millis(20));
+    let (verdict, outcome) = exporter.attempt(&mut parcel);
+    assert!(
+        matches!(&outcome, Outcome::Failed { failure: Failure::Timeout, message, .. } if message.contains("in use"))
+    );
+    assert_eq!((verdict, parcel.is_retry()), (Verdict::Wait(Duration::ZERO), false));
+    drop(permit);
+    assert!(exporter.transport.permit(Instant::now() + LONG).is_ok());
+    exporter.attempt(&mut parcel);
+    assert!(parcel.is_retry());
+    assert_eq!(receiver.totals().requests, 1);
+}
