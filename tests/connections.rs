@@ -379,6 +379,7 @@ fn with_prewarming_a_connection_the_receiver_closed_is_replaced_before_it_is_nee
     let client = calm(client_of(&receiver)).with_connection_pool_config(config).build().unwrap();
     client.tracer("warm").start("span").end();
     wait_until(|| client.stats().idle_connections == 1);
+    wait_for_open(&receiver, 1);
     assert_eq!(close_all(&receiver), 1);
     assert!(receiver.wait_for_connections(|counts| counts.accepted == 2 && counts.open == 1, LONG));
     assert_eq!(receiver.totals().requests, 0);

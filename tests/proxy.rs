@@ -7,9 +7,13 @@ mod support;
 use std::{
     env,
     process::{Command, Output},
+    thread,
+    time::Instant,
 };
 
 use faults::{After, Answer, Closed, FaultServer, accept, answer, header};
+use otlp::{Client, ConnectionPoolConfig};
+use support::LONG;
 
 /// Names the role a child process plays.
 const ROLE: &str = "OTLP_TEST_ROLE";
@@ -20,22 +24,44 @@ const ELSEWHERE: &str = "http://collector.invalid:4318";
 /// Not a test of its own: what the child processes run.
 #[test]
 fn child() {
-    if env::var(ROLE).is_ok() {
-        let _otlp = otlp::init().unwrap();
-        otlp::tracer("child").start("span").end();
+    match env::var(ROLE).as_deref() {
+        Ok("job") => {
+            let _otlp = otlp::init().unwrap();
+            otlp::tracer("child").start("span").end();
+        }
+        Ok("warm") => warm_child(),
+        _ => {}
     }
+}
+
+/// Has a connection opened ahead, uses it, and tells what went over the wire beside the body.
+fn warm_child() {
+    let pool = ConnectionPoolConfig { enable_connection_prewarming: true, ..ConnectionPoolConfig::default() };
+    let client = Client::builder().with_connection_pool_config(pool).build().unwrap();
+    client.tracer("child").start("span").end();
+    let begun = Instant::now();
+    while client.stats().idle_connections == 0 && begun.elapsed() < LONG {
+        thread::yield_now();
+    }
+    assert!(client.flush(LONG).is_complete());
+    let stats = client.stats();
+    eprintln!("otlp: {} {}", stats.connections, stats.wire_bytes - stats.sent_bytes);
 }
 
 /// Runs a child that sends one span to `endpoint`, with only these variables of ours and of proxies set; answers
 /// what the library said.
 fn run(endpoint: &str, variables: &[(&str, &str)]) -> String {
+    run_as("job", endpoint, variables)
+}
+
+fn run_as(role: &str, endpoint: &str, variables: &[(&str, &str)]) -> String {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "child", "--nocapture", "--test-threads=1"]);
     let is_ours = |name: &str| name.starts_with("OTEL_") || name.starts_with("OTLP_");
     for (name, _) in env::vars().filter(|(name, _)| is_ours(name) || name.to_lowercase().ends_with("_proxy")) {
         command.env_remove(name);
     }
-    command.env(ROLE, "job").env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).envs(variables.iter().copied());
+    command.env(ROLE, role).env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).envs(variables.iter().copied());
     let output: Output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
@@ -58,6 +84,16 @@ fn a_proxy_is_asked_for_a_connection_to_the_receiver_and_given_its_credentials()
     assert!(header(&requests[0].head, "proxy-authorization").is_some());
     assert!(requests[1].head.starts_with("post /v1/traces"), "{}", requests[1].head);
     assert_eq!(header(&requests[1].head, "proxy-authorization"), None, "it is for the proxy alone");
+    assert_eq!(proxy.arrived().len(), 1);
+}
+
+#[test]
+fn a_connection_through_a_proxy_can_be_opened_ahead_and_has_every_byte_counted() {
+    let tunnel = answer(Answer::raw("HTTP/1.1 200 Connected\r\n\r\n"));
+    let proxy = FaultServer::plain([tunnel, accept()]);
+    let said = run_as("warm", ELSEWHERE, &[("HTTP_PROXY", &with_credentials(&proxy.endpoint()))]);
+    let heads: usize = proxy.requests().iter().map(|request| request.head.len()).sum();
+    assert_eq!((said, proxy.connections()), (format!("otlp: 1 {heads}\n"), 1));
     assert_eq!(proxy.arrived().len(), 1);
 }
 
