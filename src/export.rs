@@ -33,7 +33,7 @@ mod worker;
 
 pub use direct::{Event, ExportReport, Link, SpanData};
 pub(crate) use drain::{Barrier, Patience};
-pub(crate) use meter::Window;
+pub(crate) use meter::{Flow, Window};
 
 use batch::Gatherer;
 use frame::EncodedResource;
@@ -182,10 +182,7 @@ impl Exporter {
             // Whoever saw the client open just before it was closed may have recorded after everything was given up.
             self.write_off();
         }
-        let counted = intake.stats.snapshot(|| {
-            let totals = intake.registry.totals();
-            (totals.pushed, totals.refused, totals.started)
-        });
+        let counted = self.counted();
         // Nothing moves from the rings to the ledger meanwhile, so that no span is counted in both or in neither.
         let gathering = self.gatherer.lock();
         let queued = intake.registry.count_queued() + self.ledger.spans();
@@ -200,6 +197,15 @@ impl Exporter {
             idle_connections: self.transport.idle_connections() as u64,
             ..counted
         }
+    }
+
+    /// What counters tell, without what waits.
+    fn counted(&self) -> Snapshot {
+        let intake = &self.intake;
+        intake.stats.snapshot(|| {
+            let totals = intake.registry.totals();
+            (totals.pushed, totals.refused, totals.started)
+        })
     }
 
     /// Has connections opened that are to be there before they are needed.

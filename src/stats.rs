@@ -148,6 +148,12 @@ impl Started {
         origin as usize + if is_recorded { 0 } else { 3 }
     }
 
+    /// The values of `otel.span.parent.origin` and `otel.span.sampling_result`, with the spans of that kind.
+    pub(crate) fn by_kind(&self) -> [(&'static str, &'static str, u64); Self::KINDS] {
+        let origins = ["none", "local", "remote"];
+        std::array::from_fn(|at| (origins[at % 3], if at < 3 { "RECORD_AND_SAMPLE" } else { "DROP" }, self.0[at]))
+    }
+
     fn total(&self) -> u64 {
         self.0.iter().sum()
     }

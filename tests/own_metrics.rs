@@ -238,3 +238,38 @@ fn what_is_in_force_is_told_too() {
     let attribute = |key| attribute(&gauge.data_points[0].attributes, key);
     assert_eq!((attribute("compression").as_deref(), attribute("effort").as_deref()), (Some("gzip"), Some("least")));
 }
+
+#[test]
+fn spans_that_are_started_and_live_are_told() {
+    // OBS-02
+    let receiver = Receiver::start().unwrap();
+    let client = client_of(&receiver).with_monitoring_config(config(OFTEN)).build().unwrap();
+    let tracer = client.tracer("test");
+    let unsampled =
+        otlp::SpanContext::new(otlp::TraceId::from_bytes([1; 16]), otlp::SpanId::from_bytes([1; 8]), 0, true);
+    let root = tracer.start("root");
+    let child = tracer.span("child").parent(&root.context()).start();
+    tracer.span("dropped").parent(&unsampled).start().end();
+    let of = |metrics: &[Metric], origin: &str, result: &str| -> i64 {
+        let metric = metrics.iter().find(|metric| metric.name == "otel.sdk.span.started").unwrap();
+        let Some(Data::Sum(sum)) = &metric.data else { panic!("no sum") };
+        let is_it = |attributes: &[KeyValue]| {
+            attribute(attributes, "otel.span.parent.origin").as_deref() == Some(origin)
+                && attribute(attributes, "otel.span.sampling_result").as_deref() == Some(result)
+        };
+        let point = sum.data_points.iter().find(|point| is_it(&point.attributes)).unwrap();
+        match point.value {
+            Some(number_data_point::Value::AsInt(value)) => value,
+            _ => panic!("{point:?}"),
+        }
+    };
+    // The metrics begin with the first worker, and that with the first span that ends.
+    tracer.start("first").end();
+    let live = |metrics: &[Metric]| sum(metrics, "otel.sdk.span.live", None);
+    let metrics = metrics_until(&receiver, |metrics| live(metrics) == 2);
+    assert_eq!(of(&metrics, "none", "RECORD_AND_SAMPLE"), 2);
+    assert_eq!(of(&metrics, "local", "RECORD_AND_SAMPLE"), 1);
+    assert_eq!(of(&metrics, "remote", "DROP"), 1);
+    drop((child, root));
+    metrics_until(&receiver, |metrics| live(metrics) == 0);
+}

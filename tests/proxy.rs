@@ -12,7 +12,7 @@ use std::{
 };
 
 use faults::{After, Answer, Closed, FaultServer, accept, answer, header};
-use otlp::{Client, ConnectionPoolConfig};
+use otlp::{Client, config::ConnectionPoolConfig};
 use support::LONG;
 
 /// Names the role a child process plays.

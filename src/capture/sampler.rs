@@ -26,7 +26,6 @@ pub(crate) struct Sampling {
 impl Sampling {
     /// Keeps the traces whose random value is at least `threshold` (below 2⁵⁶; 0 for all) from now on. Traces that began
     /// before stay as they are.
-    #[cfg_attr(not(test), expect(dead_code))]
     pub(crate) fn set(&self, threshold: u64) {
         self.threshold.store(threshold.min(VALUES - 1), Ordering::Relaxed);
     }
@@ -41,20 +40,6 @@ impl Sampling {
             threshold => thin_out(root, threshold),
         }
     }
-}
-
-/// The rejection threshold that keeps a trace with this probability, from 2⁻⁵⁶ to 1, to four significant hex digits:
-/// what is more precise makes each record longer.
-#[cfg_attr(not(test), expect(dead_code))]
-pub(crate) fn threshold(probability: f64) -> u64 {
-    const PRECISION: i32 = 4;
-    let probability = probability.clamp(1.0 / VALUES as f64, 1.0);
-    // Digits that are all f, or all 0, are not significant.
-    let leading = |share: f64| if share > 0.0 { (-share.log2() / 4.0).floor() as i32 } else { 0 };
-    let digits = (PRECISION + leading(probability).max(leading(1.0 - probability))).min(14);
-    let threshold = VALUES - (probability * VALUES as f64).round() as u64;
-    let unit = 1_u64 << (4 * (14 - digits));
-    ((threshold + unit / 2) / unit * unit).min(VALUES - 1)
 }
 
 #[inline(never)]

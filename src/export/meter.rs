@@ -11,6 +11,7 @@ use super::{Exporter, frame::Runs, pipeline::Parcel, transport::Outcome};
 use crate::{
     capture::{ends, unix_nanos},
     config::MetricType,
+    error::DropReason,
     stats::{NetworkUsage, PerformanceMetrics},
     sync::locks::Mutex,
 };
@@ -135,7 +136,35 @@ impl Window {
     }
 }
 
+/// Spans so far, by how far they came. Cheap to read, and of no single moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Flow {
+    /// Started, and recorded.
+    pub(crate) started: u64,
+    pub(crate) ended: u64,
+    /// Left the queue, delivered or not.
+    pub(crate) drained: u64,
+    /// Found no room.
+    pub(crate) refused: u64,
+}
+
 impl Exporter {
+    pub(crate) fn flow(&self) -> Flow {
+        let counted = self.counted();
+        let refused = counted.dropped.get(DropReason::QueueFull);
+        Flow {
+            started: counted.started - counted.sampled_out,
+            ended: counted.ended,
+            drained: counted.exported + counted.dropped.total() - refused + counted.spooled,
+            refused,
+        }
+    }
+
+    /// Keeps the traces whose random value is at least `threshold` from now on.
+    pub(crate) fn sample(&self, threshold: u64) {
+        self.intake.sampling.set(threshold);
+    }
+
     /// What was measured since `window` began; and another one begins.
     pub(crate) fn measure(&self, window: &mut Window) -> PerformanceMetrics {
         let (now, reading) = (Instant::now(), self.reading());

@@ -86,6 +86,16 @@ impl Points {
             self.counter("otel.sdk.exporter.span.exported", "{span}", exported(exporter, &snapshot, &sender)),
             self.durations(exporter.operations.all(), &sender),
         ];
+        let started = snapshot.started_by.by_kind();
+        metrics.push(self.counter(
+            "otel.sdk.span.started",
+            "{span}",
+            started.map(|(origin, result, spans)| {
+                let attributes = [("otel.span.parent.origin", origin), ("otel.span.sampling_result", result)];
+                (spans, attributes.map(|(key, value)| (key, text(value))).into())
+            }),
+        ));
+        metrics.push(self.up_down("otel.sdk.span.live", "{span}", snapshot.open, recorded()));
         if let Some(capacity) = intake.quota.capacity() {
             let name = "otel.sdk.processor.span.queue.capacity";
             metrics.push(self.up_down(name, "{span}", capacity as u64, processor.clone()));
@@ -183,6 +193,11 @@ fn exported(exporter: &Exporter, snapshot: &Snapshot, sender: &Attributes) -> Ve
 /// The same name in every run of the program, and another for each client of it.
 fn component(kind: &'static str, client: usize) -> Attributes {
     vec![("otel.component.type", text(kind)), ("otel.component.name", text(&format!("{kind}/{client}")))]
+}
+
+/// What spans that are recorded were decided to be.
+fn recorded() -> Attributes {
+    vec![("otel.span.sampling_result", text("RECORD_AND_SAMPLE"))]
 }
 
 fn with_error(attributes: &Attributes, error: &str) -> Attributes {

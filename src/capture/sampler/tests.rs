@@ -228,3 +228,15 @@ proptest! {
         prop_assert!((share(threshold(first)) - first).abs() <= 1e-4 * first.max(1e-12));
     }
 }
+
+/// The rejection threshold that keeps a trace with this probability, from 2⁻⁵⁶ to 1, to four significant hex digits.
+fn threshold(probability: f64) -> u64 {
+    const PRECISION: i32 = 4;
+    let probability = probability.clamp(1.0 / VALUES as f64, 1.0);
+    // Digits that are all f, or all 0, are not significant.
+    let leading = |share: f64| if share > 0.0 { (-share.log2() / 4.0).floor() as i32 } else { 0 };
+    let digits = (PRECISION + leading(probability).max(leading(1.0 - probability))).min(14);
+    let threshold = VALUES - (probability * VALUES as f64).round() as u64;
+    let unit = 1_u64 << (4 * (14 - digits));
+    ((threshold + unit / 2) / unit * unit).min(VALUES - 1)
+}
