@@ -42,4 +42,4 @@ pub(crate) use overflow::Shed;
 pub(crate) use record::{Head, Record, ends};
 pub(crate) use ring::{Limit, Ring, Slice};
 pub(crate) use span::unix_nanos;
-pub(crate) use supply::Supply;
+pub(crate) use supply::Pooling;

@@ -10,7 +10,7 @@ use std::{
 use once_cell::race::OnceBox;
 
 use crate::{
-    capture::{Clock, Intake, Limits, Scope, Tracer},
+    capture::{Clock, Intake, Limits, Pooling, Scope, Tracer},
     config::{DropStrategy, Options, OtlpConfig, Settings},
     env::Environment,
     error::{Diagnostics, Error, LogLevel, Subject},
@@ -221,6 +221,7 @@ impl Engine {
         let batch = &settings.batch;
         let intake = Intake::new(Limits {
             memory_bytes: settings.max_memory_usage - apart,
+            pooling: Pooling::from(&settings),
             queue_spans: batch.max_queue_size,
             drop_strategy: settings.drop_strategy,
             ready_spans: batch.ready_spans(),

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use otlp::{KeyValue, SpanContext, SpanId, SpanKind, Status, TraceId, TraceState, Tracer, testing::Receiver};
+use otlp::{
+    KeyValue, SpanContext, SpanId, SpanKind, Status, TraceId, TraceState, Tracer, config::PerformanceConfig,
+    testing::Receiver,
+};
 
 /// Counts what the calling thread allocates.
 struct Counting;
@@ -99,6 +102,18 @@ fn recording_a_span_allocates_nothing_once_the_thread_is_warm() {
     }
     assert!(client.flush(Duration::from_secs(30)).is_complete());
     assert_eq!(receiver.span_count(), 2 * 500 + 20 * 200);
+}
+
+#[test]
+fn without_a_memory_pool_every_span_allocates_its_record() {
+    let receiver = Receiver::start().unwrap();
+    let performance = PerformanceConfig { enable_memory_pool: false, ..PerformanceConfig::default() };
+    let builder = otlp::Client::builder().with_endpoint(receiver.endpoint()).with_performance_config(performance);
+    let client = builder.build().unwrap();
+    let tracer = client.tracer("cold");
+    let spans = || (0..100).for_each(|_| tracer.start("span").end());
+    spans();
+    assert!(allocations(spans) >= 100);
 }
 
 #[test]

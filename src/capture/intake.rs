@@ -13,7 +13,7 @@ use super::{
     ring::{Limit, Ring},
     sampler::Sampling,
     scope::Scopes,
-    supply::Supply,
+    supply::{Pooling, Supply},
 };
 use crate::{config::DropStrategy, error::DropReason, fork, stats::Stats};
 
@@ -40,6 +40,8 @@ pub(crate) struct Intake {
 pub(crate) struct Limits {
     /// Bytes that rings, open spans and bodies may take together.
     pub(crate) memory_bytes: usize,
+    /// How chunks are pooled.
+    pub(crate) pooling: Pooling,
     /// Spans that may be queued; `usize::MAX` for no bound but memory.
     pub(crate) queue_spans: usize,
     /// Waiting spans that are worth waking a worker for.
@@ -55,7 +57,7 @@ pub(crate) struct Limits {
 impl Intake {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
-            supply: Supply::new(limits.memory_bytes),
+            supply: Supply::with_pool(limits.memory_bytes, limits.pooling),
             registry: Registry::new(),
             doorbell: Doorbell::new(limits.workers, limits.has_lanes),
             arrivals: Arrivals::new(limits.ready_spans),

@@ -148,6 +148,8 @@ pub(super) struct Seat {
     intake: Arc<Intake>,
     /// `Some` until the seat is dropped.
     producer: Option<Producer>,
+    /// Records it keeps even where memory is short.
+    least_pooled: usize,
     /// Boxed, since a span holds one pointer and moves between the pool and spans.
     #[expect(clippy::vec_box)]
     pool: Vec<Box<OpenSpan>>,
@@ -165,6 +167,7 @@ impl Seat {
         let step = intake.arrivals.step(intake.registry.count());
         Self {
             producer: Some(intake.registry.check_out()),
+            least_pooled: if intake.supply.recycles() { LEAST_POOLED_RECORDS } else { 0 },
             pool: Vec::with_capacity(POOLED_RECORDS),
             countdown: step,
             step,
@@ -231,7 +234,7 @@ impl Seat {
     #[inline]
     pub(super) fn recycle(&mut self, mut open: Box<OpenSpan>) {
         let kept = self.pool.len();
-        if kept < LEAST_POOLED_RECORDS || kept < POOLED_RECORDS && !self.intake.supply.is_short_of_records() {
+        if kept < self.least_pooled || kept < POOLED_RECORDS && !self.intake.supply.is_short_of_records() {
             let has_freed = open.record.shrink();
             open.account();
             self.pool.push(open);

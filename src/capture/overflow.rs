@@ -20,6 +20,8 @@ const GRACE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Prospect {
     Room,
+    /// Not before rings give some: what else is held takes none of theirs.
+    Rings,
     /// Spans that are open stand in the way.
     OpenSpans,
     /// Never.
@@ -83,14 +85,16 @@ impl Overflow {
         match self.strategy {
             DropStrategy::NewestFirst => None,
             // Nothing is shed in vain.
-            DropStrategy::OldestFirst if prospect != Prospect::Room => None,
+            DropStrategy::OldestFirst if !matches!(prospect, Prospect::Room | Prospect::Rings) => None,
             DropStrategy::OldestFirst => (0..SHEDS).find_map(|_| {
-                let body = self.shed_body.get().map_or(Shed::Nothing, |shed| shed());
+                let shed_body = self.shed_body.get().filter(|_| prospect == Prospect::Room);
+                let body = shed_body.map_or(Shed::Nothing, |shed| shed());
                 let shed = if body == Shed::Nothing { shed_records() } else { body };
                 if shed == Shed::Done { attempt().map(Some) } else { Some(None) }
             })?,
             DropStrategy::Block(timeout) => {
-                let timeout = if prospect == Prospect::Room { timeout } else { timeout.min(GRACE) };
+                let is_certain = matches!(prospect, Prospect::Room | Prospect::Rings);
+                let timeout = if is_certain { timeout } else { timeout.min(GRACE) };
                 self.room.wait_for(timeout, announce, attempt)
             }
         }
@@ -219,6 +223,19 @@ mod tests {
             };
             assert_eq!(overflow.retry(Prospect::Room, shed_records, || (), third_time), Some(()));
             assert_eq!((attempts, records), (3, 1));
+        }
+
+        #[test]
+        fn where_only_rings_can_give_room_no_body_is_shed() {
+            let overflow = Overflow::new(DropStrategy::OldestFirst);
+            overflow.when_shedding(|| unreachable!("a body takes no room that rings need"));
+            let mut records = 0;
+            let shed_records = || {
+                records += 1;
+                Shed::Done
+            };
+            assert_eq!(overflow.retry(Prospect::Rings, shed_records, || (), || Some(())), Some(()));
+            assert_eq!(records, 1);
         }
 
         #[test]

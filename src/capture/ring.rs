@@ -64,7 +64,7 @@ struct Consumer {
 impl Ring {
     /// A new ring and the only handle that writes to it. It holds no chunk until the first record.
     pub(crate) fn new(number: usize) -> (Arc<Self>, Producer) {
-        let first = Chunk::allocate(0, Weak::new()).expect("a chunk of no bytes allocates no record memory");
+        let first = Chunk::allocate(0, false, Weak::new()).expect("a chunk of no bytes allocates no record memory");
         let tail = first.as_ptr();
         let ring = Arc::new(Self {
             produced: CachePadded::default(),
@@ -252,7 +252,7 @@ impl Producer {
         // Before the record is published: whoever sees the record sees it counted as ended.
         self.ring.produced.pushed.store(self.pushed, Ordering::Relaxed);
         chunk.publish(self.records);
-        if pushed == Pushed::Linked && !supply.recycles(chunk.capacity()) {
+        if pushed == Pushed::Linked && !supply.is_standard(chunk.capacity()) {
             self.leave_behind();
         }
         Ok(pushed)
@@ -268,7 +268,7 @@ impl Producer {
     /// thread's next record.
     #[cold]
     fn leave_behind(&mut self) {
-        if let Some(empty) = Chunk::allocate(0, Weak::new()) {
+        if let Some(empty) = Chunk::allocate(0, false, Weak::new()) {
             self.go_on_in(empty);
         }
     }

@@ -1,6 +1,6 @@
-//! The one memory bound: who may hold how much, and the chunks that wait to be used again.
+//! The one memory bound: who may hold how much.
 //!
-//! Everything a client holds (chunks in rings, idle chunks, open spans, bodies) is accounted for here, in
+//! Everything a client holds (chunks in rings, idle chunks, open spans, bodies, buffers) is accounted for here, in
 //! steps of a chunk or a buffer, never per span.
 
 use std::sync::{Arc, Weak};
@@ -11,94 +11,148 @@ use super::{
 };
 use crate::sync::{AtomicUsize, Ordering};
 
-/// Bytes of the largest standard chunk. Large enough that linking one costs a span less than a nanosecond, small
-/// enough that a thousand mostly idle threads hold a quarter of the default bound.
-#[cfg(not(loom))]
-const CHUNK_BYTES: usize = 16 * 1024;
-/// Two records of eight bytes to a chunk: a model must meet every boundary within a few steps.
-#[cfg(loom)]
-const CHUNK_BYTES: usize = 32;
+mod idle;
+mod pool;
 
-/// Chunks are pages. Where the bound is small they are, too: each thread that recorded a span keeps one.
-const PAGE_BYTES: usize = 4 * 1024;
-
-/// Idle chunks that are probably still in a cache: handed out first.
-const WARM_CHUNKS: usize = 64;
+use pool::Pool;
+pub(crate) use pool::Pooling;
 
 pub(crate) struct Supply {
     limit: usize,
-    chunk_bytes: usize,
+    /// Bytes of open spans beyond which threads keep no more records than they need.
+    ample: usize,
     /// Bytes accounted for, idle chunks included; never above `limit`, but for [`hold`](Self::hold).
     held: AtomicUsize,
-    /// Bytes of chunks, idle ones included.
-    chunks: AtomicUsize,
-    /// Bytes of idle chunks.
-    idle: AtomicUsize,
     /// Bytes of open spans and of the records that threads keep for their next ones.
     spans: AtomicUsize,
-    warm: Idle,
-    cold: Idle,
+    /// Bytes of bodies.
+    bodies: AtomicUsize,
+    /// Bytes of the buffers that the program writes spans into.
+    buffers: AtomicUsize,
+    pool: Pool,
     this: Weak<Self>,
+}
+
+/// What is held, by what holds it; in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Holdings {
+    pub(crate) chunks_in_use: usize,
+    pub(crate) chunks_idle: usize,
+    pub(crate) spans: usize,
+    pub(crate) bodies: usize,
+    pub(crate) buffers: usize,
 }
 
 impl Supply {
     /// A supply of at most `limit` bytes.
-    pub(crate) fn new(limit: usize) -> Arc<Self> {
-        let a_thousandth = (limit / 1024).next_multiple_of(PAGE_BYTES);
-        Self::with_chunks_of(limit, a_thousandth.min(CHUNK_BYTES))
-    }
-
-    pub(crate) fn with_chunks_of(limit: usize, chunk_bytes: usize) -> Arc<Self> {
+    pub(crate) fn with_pool(limit: usize, pooling: Pooling) -> Arc<Self> {
+        // Where nothing is used again there is always too much to keep a record: the one that ends counts.
+        let ample = if pooling.recycles { limit / 4 } else { 0 };
         Arc::new_cyclic(|this| Self {
             limit,
-            chunk_bytes,
+            ample,
             held: AtomicUsize::new(0),
-            chunks: AtomicUsize::new(0),
-            idle: AtomicUsize::new(0),
             spans: AtomicUsize::new(0),
-            warm: Idle::bounded(WARM_CHUNKS),
-            cold: Idle::unbounded(),
+            bodies: AtomicUsize::new(0),
+            buffers: AtomicUsize::new(0),
+            pool: Pool::new(limit, pooling),
             this: this.clone(),
         })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Self::with_pool(limit, Pooling::default())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_chunks_of(limit: usize, chunk_bytes: usize) -> Arc<Self> {
+        Self::with_pool(limit, Pooling { chunk_bytes: Some(chunk_bytes), ..Pooling::default() })
+    }
+
+    /// The most bytes that may be accounted for.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
     }
 
     /// A chunk for a record that needs `needed` bytes: a used one if there is one, else a new one within
     /// the bound, else nothing. Does not block.
     pub(super) fn chunk(&self, needed: usize) -> Option<ChunkRef> {
-        if needed <= self.chunk_bytes
-            && let Some(chunk) = self.take_idle()
-        {
+        let is_standard = needed <= self.pool.chunk_bytes();
+        if is_standard && let Some(chunk) = self.pool.take() {
             return Some(chunk);
         }
         let capacity = self.chunk_for(needed);
-        if !self.reserve(capacity) {
+        if capacity > self.pool.max_bytes() {
             return None;
         }
-        self.chunks.fetch_add(capacity, Ordering::Relaxed);
-        let chunk = Chunk::allocate(capacity, self.this.clone());
+        // Looked at before anything is written: most of what a full client does is to find no room.
+        while !self.pool.has_room(capacity) {
+            self.pool.take()?.free();
+        }
+        if !self.account(capacity) {
+            return None;
+        }
+        let chunk = self.make_chunk(capacity, false);
+        if is_standard && chunk.is_some() {
+            self.pool.grow(|chunks| self.make_ahead(chunks, false));
+        }
+        chunk
+    }
+
+    /// A new chunk, whose bytes are accounted for already.
+    fn make_chunk(&self, capacity: usize, is_touched: bool) -> Option<ChunkRef> {
+        if !self.pool.admit(capacity) {
+            self.held.fetch_sub(capacity, Ordering::Relaxed);
+            return None;
+        }
+        let chunk = Chunk::allocate(capacity, is_touched, self.this.clone());
         if chunk.is_none() {
             self.freed(capacity);
         }
         chunk
     }
 
+    /// Makes so many idle chunks, or as many as there is room for.
+    fn make_ahead(&self, chunks: usize, is_touched: bool) {
+        let capacity = self.pool.chunk_bytes();
+        for _ in 0..chunks {
+            if !self.try_account(capacity) {
+                return;
+            }
+            let Some(chunk) = self.make_chunk(capacity, is_touched) else { return };
+            self.pool.keep(chunk);
+        }
+    }
+
+    /// Makes the chunks that the pool begins with, if that was not done yet. Takes a system call and the first touch of
+    /// its pages for each.
+    pub(crate) fn prepare(&self) {
+        self.make_ahead(self.pool.initial_chunks(), true);
+    }
+
     /// Bytes of a standard chunk.
     pub(super) fn chunk_bytes(&self) -> usize {
-        self.chunk_bytes
+        self.pool.chunk_bytes()
     }
 
     /// Bytes of a new chunk for a record that needs `needed`.
     pub(super) fn chunk_for(&self, needed: usize) -> usize {
-        needed.max(self.chunk_bytes).next_multiple_of(8)
+        self.pool.chunk_for(needed)
     }
 
-    /// Accounts for `bytes`, giving idle chunks back to the allocator if it must; false if they exceed the
-    /// bound all the same.
-    pub(crate) fn reserve(&self, bytes: usize) -> bool {
+    /// Accounts for `bytes` if they fit as it is.
+    fn try_account(&self, bytes: usize) -> bool {
         // Never added in advance: a large request that fails must not make a small one fail beside it.
         let fits = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        while self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
-            let Some(idle) = self.take_idle() else { return false };
+        self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+
+    /// Accounts for `bytes`, giving idle chunks back to the system if it must; false if they exceed the bound all
+    /// the same.
+    fn account(&self, bytes: usize) -> bool {
+        while !self.try_account(bytes) {
+            let Some(idle) = self.pool.take() else { return false };
             idle.free();
         }
         true
@@ -106,18 +160,60 @@ impl Supply {
 
     /// Accounts for `bytes` that exist already. Idle chunks make room for them; where there are none, the next
     /// chunks that come back do.
-    pub(crate) fn hold(&self, bytes: usize) {
+    fn account_anyway(&self, bytes: usize) {
         self.held.fetch_add(bytes, Ordering::Relaxed);
         while self.held() > self.limit
-            && let Some(idle) = self.take_idle()
+            && let Some(idle) = self.pool.take()
         {
             idle.free();
         }
     }
 
-    /// Accounts for a span that is about to start, as [`reserve`](Self::reserve) does.
+    /// Accounts for `bytes` of a body if there is room for them.
+    pub(crate) fn reserve(&self, bytes: usize) -> bool {
+        let reserved = self.account(bytes);
+        if reserved {
+            self.bodies.fetch_add(bytes, Ordering::Relaxed);
+        }
+        reserved
+    }
+
+    /// Accounts for `bytes` of a body that exists already.
+    pub(crate) fn hold(&self, bytes: usize) {
+        self.bodies.fetch_add(bytes, Ordering::Relaxed);
+        self.account_anyway(bytes);
+    }
+
+    /// Gives bytes of a body back.
+    pub(crate) fn release(&self, bytes: usize) {
+        self.bodies.fetch_sub(bytes, Ordering::Relaxed);
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Accounts for `bytes` of a body that exists already, for as long as the answer lives.
+    pub(crate) fn hold_for_now(&self, bytes: usize) -> Held<'_> {
+        self.hold(bytes);
+        Held(self, bytes)
+    }
+
+    /// Accounts for a buffer if there is room for it.
+    pub(crate) fn reserve_buffer(&self, bytes: usize) -> bool {
+        let reserved = self.account(bytes);
+        if reserved {
+            self.buffers.fetch_add(bytes, Ordering::Relaxed);
+        }
+        reserved
+    }
+
+    /// Gives the bytes of a buffer back.
+    pub(crate) fn release_buffer(&self, bytes: usize) {
+        self.buffers.fetch_sub(bytes, Ordering::Relaxed);
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Accounts for a span that is about to start, if there is room for it.
     pub(super) fn reserve_span(&self, bytes: usize) -> bool {
-        let reserved = self.could_start(bytes) == Prospect::Room && self.reserve(bytes);
+        let reserved = self.could_start(bytes) == Prospect::Room && self.account(bytes);
         if reserved {
             self.spans.fetch_add(bytes, Ordering::Relaxed);
         }
@@ -127,14 +223,14 @@ impl Supply {
     /// Accounts for a span that has grown from `before` bytes, or shrunk.
     pub(super) fn resize_span(&self, before: usize, bytes: usize) {
         self.spans.fetch_add(bytes, Ordering::Relaxed);
-        self.hold(bytes);
+        self.account_anyway(bytes);
         self.release_span(before);
     }
 
     /// Gives the bytes of a span back.
     pub(super) fn release_span(&self, bytes: usize) {
         self.spans.fetch_sub(bytes, Ordering::Relaxed);
-        self.release(bytes);
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Whether a span could start if nothing waited to be sent. A quarter of the bound is left to what has ended:
@@ -143,9 +239,15 @@ impl Supply {
         Self::prospect(bytes, self.spans(), self.limit / 4 * 3)
     }
 
-    /// Whether a span that holds `held` bytes could end in `needed` more, if nothing waited to be sent.
+    /// Whether a span that holds `held` bytes could end in a chunk of `needed` more, if nothing waited to be sent.
     pub(super) fn could_end(&self, held: usize, needed: usize) -> Prospect {
-        Self::prospect(held.saturating_add(needed), self.spans().saturating_sub(held), self.limit)
+        if needed > self.pool.max_bytes() {
+            return Prospect::None;
+        }
+        match Self::prospect(held.saturating_add(needed), self.spans().saturating_sub(held), self.limit) {
+            Prospect::Room if !self.pool.has_room(needed) => Prospect::Rings,
+            prospect => prospect,
+        }
     }
 
     fn prospect(bytes: usize, others: usize, limit: usize) -> Prospect {
@@ -161,16 +263,11 @@ impl Supply {
     /// Whether spans take so much that threads should keep no more records than they need: what idle threads keep is
     /// of no use to others.
     pub(super) fn is_short_of_records(&self) -> bool {
-        self.spans() > self.limit / 4
+        self.spans() > self.ample
     }
 
     fn spans(&self) -> usize {
         self.spans.load(Ordering::Relaxed)
-    }
-
-    /// Gives accounted bytes back.
-    pub(crate) fn release(&self, bytes: usize) {
-        self.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Bytes held, idle chunks included.
@@ -180,33 +277,67 @@ impl Supply {
 
     /// How full the bound is, idle chunks left out: from 0 to 1, and beyond where bodies exceed it for a moment.
     pub(crate) fn fill(&self) -> f64 {
-        self.held().saturating_sub(self.idle.load(Ordering::Relaxed)) as f64 / self.limit as f64
+        self.held().saturating_sub(self.pool.idle()) as f64 / self.limit as f64
+    }
+
+    /// The same by what holds them. Each is read on its own: together they are exact when nothing happens meanwhile.
+    pub(crate) fn holdings(&self) -> Holdings {
+        let chunks_idle = self.pool.idle();
+        Holdings {
+            chunks_in_use: self.pool.total().saturating_sub(chunks_idle),
+            chunks_idle,
+            spans: self.spans(),
+            bodies: self.bodies.load(Ordering::Relaxed),
+            buffers: self.buffers.load(Ordering::Relaxed),
+        }
     }
 
     /// A chunk of so many bytes is gone.
     pub(super) fn freed(&self, capacity: usize) {
-        self.chunks.fetch_sub(capacity, Ordering::Relaxed);
-        self.release(capacity);
+        self.pool.gone(capacity);
+        self.held.fetch_sub(capacity, Ordering::Relaxed);
     }
 
     /// Rings fill more than half of what bodies and open spans leave them: what waits should leave at once.
     pub(crate) fn is_pressed(&self) -> bool {
-        let chunks = self.chunks.load(Ordering::Relaxed);
+        let chunks = self.pool.total();
         let others = self.held().saturating_sub(chunks);
-        let in_rings = chunks.saturating_sub(self.idle.load(Ordering::Relaxed));
-        in_rings > self.limit.saturating_sub(others) / 2
+        let in_rings = chunks.saturating_sub(self.pool.idle());
+        in_rings > self.limit.saturating_sub(others).min(self.pool.max_bytes()) / 2
     }
 
-    /// Gives idle chunks back to the allocator, but for those probably still in a cache.
+    /// Gives idle chunks back to the system until no larger share of the pool is idle than may be. Takes a system call
+    /// for each.
     pub(crate) fn trim(&self) {
-        while let Some(chunk) = self.cold.take() {
-            self.idle.fetch_sub(chunk.capacity(), Ordering::Relaxed);
-            chunk.free();
-        }
+        self.pool.trimmed(self.pool.trim(false));
     }
 
-    pub(super) fn recycles(&self, capacity: usize) -> bool {
-        capacity == self.chunk_bytes
+    /// Gives all idle chunks back, and counts that together with `more` bytes that went back beside them. Answers how
+    /// many bytes those are in all.
+    pub(crate) fn trim_all(&self, more: usize) -> usize {
+        let bytes = self.pool.trim(true) + more;
+        self.pool.trimmed(bytes);
+        bytes
+    }
+
+    /// How often idle memory was given back because nobody needed it, and how many bytes.
+    pub(crate) fn trims(&self) -> (u64, u64) {
+        self.pool.trims()
+    }
+
+    /// Whether chunks of so many bytes are shared by many records.
+    pub(super) fn is_standard(&self, capacity: usize) -> bool {
+        self.pool.is_standard(capacity)
+    }
+
+    /// Whether records, bodies and buffers are used again.
+    pub(crate) fn recycles(&self) -> bool {
+        self.pool.recycles()
+    }
+
+    /// Whether a chunk of so many bytes is kept for another use.
+    pub(super) fn recycles_chunk(&self, capacity: usize) -> bool {
+        self.pool.recycles() && self.pool.is_standard(capacity)
     }
 
     pub(super) fn take_back(&self, chunk: ChunkRef) {
@@ -215,190 +346,25 @@ impl Supply {
             chunk.free();
             return;
         }
-        self.idle.fetch_add(chunk.capacity(), Ordering::Relaxed);
-        if let Err(chunk) = self.warm.give(chunk)
-            && let Err(chunk) = self.cold.give(chunk)
-        {
-            self.idle.fetch_sub(chunk.capacity(), Ordering::Relaxed);
-            chunk.free();
-        }
-    }
-
-    fn take_idle(&self) -> Option<ChunkRef> {
-        // Cheaper than a look into two empty queues, and most of what a full client does.
-        if self.idle.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        let chunk = self.warm.take().or_else(|| self.cold.take())?;
-        self.idle.fetch_sub(chunk.capacity(), Ordering::Relaxed);
-        Some(chunk)
+        self.pool.keep(chunk);
     }
 }
 
 impl Drop for Supply {
     fn drop(&mut self) {
         // Not recycled again: `home` cannot be upgraded any more.
-        while self.take_idle().is_some() {}
+        while self.pool.take().is_some() {}
     }
 }
 
-use idle::Idle;
+/// Bytes of a body that are accounted for as long as this lives.
+pub(crate) struct Held<'a>(&'a Supply, usize);
 
-#[cfg(not(loom))]
-mod idle {
-    use crossbeam::queue::{ArrayQueue, SegQueue};
-
-    use super::ChunkRef;
-
-    /// Idle chunks, lock-free at both ends.
-    pub(super) enum Idle {
-        Bounded(ArrayQueue<ChunkRef>),
-        Unbounded(SegQueue<ChunkRef>),
-    }
-
-    impl Idle {
-        pub(super) fn bounded(chunks: usize) -> Self {
-            Self::Bounded(ArrayQueue::new(chunks))
-        }
-
-        pub(super) fn unbounded() -> Self {
-            Self::Unbounded(SegQueue::new())
-        }
-
-        pub(super) fn give(&self, chunk: ChunkRef) -> Result<(), ChunkRef> {
-            match self {
-                Self::Bounded(queue) => queue.push(chunk),
-                Self::Unbounded(queue) => {
-                    queue.push(chunk);
-                    Ok(())
-                }
-            }
-        }
-
-        pub(super) fn take(&self) -> Option<ChunkRef> {
-            match self {
-                Self::Bounded(queue) => queue.pop(),
-                Self::Unbounded(queue) => queue.pop(),
-            }
-        }
-    }
-}
-
-/// crossbeam's queues are not modelled; a lock gives loom the same order of events.
-#[cfg(loom)]
-mod idle {
-    use std::collections::VecDeque;
-
-    use super::ChunkRef;
-    use crate::sync::Mutex;
-
-    pub(super) struct Idle(Mutex<VecDeque<ChunkRef>>);
-
-    impl Idle {
-        pub(super) fn bounded(_chunks: usize) -> Self {
-            Self::unbounded()
-        }
-
-        pub(super) fn unbounded() -> Self {
-            Self(Mutex::new(VecDeque::new()))
-        }
-
-        pub(super) fn give(&self, chunk: ChunkRef) -> Result<(), ChunkRef> {
-            self.0.lock().push_back(chunk);
-            Ok(())
-        }
-
-        pub(super) fn take(&self) -> Option<ChunkRef> {
-            self.0.lock().pop_front()
-        }
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.release(self.1);
     }
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_bound_holds_and_a_returned_chunk_is_handed_out_again() {
-        let supply = Supply::with_chunks_of(200, 64);
-        let chunks: Vec<_> = std::iter::from_fn(|| supply.chunk(10)).collect();
-        assert_eq!((chunks.len(), supply.held()), (3, 192));
-        drop(chunks);
-        assert_eq!(supply.held(), 192, "idle chunks stay accounted for");
-        assert!(supply.chunk(10).is_some());
-    }
-
-    #[test]
-    fn idle_chunks_make_room_for_what_is_needed_instead() {
-        let supply = Supply::with_chunks_of(200, 64);
-        drop(std::iter::from_fn(|| supply.chunk(10)).collect::<Vec<_>>());
-        assert!(supply.reserve(150));
-        assert!(!supply.reserve(51));
-        supply.release(150);
-        assert!(supply.chunk(200).is_some(), "a large record gets a chunk of its own");
-    }
-
-    #[test]
-    fn a_request_that_is_refused_does_not_stand_in_the_way_of_one_that_fits() {
-        let supply = Supply::with_chunks_of(1000, 64);
-        std::thread::scope(|threads| {
-            threads.spawn(|| (0..200_000).for_each(|_| assert!(!supply.reserve(1001))));
-            for _ in 0..200_000 {
-                assert!(supply.reserve(1000));
-                supply.release(1000);
-            }
-        });
-    }
-
-    #[test]
-    fn what_is_held_beyond_the_bound_is_taken_from_the_chunks() {
-        let supply = Supply::with_chunks_of(256, 64);
-        let mut chunks: Vec<_> = std::iter::from_fn(|| supply.chunk(10)).collect();
-        supply.hold(100);
-        assert_eq!(supply.held(), 356, "it exists already");
-        chunks.truncate(2);
-        assert_eq!(supply.held(), 228, "two chunks were freed, not kept");
-        drop(chunks);
-        supply.hold(100);
-        assert_eq!(supply.held(), 200, "idle chunks made room");
-    }
-
-    #[test]
-    fn rings_are_pressed_beyond_half_of_what_the_others_leave_them() {
-        let supply = Supply::with_chunks_of(1000, 64);
-        let mut chunks: Vec<_> = (0..7).filter_map(|_| supply.chunk(10)).collect();
-        assert!(!supply.is_pressed(), "448 of 1000");
-        assert!(supply.reserve(200));
-        assert!(supply.is_pressed(), "448 of 800");
-        chunks.truncate(3);
-        assert!(!supply.is_pressed(), "192 of 800, the idle ones do not count");
-    }
-
-    #[test]
-    fn the_default_bound_takes_200_000_spans_of_300_bytes_whole_with_four_workers() {
-        // What the client leaves of 64 MiB for rings beside four workers, and the head around each span.
-        let supply = Supply::new((64 << 20) - (3 + 4) * 512 * 1024);
-        let record = [7; 300 + 3];
-        let mut producers: Vec<_> = (0..4).map(|_| crate::capture::ring::Ring::new(0).1).collect();
-        for producer in &mut producers {
-            for number in 0..50_000 {
-                assert!(producer.push(&supply, 0, &record).is_ok(), "span {number}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_large_chunk_is_freed_and_not_kept() {
-        let supply = Supply::with_chunks_of(1000, 64);
-        drop(supply.chunk(500));
-        assert_eq!(supply.held(), 0);
-    }
-
-    #[test]
-    fn trimming_keeps_the_warm_chunks_only() {
-        let supply = Supply::with_chunks_of(64 * 100, 64);
-        drop(std::iter::from_fn(|| supply.chunk(10)).collect::<Vec<_>>());
-        supply.trim();
-        assert_eq!(supply.held(), 64 * WARM_CHUNKS);
-    }
-}
+mod tests;

@@ -26,6 +26,8 @@ pub(crate) struct Outbox {
     /// Connections there may be: no worker more may send, whoever waits.
     max_connections: usize,
     spare: Vec<Vec<u8>>,
+    /// Whether bodies are used again.
+    recycles: bool,
 }
 
 impl Outbox {
@@ -39,6 +41,7 @@ impl Outbox {
             max_senders: settings.max_senders(),
             max_connections: settings.connections.max_connections,
             spare: Vec::new(),
+            recycles: settings.recycles,
         }
     }
 
@@ -166,7 +169,10 @@ impl Outbox {
         let Body::Buffer(body) = body else { return 0 };
         let bytes = body.capacity();
         // Together they take a small share of what bodies may, however little that is.
-        if self.spare.len() >= SPARE_BODIES || bytes > SPARE_BYTES.min(self.max_bytes / (8 * SPARE_BODIES)) {
+        if !self.recycles
+            || self.spare.len() >= SPARE_BODIES
+            || bytes > SPARE_BYTES.min(self.max_bytes / (8 * SPARE_BODIES))
+        {
             return 0;
         }
         self.spare.push(body);

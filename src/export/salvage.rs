@@ -25,7 +25,6 @@ use super::{
     worker::LoseOnPanic,
 };
 use crate::{
-    capture::Supply,
     config::Settings,
     error::{DropReason, LogLevel, Subject},
     stats::Receipt,
@@ -82,22 +81,6 @@ impl Parcel {
     fn contents(&self) -> Contents<'_> {
         let Self { spans, uncompressed, compression, ref body, .. } = *self;
         Contents { spans, uncompressed, compression, body }
-    }
-}
-
-/// Bytes that are accounted for as long as this lives.
-struct Held<'a>(&'a Supply, usize);
-
-impl<'a> Held<'a> {
-    fn new(supply: &'a Supply, bytes: usize) -> Self {
-        supply.hold(bytes);
-        Self(supply, bytes)
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.release(self.1);
     }
 }
 
@@ -296,7 +279,7 @@ impl Exporter {
             self.intake.supply.release(reserved.take());
             match found {
                 Some(Found::Body { claimed, header, body }) => {
-                    let _held = Held::new(&self.intake.supply, body.capacity());
+                    let _held = self.intake.supply.hold_for_now(body.capacity());
                     let (spans, is_own) = (header.spans, claimed.is_own());
                     let count = || self.intake.stats.restored(spans, is_own);
                     let id = self.ledger.begin_restored(spans, is_own, count);

@@ -34,6 +34,7 @@ fn exporter(receiver: &Receiver) -> Arc<Exporter> {
         drop_strategy: DropStrategy::NewestFirst,
         workers: 4,
         has_lanes: false,
+        pooling: Default::default(),
     });
     Exporter::new(settings, intake, Diagnostics::new(LogLevel::None))
 }

@@ -86,6 +86,7 @@ fn run(exporter: &Arc<Exporter>, number: usize) {
     let _place = Place(exporter, number);
     mark_own_thread();
     exporter.open_ahead();
+    exporter.intake.supply.prepare();
     let mut encoder = Encoder::new(exporter.way());
     let mut spent = Duration::ZERO;
     loop {
@@ -420,6 +421,7 @@ mod tests {
         let (settings, _) = Settings::resolve(options, Default::default()).unwrap();
         let intake = Intake::new(Limits {
             memory_bytes: 1 << 20,
+            pooling: Default::default(),
             queue_spans: usize::MAX,
             ready_spans: 512,
             drop_strategy: DropStrategy::NewestFirst,

@@ -14,7 +14,7 @@ use std::{
     sync::Weak,
 };
 
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapOptions};
 
 use super::Limit;
 use crate::{
@@ -51,10 +51,15 @@ unsafe impl Send for Chunk {}
 unsafe impl Sync for Chunk {}
 
 impl Chunk {
-    /// Makes a chunk of `capacity` bytes (rounded up to a multiple of 8); the caller has accounted for them.
-    pub(in crate::capture) fn allocate(capacity: usize, home: Weak<Supply>) -> Option<ChunkRef> {
+    /// Makes a chunk of `capacity` bytes (rounded up to a multiple of 8); the caller has accounted for them. With
+    /// `is_touched` its pages are there at once, where the system can do that, and not one by one as they are written.
+    pub(in crate::capture) fn allocate(capacity: usize, is_touched: bool, home: Weak<Supply>) -> Option<ChunkRef> {
         let capacity = capacity.next_multiple_of(ENTRY_BYTES);
-        let mut pages = if capacity == 0 { None } else { Some(MmapMut::map_anon(capacity).ok()?) };
+        let mut options = MmapOptions::new();
+        if is_touched {
+            options.populate();
+        }
+        let mut pages = if capacity == 0 { None } else { Some(options.len(capacity).map_anon().ok()?) };
         let memory = match &mut pages {
             Some(pages) => NonNull::new(pages.as_mut_ptr())?,
             None => NonNull::dangling(),
@@ -245,7 +250,7 @@ unsafe fn release(chunk: NonNull<Chunk>, recycle: bool) {
         let next = shared.next.swap(ptr::null_mut(), Ordering::Relaxed);
         let home = if recycle { shared.home.upgrade() } else { None };
         match home {
-            Some(home) if home.recycles(shared.capacity) => {
+            Some(home) if home.recycles_chunk(shared.capacity) => {
                 shared.published.store(0, Ordering::Relaxed);
                 shared.refs.store(1, Ordering::Relaxed);
                 #[cfg(loom)]

@@ -17,6 +17,7 @@ fn intake() -> Arc<Intake> {
         drop_strategy: DropStrategy::NewestFirst,
         workers: 0,
         has_lanes: false,
+        pooling: Default::default(),
     })
 }
 
@@ -173,6 +174,7 @@ fn what_finds_no_memory_is_lost_only_where_it_would_have_been_recorded() {
         drop_strategy: DropStrategy::NewestFirst,
         workers: 0,
         has_lanes: false,
+        pooling: Default::default(),
     };
     let intake = Intake::new(limits(0));
     let tracer = Tracer::bound(Some(&intake), Scope::new("test"));

@@ -13,6 +13,11 @@ use crate::{
     error::Error,
 };
 
+/// Memory of rings comes in whole pages.
+const PAGE_BYTES: usize = 4 * 1024;
+/// The bound leaves room for so many chunks, whatever their size.
+const CHUNKS_AT_LEAST: usize = 8;
+
 impl Chooser<'_> {
     /// The batch as it was given, as environment and default have it, with what companions said about its sizes.
     pub(super) fn batch(
@@ -87,6 +92,16 @@ impl Chooser<'_> {
     ) -> Result<MemoryPool, Error> {
         let mut pool = code.unwrap_or_default();
         pool.check()?;
+        if let Some(bytes) = &mut pool.chunk_size {
+            *bytes = bytes.next_multiple_of(PAGE_BYTES);
+            let most = max_memory_usage / CHUNKS_AT_LEAST / PAGE_BYTES * PAGE_BYTES;
+            if *bytes > most {
+                let knob = "with_memory_pool.chunk_size";
+                self.warnings
+                    .push(format!("{knob} = {bytes}: is more than an eighth of the memory bound; using {most}"));
+                *bytes = most;
+            }
+        }
         for (knob, bytes) in [
             ("with_memory_pool.max_size", &mut pool.max_size),
             ("with_memory_pool.initial_size", &mut pool.initial_size),
@@ -103,7 +118,10 @@ impl Chooser<'_> {
         code: Option<ZeroCopyBuffer>,
         max_memory_usage: usize,
     ) -> Result<ZeroCopyBuffer, Error> {
-        let mut buffer = code.unwrap_or_default();
+        let mut buffer = code.unwrap_or_else(|| {
+            let default = ZeroCopyBuffer::default();
+            ZeroCopyBuffer { capacity: default.capacity.min(max_memory_usage / CHUNKS_AT_LEAST), ..default }
+        });
         buffer.check()?;
         self.cap("with_zero_copy_buffer.capacity", &mut buffer.capacity, max_memory_usage);
         buffer.prefetch_size = buffer.prefetch_size.min(buffer.capacity);

@@ -3,6 +3,7 @@ use crate::config::tls::{self, Pem};
 use crate::env::VARIABLES;
 
 mod limits;
+mod memory;
 mod properties;
 mod sources;
 

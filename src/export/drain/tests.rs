@@ -22,6 +22,7 @@ fn records(slices: &[Slice]) -> u64 {
 fn intake() -> Arc<Intake> {
     Intake::new(Limits {
         memory_bytes: 1 << 20,
+        pooling: Default::default(),
         queue_spans: usize::MAX,
         ready_spans: 1,
         drop_strategy: DropStrategy::NewestFirst,

@@ -21,6 +21,7 @@ use crate::{
 fn intake() -> Arc<Intake> {
     Intake::new(Limits {
         memory_bytes: 64 << 20,
+        pooling: Default::default(),
         queue_spans: usize::MAX,
         ready_spans: 512,
         drop_strategy: DropStrategy::NewestFirst,
