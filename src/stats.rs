@@ -30,6 +30,7 @@ pub(crate) struct Stats {
     uncompressed_bytes: AtomicU64,
     sent_bytes: AtomicU64,
     pub(crate) batches: Batches,
+    copied_bytes: AtomicU64,
 }
 
 #[derive(Default)]
@@ -96,6 +97,11 @@ impl Stats {
         self.sent_bytes.fetch_add(sent as u64, Ordering::Relaxed);
     }
 
+    /// So many bytes were copied out of ring memory.
+    pub(crate) fn copied(&self, bytes: usize) {
+        self.copied_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     /// The counters now. What is counted in rings is read by `rings`, as (pushed, refused, started), after everything
     /// that follows from it, so that a live snapshot never shows more spans arrived than ended.
     pub(crate) fn snapshot(&self, rings: impl FnOnce() -> (u64, u64, Started)) -> Snapshot {
@@ -122,6 +128,7 @@ impl Stats {
             requests: self.requests.load(Ordering::Relaxed),
             uncompressed_bytes: self.uncompressed_bytes.load(Ordering::Relaxed),
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
+            copied_bytes: self.copied_bytes.load(Ordering::Relaxed),
             ..Snapshot::default()
         }
     }
@@ -246,7 +253,10 @@ pub struct Snapshot {
     pub idle_connections: u64,
     /// Nanoseconds it took until the system had taken `wire_bytes`. What fits into its buffers is taken at once.
     pub(crate) write_nanos: u64,
-    /// Bytes the client holds now: rings, idle chunks, open spans, bodies.
+    /// Bytes that were copied before they were compressed, which only happens without
+    /// [`enable_zero_copy`](crate::config::PerformanceConfig::enable_zero_copy).
+    pub copied_bytes: u64,
+    /// Bytes the client holds now: rings, idle chunks, open spans, bodies, buffers.
     pub memory_bytes: u64,
 }
 

@@ -36,6 +36,11 @@ impl EncodedResource {
         // A message that holds nothing but the resource.
         ResourceSpans::decode(&*self.0).ok()?.resource
     }
+
+    /// The field with its head.
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// Runs of records: (scope, bytes). Grouped by scope they keep the order they had.
@@ -47,6 +52,41 @@ pub(crate) fn runs_by_scope(slices: &[Slice]) -> Runs<'_> {
     // Stable, and linear where one scope is all there is.
     runs.sort_by_key(|(scope, _)| *scope);
     runs
+}
+
+/// Runs in memory of their own.
+pub(crate) struct CopiedRuns {
+    bytes: Vec<u8>,
+    /// The scope of each run and where it ends.
+    ends: Vec<(u32, usize)>,
+}
+
+impl CopiedRuns {
+    pub(crate) fn of(runs: &Runs<'_>) -> Self {
+        let mut bytes = Vec::with_capacity(runs.iter().map(|(_, run)| run.len()).sum());
+        let copy = |(scope, run): &(u32, &[u8])| {
+            bytes.extend_from_slice(run);
+            (*scope, bytes.len())
+        };
+        let ends = runs.iter().map(copy).collect();
+        Self { bytes, ends }
+    }
+
+    /// Bytes that were copied.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Bytes of memory it takes.
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    pub(crate) fn runs(&self) -> Runs<'_> {
+        let mut start = 0;
+        let run = |(scope, end): &(u32, usize)| (*scope, &self.bytes[std::mem::replace(&mut start, *end)..*end]);
+        self.ends.iter().map(run).collect()
+    }
 }
 
 /// A framed request, as the pieces of memory it consists of.

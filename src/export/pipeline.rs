@@ -10,7 +10,7 @@ use super::{
     batch::Batch,
     body::Body,
     compress::{self, Encoder, Way},
-    frame::{Frame, Runs, runs_by_scope},
+    frame::{CopiedRuns, Frame, Runs, runs_by_scope},
     ledger,
     meter::Ages,
     retry::{Verdict, decide},
@@ -99,11 +99,24 @@ pub(crate) enum Sent {
 }
 
 impl Exporter {
-    /// Frames and compresses a batch into `body`.
-    pub(super) fn pack(&self, batch: &Batch, encoder: &mut Encoder, body: Vec<u8>) -> Parcel {
-        let runs = runs_by_scope(&batch.slices);
-        let mut parcel = self.pack_runs(&runs, encoder, Parcel::new(batch.id, batch.spans, body));
-        parcel.ages = self.meter.ages(&runs);
+    /// Frames and compresses a batch into `body`, straight from ring memory, or by way of a copy that frees it first.
+    pub(super) fn pack(&self, batch: &mut Batch, encoder: &mut Encoder, body: Vec<u8>) -> Parcel {
+        let parcel = Parcel::new(batch.id, batch.spans, body);
+        if self.settings.zero_copy {
+            return self.pack_batch(&runs_by_scope(&batch.slices), encoder, parcel);
+        }
+        let copied = CopiedRuns::of(&runs_by_scope(&batch.slices));
+        let _held = self.intake.supply.hold_for_now(copied.memory());
+        self.intake.stats.copied(copied.len());
+        batch.slices.clear();
+        self.intake.overflow.made_room();
+        self.pack_batch(&copied.runs(), encoder, parcel)
+    }
+
+    /// Packs spans that come from rings, and notes when they ended.
+    fn pack_batch(&self, runs: &Runs<'_>, encoder: &mut Encoder, parcel: Parcel) -> Parcel {
+        let mut parcel = self.pack_runs(runs, encoder, parcel);
+        parcel.ages = self.meter.ages(runs);
         parcel
     }
 

@@ -202,10 +202,10 @@ impl Exporter {
             return true;
         }
         let batch = self.gatherer.lock().gather(Lane::Whole, &Extent::Everything, self.batch_limits(), &self.ledger);
-        let Some(batch) = batch else { return false };
+        let Some(mut batch) = batch else { return false };
         let packed = catch_unwind(AssertUnwindSafe(|| {
             let unsettled = LoseOnPanic::packed(self, batch.id);
-            self.set_aside_or_lose(self.pack(&batch, encoder, Vec::new()), DropReason::Shutdown);
+            self.set_aside_or_lose(self.pack(&mut batch, encoder, Vec::new()), DropReason::Shutdown);
             std::mem::forget(unsettled);
         }));
         if packed.is_err() {

@@ -252,13 +252,13 @@ impl Exporter {
         waiting > 0 || outbox.can_take(Instant::now(), all_hands) || outbox.next_due(all_hands).is_some()
     }
 
-    fn pack_one(&self, batch: Batch, encoder: &mut Encoder) {
+    fn pack_one(&self, mut batch: Batch, encoder: &mut Encoder) {
         let unsettled = LoseOnPanic::packed(self, batch.id);
         if encoder.way() != self.way() {
             *encoder = Encoder::new(self.way());
         }
         let body = self.spare_body();
-        let parcel = self.pack(&batch, encoder, body);
+        let parcel = self.pack(&mut batch, encoder, body);
         std::mem::forget(unsettled);
         // The body is accounted for before the chunks are free: what it takes is not given to rings again.
         self.put(parcel);
