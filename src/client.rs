@@ -14,7 +14,7 @@ use crate::{
     config::{DropStrategy, Options, OtlpConfig, Settings},
     env::Environment,
     error::{Diagnostics, Error, LogLevel, Subject},
-    export::{ExportReport, Exporter, Patience, SpanData},
+    export::{ExportReport, Exporter, Patience, SpanBuffer, SpanData},
     fork, propagation,
     stats::{BatchMetrics, PerformanceMetrics, Receipt, Snapshot},
     sync::locks::Mutex,
@@ -108,6 +108,33 @@ impl Client {
                 let (exporter, spans) = (&engine.exporter, spans.as_ref());
                 // A fault of ours must not unwind into the program; the spans at hand are counted on the way.
                 catch_unwind(AssertUnwindSafe(|| exporter.export_spans(spans))).unwrap_or(Err(Error::Fault))
+            }
+            None => Ok(ExportReport::default()),
+        }
+    }
+
+    /// A buffer to write complete spans into, as [`ZeroCopyBuffer`](crate::config::ZeroCopyBuffer) says: one that was used
+    /// before if there is one, else new memory of the system. Where `max_memory_usage` leaves no room for one, writing spans
+    /// into what is answered is an error. Does not block; allocates, and touches the memory that is to be prefetched.
+    pub fn get_zero_copy_buffer(&self) -> SpanBuffer {
+        let engine = self.engine.as_ref().map(Engine::in_this_process);
+        engine.map_or_else(SpanBuffer::disabled, |engine| engine.exporter.lend_buffer())
+    }
+
+    /// Sends the spans in `buffer` as one request, without another copy of them: as they stand there, or compressed from
+    /// there. Otherwise as [`export_spans`](Self::export_spans); the limits of a batch do not apply. An empty buffer is
+    /// sent nowhere.
+    ///
+    /// Blocks until the answer, or until the request timeout (10 s by default) is used up.
+    ///
+    /// # Errors
+    /// As [`export_spans`](Self::export_spans). The spans are then counted as dropped, but for [`Error::Shutdown`] before
+    /// anything was sent.
+    pub fn send_buffer(&self, buffer: SpanBuffer) -> Result<ExportReport, Error> {
+        match self.engine.as_ref().map(Engine::in_this_process) {
+            Some(engine) => {
+                let exporter = &engine.exporter;
+                catch_unwind(AssertUnwindSafe(|| exporter.send_buffer(buffer))).unwrap_or(Err(Error::Fault))
             }
             None => Ok(ExportReport::default()),
         }

@@ -44,6 +44,22 @@ pub enum Error {
         /// Its place in the list, from 0.
         index: usize,
     },
+    /// Spans did not fit into a [`SpanBuffer`](crate::SpanBuffer), which holds what it held before.
+    #[error("the buffer takes {capacity} bytes, and these spans need more than the {left} that are left")]
+    BufferFull {
+        /// The most bytes it takes.
+        capacity: usize,
+        /// How many of them were left.
+        left: usize,
+    },
+    /// The memory bound left no room for a [`SpanBuffer`](crate::SpanBuffer).
+    #[error("max_memory_usage = {limit} leaves no room for a buffer of {needed} bytes")]
+    NoMemory {
+        /// Bytes of the buffer.
+        needed: usize,
+        /// `max_memory_usage`.
+        limit: usize,
+    },
     /// The receiver answered that it does not accept the request.
     #[error("{endpoint} answered {status}: {message}")]
     Refused {

@@ -24,6 +24,7 @@ mod pace;
 mod pipeline;
 mod retry;
 mod salvage;
+mod span_buffer;
 mod split;
 mod spool;
 mod tracing;
@@ -34,6 +35,7 @@ mod worker;
 pub use direct::{Event, ExportReport, Link, SpanData};
 pub(crate) use drain::{Barrier, Patience};
 pub(crate) use meter::{Flow, Window};
+pub use span_buffer::SpanBuffer;
 
 use batch::Gatherer;
 use frame::EncodedResource;
@@ -42,6 +44,7 @@ use meter::Meter;
 use operations::Operations;
 use outbox::Outbox;
 use salvage::Salvage;
+use span_buffer::IdleBuffers;
 use tracing::OwnTracing;
 use transport::{Carried, HttpTransport};
 
@@ -71,6 +74,7 @@ pub(crate) struct Exporter {
     began: SystemTime,
     ledger: Ledger,
     outbox: Mutex<Outbox>,
+    buffers: IdleBuffers,
     gatherer: Mutex<Gatherer>,
     /// Calls of `flush` under way: everything that waits is due.
     flushing: AtomicUsize,
@@ -116,6 +120,7 @@ impl Exporter {
             began: SystemTime::now(),
             ledger: Ledger::default(),
             outbox: Mutex::new(Outbox::new(&settings)),
+            buffers: IdleBuffers::default(),
             gatherer: Mutex::new(Gatherer::new(Arc::clone(&intake), &settings)),
             flushing: AtomicUsize::new(0),
             exiting: AtomicBool::new(false),

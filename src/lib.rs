@@ -66,7 +66,7 @@ pub use config::{
 pub use env::{VARIABLES, Variable};
 pub use error::{DropReason, Error, LogLevel};
 pub use exit::ProcessSpan;
-pub use export::{Event, ExportReport, Link, SpanData};
+pub use export::{Event, ExportReport, Link, SpanBuffer, SpanData};
 pub use stats::{Dropped, Receipt, Snapshot};
 pub use value::{KeyValue, Value};
 

@@ -43,6 +43,19 @@ pub(crate) fn write_varint(to: &mut [u8], mut value: u64) -> usize {
     at + 1
 }
 
+/// Bytes of a field's head that is written before the length of its body is known.
+pub(crate) const PADDED_HEAD_BYTES: usize = 6;
+
+/// Writes the head of a length-delimited field with a one-byte tag to the front of `to`, the length in five bytes however few
+/// it needs: no byte behind it moves when it grows. Every decoder takes that; encoders may be as terse as they like.
+pub(crate) fn put_padded_head(to: &mut [u8], field: u32, len: usize) {
+    to[0] = tag(field, LEN) as u8;
+    for (at, byte) in to[1..PADDED_HEAD_BYTES].iter_mut().enumerate() {
+        let more = if at + 2 < PADDED_HEAD_BYTES { 0x80 } else { 0 };
+        *byte = (len >> (7 * at)) as u8 & 0x7f | more;
+    }
+}
+
 /// A growing byte buffer that hands out room to write in. Its storage is always initialised, so that
 /// writing is a bounds check and a copy; it keeps its capacity when cleared.
 #[derive(Default)]
@@ -221,6 +234,16 @@ mod tests {
             prop_assert_eq!(buffer.as_slice(), &expected[..]);
             prop_assert_eq!(varint_len(value), expected.len());
             prop_assert_eq!(read_varint(&expected), Some((value, expected.len())));
+        }
+
+        #[test]
+        fn a_padded_length_reads_as_what_it_is(len in 0..1_usize << 26, shift in 0_u32..27) {
+            let len = len >> shift;
+            let mut head = [0xff; PADDED_HEAD_BYTES];
+            put_padded_head(&mut head, 2, len);
+            prop_assert_eq!(u32::from(head[0]), tag(2, LEN));
+            prop_assert_eq!(read_varint(&head[1..]), Some((len as u64, PADDED_HEAD_BYTES - 1)));
+            prop_assert_eq!(prost::encoding::decode_varint(&mut &head[1..]), Ok(len as u64));
         }
 
         #[test]

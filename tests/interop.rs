@@ -480,3 +480,22 @@ fn another_implementation_reads_complete_spans_as_they_were_given() {
         assert_eq!(received, written + 2 * nameless);
     }
 }
+
+#[test]
+fn another_implementation_reads_a_buffer_as_it_was_written() {
+    // ENC-01 to ENC-08
+    let Some(python) = python() else { return };
+    for (compression, encoding) in ENCODINGS {
+        let (client, requests) = client_and_requests(compression);
+        let mut buffer = client.get_zero_copy_buffer();
+        let mut expected = Vec::new();
+        for parts in scopes().iter().chain(&scopes()) {
+            let given: Vec<_> = spans().into_iter().map(|span| SpanData { scope: parts.scope(), ..span }).collect();
+            expected.extend(given.iter().map(|span| line(span, parts, &resource())));
+            buffer.write_spans(&given).expect("there is room");
+        }
+        assert_eq!(client.send_buffer(buffer).expect("accepted").accepted, expected.len() as u64);
+        let decoded = decode_all(&python, &requests, expected.len(), encoding);
+        assert_same(decoded.spans, expected, &format!("buffered, {encoding}"));
+    }
+}

@@ -1,6 +1,6 @@
 //! The bytes of a request: in a buffer that is used again, or, while they wait for long, in pages of their own.
 
-use std::{mem, ops::Deref};
+use std::{mem, ops::Deref, sync::Arc};
 
 use memmap2::MmapMut;
 
@@ -17,6 +17,11 @@ pub(crate) enum Body {
         pages: MmapMut,
         len: usize,
     },
+    /// The program's own buffer, which is accounted for as that.
+    Lent {
+        pages: Arc<MmapMut>,
+        len: usize,
+    },
 }
 
 impl Default for Body {
@@ -31,17 +36,18 @@ impl Body {
         match self {
             Self::Buffer(buffer) => buffer.capacity(),
             Self::Pages { len, .. } => len.next_multiple_of(PAGE_BYTES),
+            Self::Lent { .. } => 0,
         }
     }
 
     /// The buffer to write it into.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
-        if let Self::Pages { .. } = self {
+        if let Self::Pages { .. } | Self::Lent { .. } = self {
             *self = Self::Buffer(self.to_vec());
         }
         match self {
             Self::Buffer(buffer) => buffer,
-            Self::Pages { .. } => unreachable!("made a buffer above"),
+            Self::Pages { .. } | Self::Lent { .. } => unreachable!("made a buffer above"),
         }
     }
 
@@ -68,6 +74,7 @@ impl Deref for Body {
         match self {
             Self::Buffer(buffer) => buffer,
             Self::Pages { pages, len } => &pages[..*len],
+            Self::Lent { pages, len } => &pages[..*len],
         }
     }
 }

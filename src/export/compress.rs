@@ -88,14 +88,7 @@ impl Encoder {
             Kind::Brotli(gathered) => {
                 gathered.clear();
                 pieces(&mut |piece| gathered.extend_from_slice(piece));
-                // Higher qualities than the least take many times the CPU.
-                let quality = match self.way.effort {
-                    Effort::Least => 1,
-                    Effort::Normal => 5,
-                    Effort::Most => 9,
-                };
-                let parameters = brotli::enc::BrotliEncoderParams { quality, ..Default::default() };
-                brotli::BrotliCompress(&mut gathered.as_slice(), body, &parameters).expect("a Vec takes all");
+                brotli_compress(self.way.effort, gathered, body);
             }
             #[cfg(feature = "zstd")]
             Kind::Zstd(zstd) => {
@@ -105,6 +98,33 @@ impl Encoder {
             }
         }
     }
+
+    /// Writes the body made of `request` to `body`, replacing what it holds. Reads it where it is.
+    pub(crate) fn encode_whole(&mut self, body: &mut Vec<u8>, request: &[u8]) {
+        body.clear();
+        match &mut self.kind {
+            Kind::Gzip(gzip) => {
+                gzip.begin(body);
+                gzip.write_at_once(request, body);
+                gzip.finish(body);
+            }
+            #[cfg(feature = "brotli")]
+            Kind::Brotli(_) => brotli_compress(self.way.effort, request, body),
+            _ => self.encode(body, |sink| sink(request)),
+        }
+    }
+}
+
+#[cfg(feature = "brotli")]
+fn brotli_compress(effort: Effort, mut request: &[u8], body: &mut Vec<u8>) {
+    // Higher qualities than the least take many times the CPU.
+    let quality = match effort {
+        Effort::Least => 1,
+        Effort::Normal => 5,
+        Effort::Most => 9,
+    };
+    let parameters = brotli::enc::BrotliEncoderParams { quality, ..Default::default() };
+    brotli::BrotliCompress(&mut request, body, &parameters).expect("a Vec takes all");
 }
 
 /// What a body of this crate's own making held before compression; `len` bytes. None for one of a compression that
@@ -175,8 +195,12 @@ mod tests {
                 let mut encoder = Encoder::new(way);
                 let compression = way.compression;
                 prop_assert_eq!(encoder.compression(), compression);
-                for _ in 0..2 {
-                    encoder.encode(&mut body, |sink| pieces.iter().for_each(|piece| sink(piece)));
+                for whole in [false, true] {
+                    if whole {
+                        encoder.encode_whole(&mut body, &pieces.concat());
+                    } else {
+                        encoder.encode(&mut body, |sink| pieces.iter().for_each(|piece| sink(piece)));
+                    }
                     let len = pieces.concat().len();
                     prop_assert_eq!(decode(&body, compression, len), Some(pieces.concat()));
                     match compression {

@@ -1,9 +1,14 @@
 //! Spans that are complete already: encoded and sent on the caller's thread, with the answer returned.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::atomic::Ordering, time::Instant, time::SystemTime};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::{Instant, SystemTime},
+};
 
 use super::{
-    Exporter,
+    Exporter, SpanBuffer,
     pipeline::Parcel,
     retry::Verdict,
     transport::{Failure, Outcome},
@@ -61,7 +66,7 @@ impl SpanData {
     }
 
     /// Encodes the span as it would have been, had it been recorded.
-    fn encode<'r>(&self, record: &'r mut Record) -> &'r [u8] {
+    pub(super) fn encode<'r>(&self, record: &'r mut Record) -> &'r [u8] {
         record.begin(&self.name);
         record.set_head(Head {
             context: &self.context,
@@ -124,6 +129,7 @@ impl Exporter {
             let (parcel, taken) = self.pack_spans(rest);
             rest = &rest[taken..];
             let unsettled = LoseOnPanic::direct(self, parcel.id);
+            let _held = self.intake.supply.hold_for_now(parcel.memory());
             let sent = self.deliver(parcel, &mut report);
             std::mem::forget(unsettled);
             if let Err(error) = sent {
@@ -134,6 +140,31 @@ impl Exporter {
             }
         }
         Ok(report)
+    }
+
+    /// Sends what stands in `buffer` on the calling thread, from there.
+    pub(crate) fn send_buffer(&self, mut buffer: SpanBuffer) -> Result<ExportReport, Error> {
+        if self.intake.is_closed() {
+            return Err(Error::Shutdown);
+        }
+        let mut report = ExportReport::default();
+        let (spans, len) = (buffer.spans(), buffer.len());
+        let Some(pages) = buffer.take_pages().filter(|_| spans > 0) else { return Ok(report) };
+        let pages = Arc::new(pages);
+        let id = self.ledger.begin(|| {
+            self.intake.stats.ended_elsewhere(spans);
+            spans
+        });
+        let id = id.unwrap_or(u64::MAX);
+        (0..buffer.truncated()).for_each(|_| self.intake.stats.truncated());
+        let unsettled = LoseOnPanic::direct(self, id);
+        let parcel = self.pack_request(id, spans, &pages, len);
+        let held = self.intake.supply.hold_for_now(parcel.memory());
+        let sent = self.deliver(parcel, &mut report);
+        std::mem::forget(unsettled);
+        drop(held);
+        buffer.put_pages(Arc::into_inner(pages));
+        sent.map(|()| report)
     }
 
     /// A parcel of as many of `spans` as one request may hold, and how many that are.

@@ -96,7 +96,7 @@ impl Outbox {
         let held = parcel.memory();
         let kept = match parcel.body {
             Body::Buffer(_) => self.keep(mem::take(&mut parcel.body)),
-            Body::Pages { .. } => 0,
+            Body::Pages { .. } | Body::Lent { .. } => 0,
         };
         Some((parcel, held - kept))
     }

@@ -1,9 +1,11 @@
 //! One batch's journey, top to bottom: framed, compressed, sent, settled.
 
 use std::{
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
+
+use memmap2::MmapMut;
 
 use super::{
     Exporter, LastFailure,
@@ -123,6 +125,21 @@ impl Exporter {
     /// Packs spans that are in no ring.
     pub(super) fn pack_records(&self, id: u64, spans: u64, runs: &Runs<'_>) -> Parcel {
         self.pack_runs(runs, &mut Encoder::new(self.way()), Parcel::new(id, spans, Vec::new()))
+    }
+
+    /// Packs a request that stands in memory: as it is, or compressed from there.
+    pub(super) fn pack_request(&self, id: u64, spans: u64, pages: &Arc<MmapMut>, len: usize) -> Parcel {
+        let mut parcel = Parcel::new(id, spans, Vec::new());
+        let mut encoder = Encoder::new(self.way());
+        (parcel.compression, parcel.uncompressed) = (encoder.compression(), len);
+        if parcel.compression == Compression::None {
+            parcel.body = Body::Lent { pages: Arc::clone(pages), len };
+        } else {
+            let body = parcel.body.buffer();
+            body.reserve_exact(len / 5);
+            encoder.encode_whole(body, &pages[..len]);
+        }
+        parcel
     }
 
     /// Writes the body of a request that holds `runs`, in which equal scopes stand next to each other.

@@ -55,9 +55,14 @@ impl Gzip {
             }
             self.write_gathered(body);
         } else {
-            self.write_gathered(body);
-            self.deflate(piece, FlushCompress::None, body);
+            self.write_at_once(piece, body);
         }
+    }
+
+    /// Compresses `piece` from where it is, however short.
+    pub(super) fn write_at_once(&mut self, piece: &[u8], body: &mut Vec<u8>) {
+        self.write_gathered(body);
+        self.deflate(piece, FlushCompress::None, body);
     }
 
     fn write_gathered(&mut self, body: &mut Vec<u8>) {
