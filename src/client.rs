@@ -16,7 +16,7 @@ use crate::{
     error::{Diagnostics, Error, LogLevel, Subject},
     export::{ExportReport, Exporter, Patience, SpanBuffer, SpanData},
     fork, propagation,
-    stats::{BatchMetrics, PerformanceMetrics, Receipt, Snapshot},
+    stats::{BatchMetrics, MemoryStats, PerformanceMetrics, Receipt, Snapshot},
     sync::locks::Mutex,
 };
 
@@ -196,6 +196,12 @@ impl Client {
     /// How spans were batched since the client began, and how they are now. Takes locks, but none that recording takes.
     pub fn get_batch_metrics(&self) -> BatchMetrics {
         self.used().map_or_else(BatchMetrics::default, |engine| engine.exporter.batch_metrics())
+    }
+
+    /// How much memory the client holds now, and for what; all zero for one that is disabled. Takes locks, but none that
+    /// recording takes.
+    pub fn get_memory_stats(&self) -> MemoryStats {
+        self.used().map_or_else(MemoryStats::default, |engine| engine.exporter.memory_stats())
     }
 
     /// What this process has used of the client; nothing in the child of a fork that has recorded nothing yet.

@@ -15,6 +15,7 @@ mod compress;
 mod direct;
 mod drain;
 mod frame;
+mod holdings;
 mod ledger;
 mod meter;
 mod metrics;

@@ -67,7 +67,7 @@ pub use env::{VARIABLES, Variable};
 pub use error::{DropReason, Error, LogLevel};
 pub use exit::ProcessSpan;
 pub use export::{Event, ExportReport, Link, SpanBuffer, SpanData};
-pub use stats::{Dropped, Receipt, Snapshot};
+pub use stats::{Dropped, MemoryStats, Receipt, Snapshot};
 pub use value::{KeyValue, Value};
 
 /// The README's snippets, compiled and run.

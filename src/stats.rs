@@ -10,10 +10,12 @@ use crossbeam::utils::CachePadded;
 use crate::error::DropReason;
 
 mod batches;
+mod memory;
 mod performance;
 
 pub use batches::BatchMetrics;
 pub(crate) use batches::{Batches, Departure};
+pub use memory::MemoryStats;
 pub use performance::{NetworkUsage, PerformanceMetrics};
 
 /// Counters that stages add to in steps of a batch. Per-span counting happens in the rings, by one writer

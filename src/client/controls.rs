@@ -184,8 +184,15 @@ fn tune(tuner: AutoTuner, exporter: &Exporter, interval: Duration) -> Option<Tas
 fn watch_memory(mut watch: MemoryWatch, thinning: Arc<Thinning>, interval: Duration) -> Task {
     let mut kept = 1.0;
     Box::new(move |exporter| {
-        let (used, limit) = exporter.memory();
-        let response = watch.step(used as f64 / limit as f64);
+        let share = || {
+            let memory = exporter.memory_stats();
+            (memory.used, memory.limit, memory.used as f64 / memory.limit.max(1) as f64)
+        };
+        let (used, limit, full) = share();
+        let mut response = watch.step(full);
+        if response.trim {
+            exporter.trim_now();
+        }
         if response.warn {
             exporter.diagnostics().say(
                 LogLevel::Warn,
@@ -194,6 +201,10 @@ fn watch_memory(mut watch: MemoryWatch, thinning: Arc<Thinning>, interval: Durat
                     "spans take {used} of {limit} bytes; raise OTLP_MAX_MEMORY_USAGE if the receiver keeps up on average"
                 ),
             );
+        }
+        if response.trim {
+            // What only was idle is no reason to record less.
+            response = watch.step(share().2);
         }
         kept = if response.throttle { f64::max(kept / 2.0, LEAST_KEPT) } else { f64::min(kept * 2.0, 1.0) };
         thinning.memory.store(SamplingThreshold::with_probability(kept).value(), Ordering::Relaxed);

@@ -4,7 +4,6 @@
 //! and no thread, never block and never drop anything, and can be run against a model as well as a client.
 
 pub use crate::{
-    client::Client as EnhancedOtlpClient,
     config::{
         BackpressureController, ConnectionManager, DropStrategy, Effort, MemoryPool, ReuseStrategy, Tuning, WorkerPool,
         ZeroCopyBuffer,
@@ -13,4 +12,8 @@ pub use crate::{
         AdaptiveCompression, AutoTuner, BatchManager, CompressionChooser, PerformanceTargets, Pressure,
         SamplingThreshold, Throttle, Tuner, TuningLimits, TuningStrategy, calculate_optimal_batch_size,
     },
+    export::SpanBuffer,
 };
+
+/// The guide's name of [`Client`](crate::Client).
+pub type EnhancedOtlpClient = crate::Client;

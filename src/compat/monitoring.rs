@@ -3,5 +3,5 @@
 pub use crate::{
     config::{MemoryMonitor, MemoryThresholds, MetricType, PerformanceMonitor},
     control::{MemoryResponse, MemoryWatch},
-    stats::{BatchMetrics, NetworkUsage, PerformanceMetrics},
+    stats::{BatchMetrics, MemoryStats, NetworkUsage, PerformanceMetrics},
 };

@@ -195,6 +195,8 @@ impl Exporter {
         self.intake.doorbell.ring_all();
         self.ledger.wait_until(Instant::now() + LEAVE_GRACE, |_| self.intake.doorbell.workers().0 == 0);
         self.transport.shutdown();
+        // Threads that recorded here keep what they share with the client for as long as they meet no other one.
+        self.trim_now();
         let receipt = self.receipt();
         self.say_spooled(&receipt);
         self.say_lost(&receipt);

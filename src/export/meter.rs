@@ -200,7 +200,7 @@ impl Exporter {
         let mut metrics = PerformanceMetrics {
             interval,
             throughput: (now.exported - before.exported) as f64 / seconds,
-            memory_usage: self.intake.supply.held() as u64,
+            memory_usage: self.memory_stats().used,
             cpu_usage: Duration::from_nanos(now.cpu - before.cpu).as_secs_f64() / seconds,
             network,
             load: self.load(),
@@ -231,11 +231,6 @@ impl Exporter {
     /// Adds what the calling thread, one of the client's, has spent since `spent` was last given.
     pub(crate) fn spend(&self, spent: &mut Duration) {
         self.meter.spend(spent);
-    }
-
-    /// Bytes the client holds, idle chunks included, and the most that it may.
-    pub(crate) fn memory(&self) -> (usize, usize) {
-        (self.intake.supply.held(), self.settings.max_memory_usage)
     }
 
     /// How full the queue is, from 0 to 1, by spans or by bytes.

@@ -178,4 +178,50 @@ impl Outbox {
         self.spare.push(body);
         bytes
     }
+
+    /// Bytes of the bodies that wait.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes of the buffers that wait to be used again.
+    pub(crate) fn spare_bytes(&self) -> usize {
+        self.spare.iter().map(Vec::capacity).sum()
+    }
+
+    /// Frees the buffers that wait to be used again, and answers how many bytes they took.
+    pub(crate) fn drop_spare(&mut self) -> usize {
+        let bytes = self.spare_bytes();
+        self.spare = Vec::new();
+        bytes
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::config::{Options, PerformanceConfig};
+
+    fn outbox(enable_memory_pool: bool) -> Outbox {
+        let performance = PerformanceConfig { enable_memory_pool, ..PerformanceConfig::default() };
+        let options = Options { performance: Some(performance), ..Options::default() };
+        Outbox::new(&Settings::resolve(options, Default::default()).expect("valid settings").0)
+    }
+
+    #[test]
+    fn a_buffer_is_kept_for_the_next_body_unless_the_memory_pool_is_off() {
+        for (enable_memory_pool, kept) in [(true, 1000), (false, 0)] {
+            let mut outbox = outbox(enable_memory_pool);
+            assert_eq!(outbox.keep(Body::Buffer(Vec::with_capacity(1000))), kept);
+            assert_eq!(outbox.spare_bytes(), kept);
+            assert_eq!(outbox.spare_body().capacity(), kept);
+        }
+    }
+
+    #[test]
+    fn spare_buffers_go_back_when_they_are_asked_for() {
+        let mut outbox = outbox(true);
+        (0..3).for_each(|_| _ = outbox.keep(Body::Buffer(Vec::with_capacity(1000))));
+        assert_eq!((outbox.drop_spare(), outbox.spare_bytes(), outbox.drop_spare()), (3000, 0, 0));
+    }
 }

@@ -412,3 +412,57 @@ fn failure_message(outcome: &Outcome) -> String {
         Outcome::Accepted { .. } => String::new(),
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{
+        capture::{Intake, Limits},
+        config::{DropStrategy, Options, PerformanceConfig, Settings},
+        error::Diagnostics,
+        export::batch::{Extent, Lane},
+    };
+
+    #[test]
+    fn a_batch_that_is_copied_gives_its_ring_memory_back_before_it_is_compressed() {
+        let packed = [true, false].map(|enable_zero_copy| {
+            let performance = PerformanceConfig { enable_zero_copy, ..PerformanceConfig::default() };
+            let options = Options { performance: Some(performance), ..Options::default() };
+            let (settings, _) = Settings::resolve(options, Default::default()).expect("valid settings");
+            let intake = Intake::new(Limits {
+                memory_bytes: 1 << 20,
+                pooling: Default::default(),
+                queue_spans: usize::MAX,
+                ready_spans: 512,
+                drop_strategy: DropStrategy::NewestFirst,
+                workers: 1,
+                has_lanes: false,
+            });
+            let exporter = Exporter::new(settings, Arc::clone(&intake), Diagnostics::new(LogLevel::None));
+            let scopes = ["a", "b"].map(|name| intake.scopes.id(&name.into()));
+            let mut producer = intake.registry.check_out();
+            for number in 0..200_usize {
+                let record = [b'x'; 100];
+                assert!(producer.push(&intake.supply, scopes[number % 2], &record).is_ok());
+            }
+            let gathered = exporter.gatherer.lock().gather(
+                Lane::Whole,
+                &Extent::Everything,
+                exporter.batch_limits(),
+                &exporter.ledger,
+            );
+            let mut batch = gathered.expect("there is something");
+            let parcel = exporter.pack(
+                &mut batch,
+                &mut Encoder::new(Way { compression: Compression::None, effort: Effort::Least }),
+                Vec::new(),
+            );
+            assert_eq!(batch.slices.is_empty(), !enable_zero_copy);
+            let copied = exporter.snapshot().copied_bytes;
+            assert_eq!(copied, if enable_zero_copy { 0 } else { 200 * 100 });
+            assert_eq!(exporter.memory_stats().bodies_in_flight, 0, "the copy is not accounted for any more");
+            parcel.body.to_vec()
+        });
+        assert!(packed[0].len() > 20_000 && packed[0] == packed[1]);
+    }
+}
