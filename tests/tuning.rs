@@ -77,7 +77,8 @@ fn the_tuner_explores_again_when_conditions_change() {
     for seed in 0..SEEDS {
         let mut run = far.run(0.1, seed).unwrap();
         run.go(1000);
-        let changes: [(&str, fn(&mut World)); 3] = [
+        type Change = (&'static str, fn(&mut World));
+        let changes: [Change; 3] = [
             ("a narrow network", |world| world.bandwidth = 2e6),
             ("a wide network again", |world| world.bandwidth = 1e9),
             ("a rate limit", |world| world.rate_limit = 4.0),

@@ -63,6 +63,12 @@ pub(crate) struct Options {
     pub(crate) memory_monitor: Option<MemoryMonitor>,
 }
 
+/// Sizes that companions asked for, each with the name of the knob.
+pub(super) struct Sizes {
+    pub(super) queue: Option<(&'static str, usize)>,
+    pub(super) batch: Option<(&'static str, usize)>,
+}
+
 /// Several knobs turn one setting here and there. The last call counts: it takes back what others had said about the
 /// same.
 impl Options {
@@ -188,8 +194,13 @@ impl Options {
         }
     }
 
+    /// The sizes that companions asked for.
+    pub(super) fn sizes(&self) -> Sizes {
+        Sizes { queue: self.queue_size(), batch: self.batch_size() }
+    }
+
     /// The size of the queue that a companion asked for, and where.
-    pub(super) fn queue_size(&self) -> Option<(&'static str, usize)> {
+    fn queue_size(&self) -> Option<(&'static str, usize)> {
         let pool = self.worker_pool.as_ref().and_then(|pool| pool.queue_size);
         let controller = self.backpressure.as_ref().and_then(|controller| controller.max_queue_size);
         let pool = pool.map(|spans| ("with_worker_pool.queue_size", spans));
@@ -197,7 +208,7 @@ impl Options {
     }
 
     /// The size of a batch that a companion asked for.
-    pub(super) fn batch_size(&self) -> Option<(&'static str, usize)> {
+    fn batch_size(&self) -> Option<(&'static str, usize)> {
         let spans = self.worker_pool.as_ref().and_then(|pool| pool.batch_size)?;
         Some(("with_worker_pool.batch_size", spans))
     }

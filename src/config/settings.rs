@@ -109,7 +109,7 @@ impl Settings {
         let exporter =
             choose.one(None, env::TRACES_EXPORTER, |text| env::choice(text, &exporters), TracesExporter::Otlp);
         let disabled = disabled || exporter == TracesExporter::None;
-        let sizes = (options.queue_size(), options.batch_size());
+        let sizes = options.sizes();
         let monitoring = options.monitoring.take();
         monitoring.as_ref().map_or(Ok(()), MonitoringConfig::check)?;
         let log_level = options.log_level.or(monitoring.as_ref().map(|monitoring| monitoring.log_level));

@@ -126,7 +126,7 @@ mod tests {
                 prop_assert_eq!(response.trim, response.throttle);
                 prop_assert!(!(response.throttle && share < 0.9 * RELEASE));
                 prop_assert!(response.throttle || share.is_nan() || share < 0.9);
-                warned = (warned || response.warn) && !(share < 0.7 * RELEASE);
+                warned = (warned || response.warn) && (share.is_nan() || share >= 0.7 * RELEASE);
             }
         }
     }

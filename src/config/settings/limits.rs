@@ -8,7 +8,7 @@ use super::{
     positive, within,
 };
 use crate::{
-    config::{BatchConfig, DropStrategy, ExitBudget, MemoryPool, SpoolConfig, ZeroCopyBuffer},
+    config::{BatchConfig, DropStrategy, ExitBudget, MemoryPool, SpoolConfig, ZeroCopyBuffer, options::Sizes},
     env::{self, Rejected, allowed, milliseconds, timeout, whole_number},
     error::Error,
 };
@@ -23,16 +23,16 @@ impl Chooser<'_> {
     pub(super) fn batch(
         &mut self,
         code: Option<BatchConfig>,
-        (queue_size, batch_size): (Option<(&'static str, usize)>, Option<(&'static str, usize)>),
+        companions: Sizes,
         max_memory_usage: usize,
     ) -> Result<BatchConfig, Error> {
         let default = BatchConfig::default();
         let code = code.as_ref();
-        let (queue_knob, queue_size) = match (queue_size, code) {
+        let (queue_knob, queue_size) = match (companions.queue, code) {
             (Some((knob, spans)), _) => (knob, Some(spans)),
             (None, code) => ("with_batch_config.max_queue_size", code.map(|batch| batch.max_queue_size)),
         };
-        let (batch_knob, batch_size) = match (batch_size, code) {
+        let (batch_knob, batch_size) = match (companions.batch, code) {
             (Some((knob, spans)), _) => (knob, Some(spans)),
             (None, code) => ("with_batch_config.max_batch_size", code.map(|batch| batch.max_batch_size)),
         };
