@@ -193,12 +193,11 @@ impl Exporter {
         let gathering = self.gatherer.lock();
         let queued = intake.registry.count_queued() + self.ledger.spans();
         drop(gathering);
-        let Carried { connections, bytes, write_nanos } = self.transport.carried();
+        let Carried { connections, bytes } = self.transport.carried();
         Snapshot {
             queued,
             memory_bytes: intake.supply.held() as u64,
             wire_bytes: bytes,
-            write_nanos,
             connections,
             idle_connections: self.transport.idle_connections() as u64,
             ..counted

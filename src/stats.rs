@@ -253,8 +253,6 @@ pub struct Snapshot {
     pub connections: u64,
     /// Connections that are open now and serve no request.
     pub idle_connections: u64,
-    /// Nanoseconds it took until the system had taken `wire_bytes`. What fits into its buffers is taken at once.
-    pub(crate) write_nanos: u64,
     /// Bytes that were copied before they were compressed, which only happens without
     /// [`enable_zero_copy`](crate::config::PerformanceConfig::enable_zero_copy).
     pub copied_bytes: u64,

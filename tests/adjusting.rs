@@ -3,6 +3,8 @@
 mod support;
 
 use std::{
+    io::{self, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -12,7 +14,7 @@ use otlp::{
     BatchConfig, Client, ClientBuilder, Compression, LogLevel,
     core::{AdaptiveCompression, AutoTuner, BatchManager, Effort, PerformanceTargets, Tuning, TuningStrategy},
     monitoring::{BatchMetrics, PerformanceMonitor},
-    testing::Receiver,
+    testing::{Keep, Receiver},
 };
 use support::{LONG, assert_accounted, client_of};
 
@@ -114,6 +116,53 @@ fn bodies_are_compressed_harder_where_latency_is_high() {
     assert!(client.get_batch_metrics().compression != Compression::None);
     assert!(client.flush(LONG).is_complete());
     assert_accounted(&client);
+}
+
+/// Passes connections on to `receiver`, from there at so many bytes per 10 ms: a narrow network.
+fn narrow(receiver: &Receiver, bytes: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, receiver) = (listener.local_addr().unwrap(), receiver.address());
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            // Small, so that what does not get through is felt at once.
+            let _ = socket2::SockRef::from(&client).set_recv_buffer_size(4096);
+            let server = TcpStream::connect(receiver).unwrap();
+            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || {
+                let mut piece = vec![0; bytes];
+                while let Ok(read @ 1..) = from.read(&mut piece) {
+                    if to.write_all(&piece[..read]).is_err() {
+                        break;
+                    }
+                    thread::sleep(Duration::from_millis(10));
+                }
+            });
+            let (mut from, mut to) = (server, client);
+            thread::spawn(move || io::copy(&mut from, &mut to));
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn bodies_are_compressed_harder_where_the_network_is_slow() {
+    let receiver = Receiver::builder().keep(Keep::Ids).start().unwrap();
+    // 4 KB in 10 ms are 3,200 kbit/s at most.
+    let endpoint = narrow(&receiver, 4_000);
+    let effort_after = |threshold, time: Duration| {
+        let adaptive = adaptive().with_network_condition_threshold(threshold);
+        let client = quickly(Client::builder().with_endpoint(&endpoint).with_adaptive_compression(adaptive));
+        let tracer = client.tracer("test");
+        let begun = Instant::now();
+        while client.get_batch_metrics().effort != Effort::Most && begun.elapsed() < time {
+            // Ids alone make bodies of more than 16 KiB.
+            (0..1000).for_each(|_| tracer.start("span").end());
+            client.flush(LONG);
+        }
+        client.get_batch_metrics().effort
+    };
+    assert_eq!(effort_after(10_000, LONG), Effort::Most);
+    assert_eq!(effort_after(1, Duration::from_secs(2)), Effort::Least, "it is wide enough");
 }
 
 #[test]

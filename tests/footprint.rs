@@ -161,8 +161,8 @@ fn in_a_process_of_its_own() {
         (0..1_000).for_each(|number| span(&tracer, number).end());
         assert!(begun.elapsed() < LONG, "{:?}", backlog.client.get_memory_stats());
     }
-    // Until the worker that compresses has nothing more to do: all that is left is the chunk this thread writes to.
-    while backlog.client.get_memory_stats().chunks_in_use > 16 << 10 {
+    // Until the worker that compresses has nothing more to do: what is left is no full batch.
+    while backlog.client.get_batch_metrics().waiting >= 512 {
         thread::yield_now();
         assert!(begun.elapsed() < 2 * LONG, "{:?}", backlog.client.get_memory_stats());
     }

@@ -85,6 +85,10 @@ impl Controls {
                 let mut window = Window::new();
                 let choose: Task = Box::new(move |exporter| {
                     let metrics = exporter.measure(&mut window);
+                    if metrics.network.wire_bytes == 0 {
+                        // Nothing was sent, which is no evidence of anything.
+                        return interval;
+                    }
                     let (compression, effort) = chooser.choose(&metrics, &exporter.understood());
                     exporter.tune(Tuning { compression, effort, ..exporter.tuning() });
                     interval

@@ -50,7 +50,7 @@ impl AdaptiveCompression {
         Self { bandwidth: 1000, cpu: 0.8, latency: Duration::from_millis(200) }
     }
 
-    /// Below so many kbit/s, measured while bodies are written, the network is what is scarce. Default 1000; at
+    /// Below so many kbit/s, measured by how long large bodies take, the network is what is scarce. Default 1000; at
     /// least 1.
     #[must_use]
     pub fn with_network_condition_threshold(mut self, kbits_per_second: u64) -> Self {

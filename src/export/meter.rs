@@ -21,6 +21,9 @@ const LONGEST_MICROS: u64 = 3600 * 1_000_000;
 /// Times are told apart to a thousandth.
 const DIGITS: u8 = 3;
 
+/// Of a smaller body the receiver's own time would count for more than the network's.
+const TELLING_BYTES: usize = 16 * 1024;
+
 /// Measures what somebody asked for.
 pub(crate) struct Meter {
     /// Times from the end of a span until it was accepted, in microseconds.
@@ -31,6 +34,9 @@ pub(crate) struct Meter {
     /// The time all requests took, in nanoseconds.
     requests_nanos: AtomicU64,
     throttled: AtomicU64,
+    /// Large bodies that were answered, and the time that took beyond a round trip.
+    transfer_bytes: AtomicU64,
+    transfer_nanos: AtomicU64,
 }
 
 impl Meter {
@@ -42,11 +48,21 @@ impl Meter {
             answers: AtomicU64::new(0),
             requests_nanos: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
+            transfer_bytes: AtomicU64::new(0),
+            transfer_nanos: AtomicU64::new(0),
         }
     }
 
-    /// One request, from its beginning to the end of its answer.
-    pub(super) fn request(&self, took: Duration, outcome: &Outcome) {
+    /// One request with a body of so many bytes, from its beginning to the end of its answer.
+    ///
+    /// The bandwidth is taken from the time that large bodies need beyond a round trip: how soon the system takes
+    /// them tells nothing, since its buffers hold most of them whole.
+    pub(super) fn request(&self, body: usize, took: Duration, round_trip: Duration, outcome: &Outcome) {
+        if body >= TELLING_BYTES && outcome.status().is_some() {
+            let transfer = took.saturating_sub(round_trip).as_nanos() as u64;
+            self.transfer_bytes.fetch_add(body as u64, Ordering::Relaxed);
+            self.transfer_nanos.fetch_add(transfer, Ordering::Relaxed);
+        }
         self.answers.fetch_add(1, Ordering::Relaxed);
         self.requests_nanos.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
         if outcome.asks_to_slow_down() {
@@ -119,7 +135,8 @@ struct Reading {
     answers: u64,
     requests_nanos: u64,
     throttled: u64,
-    write_nanos: u64,
+    transfer_bytes: u64,
+    transfer_nanos: u64,
 }
 
 /// An interval that is being measured.
@@ -188,7 +205,8 @@ impl Exporter {
             answers: meter.answers.load(Ordering::Relaxed),
             requests_nanos: meter.requests_nanos.load(Ordering::Relaxed),
             throttled: meter.throttled.load(Ordering::Relaxed),
-            write_nanos: snapshot.write_nanos,
+            transfer_bytes: meter.transfer_bytes.load(Ordering::Relaxed),
+            transfer_nanos: meter.transfer_nanos.load(Ordering::Relaxed),
         }
     }
 
@@ -208,7 +226,10 @@ impl Exporter {
             throttled: now.throttled - before.throttled,
             avg_batch_size: share(now.batch_spans - before.batch_spans, now.batches - before.batches),
             request_latency: Duration::from_nanos(share(now.requests_nanos - before.requests_nanos, answers) as u64),
-            bandwidth_kbits: share(network.wire_bytes * 8_000_000, now.write_nanos - before.write_nanos),
+            bandwidth_kbits: share(
+                (now.transfer_bytes - before.transfer_bytes) * 8_000_000,
+                now.transfer_nanos - before.transfer_nanos,
+            ),
             tuning: self.tuning(),
             decision: self.decision(),
             ..PerformanceMetrics::default()

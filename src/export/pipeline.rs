@@ -354,7 +354,7 @@ impl Exporter {
         let span = self.own_tracing.as_ref().filter(|_| parcel.traced).map(|own| own.begin(parcel));
         let begun = Instant::now();
         let outcome = self.transport.send(&parcel.body, parcel.compression, left);
-        self.meter.request(begun.elapsed(), &outcome);
+        self.meter.request(parcel.body.len(), begun.elapsed(), self.transport.round_trip(), &outcome);
         if let Some(span) = span {
             OwnTracing::end(span, &outcome);
         }

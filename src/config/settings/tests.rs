@@ -5,6 +5,7 @@ use crate::env::VARIABLES;
 mod limits;
 mod memory;
 mod properties;
+mod sections;
 mod sources;
 
 const MS: Duration = Duration::from_millis(1);

@@ -211,6 +211,11 @@ impl HttpTransport {
     }
 
     /// What went over all connections so far.
+    /// About a round trip to the receiver; nothing before the first connection.
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.route.sockets.traffic.round_trip()
+    }
+
     pub(crate) fn carried(&self) -> Carried {
         self.route.sockets.traffic.carried()
     }

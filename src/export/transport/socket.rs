@@ -31,8 +31,9 @@ pub(crate) struct Traffic {
     last: AtomicU64,
     connections: AtomicU64,
     bytes: AtomicU64,
-    /// How long the system took to take them.
-    write_nanos: AtomicU64,
+    /// The shortest time in which a connection was made, before TLS: about a round trip. The largest number before
+    /// the first.
+    round_trip_nanos: AtomicU64,
 }
 
 /// The same at one moment.
@@ -42,14 +43,12 @@ pub(crate) struct Carried {
     pub(crate) connections: u64,
     /// Bytes that were sent over them.
     pub(crate) bytes: u64,
-    /// Nanoseconds until they were taken.
-    pub(crate) write_nanos: u64,
 }
 
 impl Traffic {
     pub(super) fn new() -> Self {
-        let [last, connections, bytes, write_nanos] = std::array::from_fn(|_| AtomicU64::new(0));
-        Self { origin: Instant::now(), last, connections, bytes, write_nanos }
+        let [last, connections, bytes] = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { origin: Instant::now(), last, connections, bytes, round_trip_nanos: AtomicU64::new(u64::MAX) }
     }
 
     fn note(&self) {
@@ -72,21 +71,20 @@ impl Traffic {
         Some(self.origin + Duration::from_millis(millis))
     }
 
-    pub(super) fn carried(&self) -> Carried {
-        Carried {
-            connections: self.connections.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
-            write_nanos: self.write_nanos.load(Ordering::Relaxed),
+    fn made_within(&self, time: Duration) {
+        self.round_trip_nanos.fetch_min(time.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// About a round trip; nothing before the first connection.
+    pub(super) fn round_trip(&self) -> Duration {
+        match self.round_trip_nanos.load(Ordering::Relaxed) {
+            u64::MAX => Duration::ZERO,
+            nanos => Duration::from_nanos(nanos),
         }
     }
-}
 
-/// Counts the time until it is dropped as spent on writing.
-struct Writing<'a>(&'a Traffic, Instant);
-
-impl Drop for Writing<'_> {
-    fn drop(&mut self) {
-        self.0.write_nanos.fetch_add(self.1.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    pub(super) fn carried(&self) -> Carried {
+        Carried { connections: self.connections.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
     }
 }
 
@@ -133,11 +131,13 @@ impl<In: Transport> Connector<In> for SharedSockets {
             return Ok(Some(Either::A(through_proxy)));
         }
         let config = details.config;
+        let begun = Instant::now();
         let stream = connect_any(&details.addrs, &Deadline::new(&details.timeout)?, |address, timeout| match timeout {
             Some(timeout) => TcpStream::connect_timeout(address, timeout),
             None => TcpStream::connect(address),
         });
         let stream = Arc::new(stream?);
+        self.0.traffic.made_within(begun.elapsed());
         stream.set_nodelay(config.no_delay())?;
         self.0.register(&stream)?;
         self.0.traffic.opened();
@@ -198,7 +198,6 @@ impl Transport for Socket {
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let deadline = Deadline::new(&timeout.for_write())?;
         let traffic = &self.sockets.traffic;
-        let _writing = Writing(traffic, Instant::now());
         let mut rest = &self.buffers.output()[..amount];
         while !rest.is_empty() && !self.is_deaf {
             self.stream.set_write_timeout(deadline.left()?)?;
