@@ -29,7 +29,7 @@ const SEEDS: u64 = 30;
 
 /// Whether targets are met or what is accepted is within a tenth of the best of all settings.
 fn assert_good(scenario: &Scenario, run: &Run, what: &str) {
-    let achieved = run.achieves();
+    let achieved = run.world.at_rest(run.tuning);
     let world = Scenario { world: run.world.clone(), ..scenario.clone() };
     let best = world.best().1;
     assert!(

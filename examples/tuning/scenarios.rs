@@ -101,9 +101,4 @@ impl Run {
             self.interval += 1;
         }
     }
-
-    /// What the present settings achieve once everything has come to rest.
-    pub(crate) fn achieves(&self) -> PerformanceMetrics {
-        self.world.at_rest(self.tuning)
-    }
 }
