@@ -36,6 +36,12 @@
 //!
 //! [`ClientBuilder`] documents each setting with its default; [`VARIABLES`] lists the environment variables. The
 //! default bound on memory is 64 MiB, for everything a client holds.
+//!
+//! # Further on
+//!
+//! [`config`] holds every setting as structs with public fields. [`core`](mod@core) has what a client can be given beside
+//! them: pools, controllers, a tuner. [`monitoring`] is what it measures of itself. [`propagation`] passes a trace on to
+//! other processes, and [`testing`] receives spans in this one.
 
 mod capture;
 mod client;

@@ -105,3 +105,17 @@ fn the_clients_own_threads_never_wait_for_room() {
     assert_eq!(receiver.spans().len() - own(&receiver).len(), 500);
     assert_accounted(&client);
 }
+
+#[test]
+fn a_request_that_is_under_way_when_the_client_is_closed_costs_no_span() {
+    let receiver = Receiver::builder().response_delay(Duration::from_millis(200)).start().unwrap();
+    let batch = BatchConfig { batch_timeout: Duration::from_millis(1), ..BatchConfig::default() };
+    let client = client_of(&receiver).with_batch_config(batch).with_monitoring_config(TRACED).build().unwrap();
+    record(&client, 1);
+    while client.stats().requests == 0 {
+        std::thread::yield_now();
+    }
+    let receipt = client.close();
+    assert!(receipt.is_complete(), "{receipt:?}");
+    assert_accounted(&client);
+}

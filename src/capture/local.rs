@@ -45,6 +45,11 @@ pub(crate) struct Local {
     pub(super) seats: Seats,
 }
 
+/// Whether it is.
+pub(super) fn is_own_thread() -> bool {
+    IS_OWN.try_with(Cell::get).unwrap_or(false)
+}
+
 /// Runs `f` with the calling thread's state. Where that is gone (in the destructors of other thread-locals)
 /// or in use (in an allocator that records spans), `f` gets a state of its own, which is returned afterwards:
 /// slow, but nothing is lost.
@@ -304,7 +309,7 @@ impl Seat {
         mut attempt: impl FnMut(&mut Self) -> Option<T>,
     ) -> Option<T> {
         // Before the count of references is touched, which all threads share.
-        if self.intake.overflow.drops_newest() || IS_OWN.try_with(Cell::get).unwrap_or(false) {
+        if self.intake.overflow.drops_newest() || is_own_thread() {
             return None;
         }
         let intake = Arc::clone(&self.intake);

@@ -257,10 +257,11 @@ fn finish(open: Box<OpenSpan>, end: Option<u64>) {
     });
 }
 
-/// Counts a span that ended too late. What a fork copied is the parent's, which counts it.
+/// Counts a span that ended too late. What a fork copied is the parent's, which counts it; and what the client's own
+/// threads record of their requests is no loss to anybody.
 #[cold]
 fn lose(intake: &Intake) {
-    if !intake.is_inherited() {
+    if !intake.is_inherited() && !local::is_own_thread() {
         intake.stats.lost(DropReason::Shutdown);
     }
 }

@@ -123,9 +123,10 @@ impl NetworkUsage {
         }
     }
 
-    /// The share of what was written that was bodies, from 0 to 1; 0 if nothing was written.
+    /// The share of what was written that was bodies, from 0 to 1; 0 if nothing was written. A body counts when its
+    /// request begins: where an interval ends inside one, the share is that of the totals only on average.
     pub fn efficiency(&self) -> f64 {
-        if self.wire_bytes == 0 { 0.0 } else { self.body_bytes as f64 / self.wire_bytes as f64 }
+        if self.wire_bytes == 0 { 0.0 } else { (self.body_bytes as f64 / self.wire_bytes as f64).min(1.0) }
     }
 }
 
