@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("capture", &["config", "error", "fork", "stats", "sync", "value", "wire"]),
     ("export", &["capture", "config", "error", "stats", "sync", "value", "wire"]),
     ("control", &["config", "error", "stats"]),
-    ("compat", &["config", "control", "export", "stats"]),
+    ("compat", &["client", "config", "control", "export", "stats"]),
     ("propagation", &["capture", "env"]),
     (
         "client",

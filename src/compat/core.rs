@@ -16,4 +16,4 @@ pub use crate::{
 };
 
 /// The guide's name of [`Client`](crate::Client).
-pub type EnhancedOtlpClient = crate::Client;
+pub type EnhancedOtlpClient = crate::client::Client;
