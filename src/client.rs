@@ -180,10 +180,10 @@ impl Client {
         self.used().map_or_else(Snapshot::default, |engine| engine.exporter.snapshot())
     }
 
-    /// What was measured in the last interval of the performance monitor ([`PerformanceMonitor`]
-    /// (crate::monitoring::PerformanceMonitor)); before the end of the first, what there is of it. What it was not
-    /// asked for reads 0; without one that is all but the load, the losses and the settings in force. Takes locks, but
-    /// none that recording takes.
+    /// What was measured in the last interval of the client's
+    /// [`PerformanceMonitor`](crate::monitoring::PerformanceMonitor); before the end of the first, what there is of it.
+    /// What it was not asked for reads 0; without one that is all but the load, the losses and the settings in force.
+    /// Takes locks, but none that recording takes.
     pub fn get_performance_metrics(&self) -> PerformanceMetrics {
         self.used().map_or_else(PerformanceMetrics::default, |engine| {
             let exporter = &engine.exporter;
