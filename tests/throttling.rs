@@ -167,7 +167,12 @@ fn memory_that_is_critical_samples_traces_down() {
         let tracer = client.tracer("test");
         let begun = Instant::now();
         while client.stats().sampled_out == 0 && begun.elapsed() < Duration::from_secs(1) {
-            (0..1000).for_each(|_| tracer.start("a span that takes some memory").end());
+            // Beyond the lower of the thresholds, and far below the other.
+            if client.get_memory_stats().used < 3 << 20 {
+                (0..100).for_each(|_| tracer.start("a span that takes some memory").end());
+            }
+            tracer.start("is it sampled?").end();
+            thread::sleep(Duration::from_millis(1));
         }
         let thinned = client.stats().sampled_out > 0;
         client.shutdown(Duration::ZERO);
