@@ -24,6 +24,8 @@ mod builder;
 mod conductor;
 mod controls;
 mod global;
+mod rota;
+mod thinning;
 
 use conductor::Conductor;
 use controls::Controls;
@@ -240,7 +242,7 @@ struct Engine {
     intake: Arc<Intake>,
     exporter: Arc<Exporter>,
     controls: Controls,
-    conductor: Arc<Conductor>,
+    conductor: Conductor,
     /// Held by the one call that shuts down.
     closing: Mutex<()>,
     /// What takes over in the child of a fork.

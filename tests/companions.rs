@@ -124,7 +124,7 @@ fn fill_queue(controller: BackpressureController) {
 #[test]
 fn a_queue_beyond_its_threshold_is_told_once() {
     let told = stderr(&run("queue threshold"));
-    assert_eq!(told.matches("the queue is 70 % full").count(), 1, "{told}");
+    assert_eq!(told.matches("% full; raise").count(), 1, "{told}");
     let silent = stderr(&run("no queue threshold"));
     assert!(!silent.contains("% full"), "{silent}");
 }

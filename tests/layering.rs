@@ -73,7 +73,7 @@ const FENCES: &[(&str, &[&str])] = &[
     (
         "thread::Builder",
         &[
-            "src/client/conductor.rs",
+            "src/client/rota.rs",
             "src/exit/signals.rs",
             "src/export/transport/connections.rs",
             "src/export/transport/resolver.rs",

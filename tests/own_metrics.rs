@@ -273,3 +273,37 @@ fn spans_that_are_started_and_live_are_told() {
     drop((child, root));
     metrics_until(&receiver, |metrics| live(metrics) == 0);
 }
+
+#[test]
+fn a_receiver_that_does_not_take_metrics_holds_up_nothing_else() {
+    // Nobody answers here.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}/v1/traces", listener.local_addr().unwrap());
+    let monitor = otlp::monitoring::PerformanceMonitor::new().with_metrics_interval(OFTEN);
+    let client = Client::builder()
+        .with_traces_endpoint(endpoint)
+        .with_log_level(otlp::LogLevel::None)
+        .with_monitoring_config(MonitoringConfig {
+            log_level: otlp::LogLevel::None,
+            ..config(Duration::from_millis(1))
+        })
+        .with_performance_monitor(monitor)
+        .build()
+        .unwrap();
+    record(&client, 1);
+    // The metrics hang for as long as a request may take; intervals go on.
+    let begun = Instant::now();
+    let mut seen = 0;
+    let mut last = Duration::ZERO;
+    while seen < 5 {
+        let interval = client.get_performance_metrics().interval;
+        seen += u32::from(interval != last);
+        last = interval;
+        assert!(begun.elapsed() < Duration::from_secs(5), "{seen} intervals");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let ending = Instant::now();
+    client.shutdown(Duration::from_millis(100));
+    assert!(ending.elapsed() < Duration::from_secs(2), "{:?}", ending.elapsed());
+    drop(listener);
+}

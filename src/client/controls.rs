@@ -1,22 +1,13 @@
 //! Which controllers a client was given, and when each of them is asked.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
-use super::conductor::Task;
+use super::{rota::Task, thinning};
 use crate::{
-    config::{BackpressureController, MemoryMonitor, MemoryThresholds, MetricType, Settings, Tuning},
-    control::{
-        AdaptiveCompression, AutoTuner, BatchManager, MemoryWatch, Pressure, SamplingThreshold, Throttle, TuningLimits,
-        TuningStrategy,
-    },
-    error::{Error, LogLevel, Subject},
-    export::{Barrier, Exporter, Flow, Window},
+    config::{MetricType, Settings, Tuning},
+    control::{AdaptiveCompression, AutoTuner, BatchManager, TuningLimits, TuningStrategy},
+    error::Error,
+    export::{Barrier, Exporter, Window},
 };
 
 /// How often batch size and compression are thought over, where no performance monitor says otherwise.
@@ -28,15 +19,6 @@ const LARGEST_BATCH: usize = 16_384;
 
 /// Intervals after which a change is judged even if what was packed before it has not left.
 const LONGEST_TRANSITION: u32 = 20;
-
-/// How long throttling may be blind: what comes in this time has to fit above its threshold.
-const LONGEST_TICK: Duration = Duration::from_millis(20);
-
-/// Bytes of a span in the queue, about, where only bytes bound it.
-const USUAL_SPAN_BYTES: usize = 300;
-
-/// While memory is critical no fewer traces are kept than this share.
-const LEAST_KEPT: f64 = 1.0 / 64.0;
 
 /// The controllers that were set in code.
 #[derive(Debug, Clone, Default)]
@@ -52,10 +34,12 @@ impl Controls {
         if self.batch_manager.is_none() && settings.batch.adaptive_sizing {
             self.batch_manager = Some(BatchManager::new().with_initial_config(settings.batch.clone()));
         }
-        self.batch_manager = self.batch_manager.map(BatchManager::checked).transpose()?;
+        // Who sets a batch config after a manager means that one.
+        let manager = self.batch_manager.map(|manager| manager.with_initial_config(settings.batch.clone()));
+        self.batch_manager = manager.map(BatchManager::checked).transpose()?;
         self.adaptive_compression = self.adaptive_compression.map(AdaptiveCompression::checked).transpose()?;
         if settings.backpressure.adaptive_throttling {
-            throttle(settings)?;
+            thinning::throttle(settings)?;
         }
         self.auto_tuner = self.auto_tuner.map(AutoTuner::checked).transpose()?;
         if self.batch_manager.is_some() {
@@ -100,28 +84,7 @@ impl Controls {
             let interval = tuner.tuning_interval();
             tasks.extend(tune(tuner.clone(), exporter, interval).map(|task| (interval, task)));
         }
-        let thinning = Arc::new(Thinning::default());
-        if let Some(monitor) = &settings.memory_monitor {
-            let interval = monitor.interval();
-            let watch = MemoryWatch::new(monitor);
-            tasks.push((interval, watch_memory(watch, Arc::clone(&thinning), interval)));
-        }
-        let backpressure = &settings.backpressure;
-        if backpressure.adaptive_throttling
-            && let Ok(throttle) = throttle(settings)
-        {
-            tasks.push((Duration::ZERO, sample_down(throttle, thinning)));
-        } else if let Some(threshold) = backpressure.queue_threshold {
-            tasks.push((Duration::ZERO, watch_queue(threshold)));
-        }
-        if settings.metrics_url().is_some() {
-            let interval = settings.monitoring.metrics_interval;
-            let export: Task = Box::new(move |exporter| {
-                exporter.export_metrics(interval);
-                interval
-            });
-            tasks.push((interval, export));
-        }
+        tasks.extend(thinning::tasks(settings));
         tasks
     }
 }
@@ -183,97 +146,4 @@ fn tune(tuner: AutoTuner, exporter: &Exporter, interval: Duration) -> Option<Tas
         before = tuning;
         interval
     }))
-}
-
-fn watch_memory(mut watch: MemoryWatch, thinning: Arc<Thinning>, interval: Duration) -> Task {
-    let mut kept = 1.0;
-    Box::new(move |exporter| {
-        let share = || {
-            let memory = exporter.memory_stats();
-            (memory.used, memory.limit, memory.used as f64 / memory.limit.max(1) as f64)
-        };
-        let (used, limit, full) = share();
-        let mut response = watch.step(full);
-        if response.trim {
-            exporter.trim_now();
-        }
-        if response.warn {
-            exporter.diagnostics().say(
-                LogLevel::Warn,
-                Subject::Memory,
-                format_args!(
-                    "spans take {used} of {limit} bytes; raise OTLP_MAX_MEMORY_USAGE if the receiver keeps up on average"
-                ),
-            );
-        }
-        if response.trim {
-            // What only was idle is no reason to record less.
-            response = watch.step(share().2);
-        }
-        kept = if response.throttle { f64::max(kept / 2.0, LEAST_KEPT) } else { f64::min(kept * 2.0, 1.0) };
-        thinning.memory.store(SamplingThreshold::with_probability(kept).value(), Ordering::Relaxed);
-        thinning.apply(exporter);
-        interval
-    })
-}
-
-/// The throttle that `settings` ask for.
-fn throttle(settings: &Settings) -> Result<Throttle, Error> {
-    let spans_in_memory = settings.max_memory_usage / USUAL_SPAN_BYTES;
-    let threshold = settings.backpressure.queue_threshold.unwrap_or(BackpressureController::DEFAULT_THRESHOLD);
-    Throttle::new(threshold, settings.batch.max_queue_size.min(spans_in_memory))
-}
-
-fn sample_down(mut throttle: Throttle, thinning: Arc<Thinning>) -> Task {
-    let (mut at, mut before) = (Instant::now(), Flow::default());
-    Box::new(move |exporter| {
-        let (now, flow) = (Instant::now(), exporter.flow());
-        let threshold = throttle.step(&Pressure {
-            elapsed: now - at,
-            fill: exporter.load(),
-            // Read one after the other: what was counted between may seem to go back.
-            started: flow.started.saturating_sub(before.started),
-            ended: flow.ended.saturating_sub(before.ended),
-            drained: flow.drained.saturating_sub(before.drained),
-            refused: flow.refused.saturating_sub(before.refused),
-        });
-        (at, before) = (now, flow);
-        thinning.queue.store(threshold.value(), Ordering::Relaxed);
-        thinning.apply(exporter);
-        throttle.tick().min(LONGEST_TICK)
-    })
-}
-
-/// Says that the queue fills up, once each time.
-fn watch_queue(threshold: f64) -> Task {
-    let thresholds = MemoryThresholds { warning: threshold, critical: 1.0 };
-    let mut watch = MemoryWatch::new(&MemoryMonitor::new().with_thresholds(thresholds));
-    Box::new(move |exporter| {
-        let load = exporter.load();
-        if watch.step(load).warn {
-            exporter.diagnostics().say(
-                LogLevel::Warn,
-                Subject::Tuning,
-                format_args!(
-                    "the queue is {:.0} % full; raise OTEL_BSP_MAX_QUEUE_SIZE, or sample new traces down with \
-                              with_adaptive_throttling, if the receiver does not keep up",
-                    load * 100.0
-                ),
-            );
-        }
-        LONGEST_TICK
-    })
-}
-
-/// Who asks for fewer traces, and how few; the least counts.
-#[derive(Default)]
-struct Thinning {
-    memory: AtomicU64,
-    queue: AtomicU64,
-}
-
-impl Thinning {
-    fn apply(&self, exporter: &Exporter) {
-        exporter.sample(self.memory.load(Ordering::Relaxed).max(self.queue.load(Ordering::Relaxed)));
-    }
 }

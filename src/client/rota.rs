@@ -1,0 +1,117 @@
+//! A thread that does several things, each at its time, again and again.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    error::{LogLevel, Subject},
+    export::Exporter,
+    sync::{
+        locks::{Condvar, Mutex},
+        with_signals_blocked,
+    },
+};
+
+/// How long the end of the client waits for the thread to leave.
+const LEAVE_GRACE: Duration = Duration::from_millis(40);
+
+/// Something to do again and again. It answers after which time.
+pub(super) type Task = Box<dyn FnMut(&Exporter) -> Duration + Send>;
+
+/// Tasks, and the thread that does them, if it was started.
+pub(super) struct Rota {
+    name: &'static str,
+    /// After which time each is to be done first. The thread takes them along.
+    tasks: Mutex<Vec<(Duration, Task)>>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Idle,
+    Running,
+    Stopping,
+    Left,
+}
+
+impl Rota {
+    /// Nothing is done before `start`.
+    pub(super) fn new(name: &'static str, tasks: Vec<(Duration, Task)>) -> Arc<Self> {
+        Arc::new(Self { name, tasks: Mutex::new(tasks), state: Mutex::new(State::Idle), changed: Condvar::new() })
+    }
+
+    /// Starts the thread, unless it was started or there is nothing to do.
+    pub(super) fn start(self: &Arc<Self>, exporter: &Arc<Exporter>) {
+        {
+            let mut state = self.state.lock();
+            if *state != State::Idle || self.tasks.lock().is_empty() {
+                return;
+            }
+            *state = State::Running;
+        }
+        let (rota, served) = (Arc::clone(self), Arc::clone(exporter));
+        let spawned =
+            with_signals_blocked(|| thread::Builder::new().name(self.name.to_owned()).spawn(move || rota.run(&served)));
+        if let Err(error) = spawned {
+            *self.state.lock() = State::Left;
+            exporter.diagnostics().say(
+                LogLevel::Error,
+                Subject::Worker,
+                format_args!("the thread {} could not be started: {error}; nothing is measured or adjusted", self.name),
+            );
+        }
+    }
+
+    fn run(&self, exporter: &Exporter) {
+        let _left = Leave(self);
+        let begun = Instant::now();
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        let mut tasks: Vec<_> = tasks.into_iter().map(|(first, task)| (begun + first, task)).collect();
+        let mut spent = Duration::ZERO;
+        while let Some(next) = tasks.iter().map(|(next, _)| *next).min() {
+            let mut state = self.state.lock();
+            while *state == State::Running && next > Instant::now() {
+                let _ = self.changed.wait_until(&mut state, next);
+            }
+            if *state != State::Running {
+                return;
+            }
+            drop(state);
+            tasks.retain_mut(|(next, task)| {
+                if *next > Instant::now() {
+                    return true;
+                }
+                // A fault of ours costs this task, and not the others.
+                let pause = catch_unwind(AssertUnwindSafe(|| task(exporter)));
+                pause.map(|pause| *next = Instant::now() + pause).is_ok()
+            });
+            exporter.spend(&mut spent);
+        }
+    }
+
+    /// Has the thread leave, and waits for that, for a moment.
+    pub(super) fn stop(&self) {
+        let until = Instant::now() + LEAVE_GRACE;
+        let mut state = self.state.lock();
+        if *state == State::Running {
+            *state = State::Stopping;
+        }
+        self.changed.notify_all();
+        while *state == State::Stopping && !self.changed.wait_until(&mut state, until).timed_out() {}
+    }
+}
+
+/// Says that the thread is gone, however it went.
+struct Leave<'a>(&'a Rota);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        *self.0.state.lock() = State::Left;
+        self.0.changed.notify_all();
+    }
+}
