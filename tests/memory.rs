@@ -224,3 +224,39 @@ fn the_parts_add_up_to_what_is_used_and_that_stays_within_the_limit() {
     client.flush(LONG);
     agree(&client);
 }
+
+#[test]
+fn threads_whose_spans_have_all_left_do_not_stand_in_each_others_way() {
+    let receiver = Receiver::start().unwrap();
+    // Each of the threads holds one of the chunks there may be.
+    let pool = MemoryPool::new().with_chunk_size(64 * 1024).with_max_size(128 * 1024);
+    let client = client_of(&receiver).with_memory_pool(pool).build().unwrap();
+    let barrier = std::sync::Barrier::new(3);
+    let rounds = 20;
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                let tracer = client.tracer("test");
+                for _ in 0..rounds {
+                    (0..300).for_each(|_| tracer.start("span").end());
+                    barrier.wait();
+                    barrier.wait();
+                }
+            });
+        }
+        for round in 0..rounds {
+            let before = receiver.span_count();
+            barrier.wait();
+            client.flush(LONG);
+            // Where a chunk ends within a round the rest of that is lost; the next one begins with room.
+            assert!(
+                receiver.span_count() > before,
+                "nothing arrived in round {round}: {:?}",
+                client.get_memory_stats()
+            );
+            barrier.wait();
+        }
+    });
+    assert!(receiver.span_count() > 2 * rounds * 300 / 2);
+    assert_accounted(&client);
+}

@@ -168,6 +168,15 @@ pub(crate) struct Limit {
 }
 
 impl Consumer {
+    /// Leaves chunks behind in which nothing is left.
+    fn leave_drained(&mut self) {
+        while self.head.has_next() && self.at == self.head.published() {
+            let Some(next) = self.head.take_next() else { return };
+            self.head = next;
+            self.at = 0;
+        }
+    }
+
     fn detach(&mut self, limit: &mut Limit, slices: &mut Vec<Slice>) {
         while limit.records > 0 {
             let published = self.head.published();
@@ -288,9 +297,35 @@ impl Producer {
     #[cold]
     #[inline(never)]
     fn link(&mut self, supply: &Supply, needed: usize) -> Result<(), Full> {
-        let fresh = supply.chunk(needed).ok_or(Full)?;
-        self.go_on_in(fresh);
+        let mut fresh = supply.chunk(needed);
+        if fresh.is_none() {
+            if self.rewind(needed) {
+                return Ok(());
+            }
+            // Looking for drained chunks may have given some back.
+            fresh = supply.chunk(needed);
+        }
+        self.go_on_in(fresh.ok_or(Full)?);
         Ok(())
+    }
+
+    /// Begins the chunk at hand anew, where a record fits into it and nobody has anything of what was in it. Where no
+    /// other chunk is to be had, threads whose records have all left would otherwise stand in each other's way for
+    /// ever, each with a chunk that is half used.
+    fn rewind(&mut self, needed: usize) -> bool {
+        let Some(mut consumer) = self.ring.consumer.try_lock() else { return false };
+        consumer.leave_drained();
+        let head = &consumer.head;
+        let is_drained = head.as_ptr() == self.tail && consumer.at == self.records;
+        // Nobody can take another reference: that is done under the claim, which is ours.
+        if !is_drained || needed > head.capacity() || !head.is_only_chained() {
+            return false;
+        }
+        let capacity = head.capacity();
+        head.rewind();
+        consumer.at = 0;
+        (self.records, self.used, self.free) = (0, 0, capacity);
+        true
     }
 
     fn go_on_in(&mut self, fresh: ChunkRef) {

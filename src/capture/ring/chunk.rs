@@ -3,9 +3,10 @@
 //!
 //! Invariants the `unsafe` blocks rely on:
 //! - **P** Only the one producer of a ring writes to its tail chunk, at offsets that `published` does not
-//!   cover yet; `published` only grows, with release ordering after the bytes it covers.
+//!   cover yet; `published` only grows, with release ordering after the bytes it covers, but for a
+//!   [rewind](Chunk::rewind).
 //! - **C** Bytes below `published` (loaded with acquire ordering) are never written again while any
-//!   [`ChunkRef`] to their chunk exists.
+//!   [`ChunkRef`] to their chunk exists but the chain's, which is only read through under the consumer's claim.
 
 use std::{
     mem::ManuallyDrop,
@@ -111,6 +112,20 @@ impl Chunk {
     #[inline]
     pub(super) fn publish(&self, records: u32) {
         self.published.store(records, Ordering::Release);
+    }
+
+    /// Whether the chain's is the only reference. The caller holds the consumer's claim, without which there is no
+    /// way to another one; what others read through theirs has happened before.
+    pub(super) fn is_only_chained(&self) -> bool {
+        self.refs.load(Ordering::Acquire) == 1
+    }
+
+    /// Forgets what is in it. The caller is the ring's producer, holds the consumer's claim and has seen that the chain's
+    /// reference is the only one: nobody reads what is written here from now on until it is published.
+    pub(super) fn rewind(&self) {
+        self.published.store(0, Ordering::Relaxed);
+        #[cfg(loom)]
+        self.shadow.write(0, self.capacity);
     }
 
     /// Links the chunk after `chunk`.

@@ -114,6 +114,39 @@ fn loom_ring_recycles_chunks() {
 }
 
 #[test]
+fn loom_ring_rewinds_a_drained_chunk_where_there_is_no_other() {
+    explore(None, || {
+        // Room for one chunk of two records.
+        let supply = Supply::with_chunks_of(32, 32);
+        let (ring, mut producer) = Ring::new(0);
+        for number in 0..2 {
+            producer.push(&supply, 0, &record(number)).unwrap();
+        }
+        let draining = {
+            let ring = Arc::clone(&ring);
+            spawn(move || {
+                let first = detach(&ring, Limit { records: 1, ..ALL });
+                let rest = detach(&ring, ALL);
+                [numbers(&first), numbers(&rest)].concat()
+            })
+        };
+        let _ = [2, 3].map(|number| producer.push(&supply, 0, &record(number)));
+        let mut seen = draining.join().unwrap();
+        seen.extend(numbers(&detach(&ring, ALL)));
+        let expected = Vec::from_iter(0..2);
+        assert_eq!(seen[..2], expected);
+        assert_eq!(seen.len() as u64, ring.pushed());
+        assert!(seen.is_sorted());
+        // Nobody reads any more: there is room again.
+        producer.push(&supply, 0, &record(9)).unwrap();
+        assert_eq!(numbers(&detach(&ring, ALL)), [9]);
+        assert_eq!(ring.count_queued(), 0);
+        drop((ring, producer));
+        assert_all_is_returned(&supply, 32);
+    });
+}
+
+#[test]
 fn loom_claim_by_producer() {
     explore(None, || {
         let supply = Supply::new(1 << 20);
