@@ -67,6 +67,7 @@ pub(crate) struct Exporter {
     diagnostics: Arc<Diagnostics>,
     resource: EncodedResource,
     transport: HttpTransport,
+    metrics_transport: Option<HttpTransport>,
     meter: Meter,
     operations: Operations,
     own_tracing: Option<OwnTracing>,
@@ -114,6 +115,7 @@ impl Exporter {
         let exporter = Arc::new(Self {
             resource: EncodedResource::new(&settings.resource),
             transport: HttpTransport::new(&settings),
+            metrics_transport: metrics::transport(&settings),
             meter: Meter::new(&settings.measured),
             operations: Operations::default(),
             own_tracing: OwnTracing::new(&settings, &intake),

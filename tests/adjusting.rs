@@ -221,6 +221,42 @@ fn a_tuner_moves_what_it_was_given_towards_its_target_and_says_why() {
 }
 
 #[test]
+fn a_batch_config_that_is_set_after_a_manager_is_what_it_begins_with() {
+    let receiver = Receiver::start().unwrap();
+    let of = |manager: BatchManager| {
+        let config = BatchConfig { max_batch_size: 100, ..batch(false) };
+        quickly(client_of(&receiver).with_batch_manager(manager).with_batch_config(config))
+    };
+    for manager in [BatchManager::new(), BatchManager::new().with_adaptive_adjustment(false)] {
+        let client = of(manager);
+        record_until(&client, |metrics| metrics.batches >= 20);
+        assert!(client.get_batch_metrics().batch_size <= 100, "{:?}", client.get_batch_metrics());
+    }
+}
+
+#[test]
+fn intervals_without_end_adjust_nothing_and_break_nothing() {
+    let receiver = Receiver::start().unwrap();
+    let forever = Duration::MAX;
+    let client = client_of(&receiver)
+        .with_batch_config(batch(true))
+        .with_performance_monitor(PerformanceMonitor::new().with_metrics_interval(forever))
+        .with_memory_monitor(otlp::monitoring::MemoryMonitor::new().with_monitoring_interval(forever))
+        .with_auto_tuner(AutoTuner::new().with_tuning_interval(forever))
+        .build()
+        .unwrap();
+    record_until(&client, |metrics| metrics.batches >= 5);
+    assert!(client.flush(LONG).is_complete());
+    assert!(client.get_performance_metrics().throughput > 0.0, "the first interval is still measured");
+    assert!(
+        Client::builder()
+            .with_auto_tuner(AutoTuner::new().with_tuning_interval(Duration::from_nanos(1)))
+            .build()
+            .is_err()
+    );
+}
+
+#[test]
 fn controllers_that_make_no_sense_are_errors_that_name_the_knob() {
     let targets = PerformanceTargets { target_latency: Duration::ZERO, ..PerformanceTargets::default() };
     let manager = BatchManager::new().with_performance_targets(targets);

@@ -210,3 +210,59 @@ fn without_load_balancing_each_ring_stays_with_one_worker() {
     let balanced = after_a_flood(true, 2);
     assert!(balanced.iter().any(|threads| threads.len() > 1), "{balanced:?}");
 }
+
+#[test]
+fn a_lane_of_its_own_keeps_the_time_of_its_spans() {
+    let receiver = Receiver::start().unwrap();
+    let batch_timeout = Duration::from_secs(2);
+    let batch = BatchConfig { batch_timeout, load_balancing: false, ..BatchConfig::default() };
+    let client = client_of(&receiver).with_worker_count(2).with_batch_config(batch).build().unwrap();
+    let tracer = client.tracer("test");
+    // Both workers are there, and each has a ring.
+    let (first, second) = (Barrier::new(3), Barrier::new(3));
+    thread::scope(|scope| {
+        let threads = ["one", "other"].map(|name| {
+            let (tracer, first, second) = (&tracer, &first, &second);
+            scope.spawn(move || {
+                (0..3000).for_each(|_| tracer.start("warm").end());
+                first.wait();
+                second.wait();
+                if name == "other" {
+                    // A little later than the first: it is about time.
+                    thread::sleep(Duration::from_millis(200));
+                }
+                tracer.start(name).end();
+                Instant::now()
+            })
+        });
+        first.wait();
+        assert!(client.flush(LONG).is_complete());
+        let before = receiver.span_count();
+        second.wait();
+        let ended: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert!(receiver.wait_for_spans(before + 2, LONG));
+        assert!(ended[1].elapsed() < batch_timeout * 7 / 4, "{:?} after its end", ended[1].elapsed());
+    });
+}
+
+#[test]
+fn spans_do_not_wait_for_older_ones_that_are_to_be_tried_again_later() {
+    let fail_twice = |request: &Request| match request.number {
+        1 | 2 => Response::status(503).header("retry-after", "5"),
+        _ => Response::ok(),
+    };
+    let receiver = Receiver::builder().respond_with(fail_twice).start().unwrap();
+    let batch = BatchConfig { batch_timeout: Duration::from_millis(20), ..BatchConfig::default() };
+    let client = client_of(&receiver).with_worker_count(1).with_batch_config(batch).build().unwrap();
+    let tracer = client.tracer("test");
+    for requests in [1, 2] {
+        tracer.start("unlucky").end();
+        while receiver.requests().len() < requests {
+            thread::yield_now();
+        }
+    }
+    let begun = Instant::now();
+    tracer.start("lucky").end();
+    assert!(receiver.wait_for_spans(1, LONG));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}

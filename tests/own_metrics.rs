@@ -307,3 +307,23 @@ fn a_receiver_that_does_not_take_metrics_holds_up_nothing_else() {
     assert!(ending.elapsed() < Duration::from_secs(2), "{:?}", ending.elapsed());
     drop(listener);
 }
+
+#[test]
+fn a_client_that_was_not_used_tells_nothing_in_the_end() {
+    let receiver = Receiver::start().unwrap();
+    let client = client_of(&receiver).with_monitoring_config(config(NEVER)).build().unwrap();
+    client.close();
+    assert_eq!((receiver.metrics(), receiver.connections()), (Vec::new(), 0));
+}
+
+#[test]
+fn metrics_take_no_connection_from_the_spans_and_count_as_none_of_their_bytes() {
+    let receiver = Receiver::start().unwrap();
+    let client = client_of(&receiver).with_monitoring_config(config(OFTEN)).build().unwrap();
+    record(&client, 10);
+    assert!(client.flush(LONG).is_complete());
+    let before = client.stats();
+    assert!(receiver.wait_for_metrics(receiver.metrics().len() + 3, LONG));
+    let after = client.stats();
+    assert_eq!((after.wire_bytes, after.connections), (before.wire_bytes, before.connections));
+}

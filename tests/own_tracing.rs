@@ -119,3 +119,19 @@ fn a_request_that_is_under_way_when_the_client_is_closed_costs_no_span() {
     assert!(receipt.is_complete(), "{receipt:?}");
     assert_accounted(&client);
 }
+
+#[test]
+fn own_spans_take_no_room_that_is_short_and_are_no_loss() {
+    let receiver = Receiver::start().unwrap();
+    let batch = BatchConfig { max_queue_size: 50, batch_timeout: Duration::from_millis(1), ..BatchConfig::default() };
+    let client = client_of(&receiver)
+        .with_batch_config(batch)
+        .with_monitoring_config(TRACED)
+        .with_drop_strategy(DropStrategy::Block(LONG))
+        .build()
+        .unwrap();
+    record(&client, 3000);
+    let receipt = client.flush(LONG);
+    assert!(receipt.is_complete(), "{receipt:?}");
+    assert_eq!(receiver.spans().len() - own(&receiver).len(), 3000);
+}

@@ -157,7 +157,7 @@ impl Doorbell {
     pub(crate) fn rest(&self, until: Option<Instant>, watches: bool, has_work: impl FnOnce() -> bool) {
         let mut workers = self.workers.lock();
         let is_in_time = |other: &Option<Instant>| until.is_some() && other.is_some() && *other <= until;
-        let spare = watches && workers.watching.iter().any(is_in_time);
+        let spare = watches && !self.wakes_all && workers.watching.iter().any(is_in_time);
         let (until, watches) = if spare { (None, false) } else { (until, watches) };
         workers.resting += 1;
         if watches {

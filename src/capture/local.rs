@@ -295,6 +295,8 @@ impl Seat {
         );
         match pushed {
             Some(pushed) => self.pushed(pushed),
+            // What the client records of its own requests is no loss to anybody.
+            None if is_own_thread() => {}
             None if self.intake.is_closed() => self.intake.stats.lost(DropReason::Shutdown),
             None => self.refuse(),
         }

@@ -58,7 +58,7 @@ impl Conductor {
 
 /// Telling the client's own metrics, if somebody asked for them.
 fn report(exporter: &Exporter) -> Vec<(Duration, Task)> {
-    if exporter.settings().metrics_url().is_none() {
+    if exporter.settings().metrics_endpoint().is_none() {
         return Vec::new();
     }
     let interval = exporter.settings().monitoring.metrics_interval;

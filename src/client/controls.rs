@@ -38,7 +38,7 @@ impl Controls {
         let manager = self.batch_manager.map(|manager| manager.with_initial_config(settings.batch.clone()));
         self.batch_manager = manager.map(BatchManager::checked).transpose()?;
         self.adaptive_compression = self.adaptive_compression.map(AdaptiveCompression::checked).transpose()?;
-        if settings.backpressure.adaptive_throttling {
+        if settings.backpressure.throttles() {
             thinning::throttle(settings)?;
         }
         self.auto_tuner = self.auto_tuner.map(AutoTuner::checked).transpose()?;
@@ -59,7 +59,7 @@ impl Controls {
         let settings = exporter.settings();
         let interval = settings.metrics_interval().unwrap_or(CONTROL_INTERVAL);
         let mut tasks = Vec::new();
-        if let Some(manager) = &self.batch_manager {
+        if let Some(manager) = self.batch_manager.as_ref().filter(|manager| manager.is_adaptive()) {
             tasks.push((interval, size_batches(manager.clone(), interval)));
         }
         if let Some(adaptive) = &self.adaptive_compression {

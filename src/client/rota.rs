@@ -19,6 +19,9 @@ use crate::{
 /// How long the end of the client waits for the thread to leave.
 const LEAVE_GRACE: Duration = Duration::from_millis(40);
 
+/// No pause is longer.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Something to do again and again. It answers after which time.
 pub(super) type Task = Box<dyn FnMut(&Exporter) -> Duration + Send>;
 
@@ -71,7 +74,7 @@ impl Rota {
         let _left = Leave(self);
         let begun = Instant::now();
         let tasks = std::mem::take(&mut *self.tasks.lock());
-        let mut tasks: Vec<_> = tasks.into_iter().map(|(first, task)| (begun + first, task)).collect();
+        let mut tasks: Vec<_> = tasks.into_iter().map(|(first, task)| (begun + first.min(LONGEST), task)).collect();
         let mut spent = Duration::ZERO;
         while let Some(next) = tasks.iter().map(|(next, _)| *next).min() {
             let mut state = self.state.lock();
@@ -88,7 +91,16 @@ impl Rota {
                 }
                 // A fault of ours costs this task, and not the others.
                 let pause = catch_unwind(AssertUnwindSafe(|| task(exporter)));
-                pause.map(|pause| *next = Instant::now() + pause).is_ok()
+                if pause.is_err() {
+                    exporter.diagnostics().say(
+                        LogLevel::Error,
+                        Subject::Tuning,
+                        format_args!(
+                            "a fault in what adjusts the client ended it; this is a bug in otlp, and all else goes on"
+                        ),
+                    );
+                }
+                pause.map(|pause| *next = Instant::now() + pause.min(LONGEST)).is_ok()
             });
             exporter.spend(&mut spent);
         }
@@ -98,9 +110,12 @@ impl Rota {
     pub(super) fn stop(&self) {
         let until = Instant::now() + LEAVE_GRACE;
         let mut state = self.state.lock();
-        if *state == State::Running {
-            *state = State::Stopping;
-        }
+        *state = match *state {
+            State::Running => State::Stopping,
+            // Whoever would start it now is too late.
+            State::Idle => State::Left,
+            state => state,
+        };
         self.changed.notify_all();
         while *state == State::Stopping && !self.changed.wait_until(&mut state, until).timed_out() {}
     }

@@ -19,6 +19,9 @@ use crate::{
 /// How long throttling may be blind: what comes in this time has to fit above its threshold.
 const LONGEST_TICK: Duration = Duration::from_millis(20);
 
+/// How often a queue is looked at that is only to be talked about.
+const QUEUE_LOOK: Duration = Duration::from_millis(100);
+
 /// Bytes of a span in the queue, about, where only bytes bound it.
 const USUAL_SPAN_BYTES: usize = 300;
 
@@ -35,7 +38,7 @@ pub(super) fn tasks(settings: &Settings) -> Vec<(Duration, Task)> {
         tasks.push((interval, watch_memory(watch, Arc::clone(&thinning), interval)));
     }
     let backpressure = &settings.backpressure;
-    if backpressure.adaptive_throttling
+    if backpressure.throttles()
         // It was checked when the client was made.
         && let Ok(throttle) = throttle(settings)
     {
@@ -89,6 +92,7 @@ fn sample_down(mut throttle: Throttle, thinning: Arc<Thinning>) -> Task {
     let (mut at, mut before) = (Instant::now(), Flow::default());
     Box::new(move |exporter| {
         let (now, flow) = (Instant::now(), exporter.flow());
+        let is_idle = flow.ended == before.ended && flow.started == before.started;
         let threshold = throttle.step(&Pressure {
             elapsed: now - at,
             fill: exporter.load(),
@@ -101,7 +105,7 @@ fn sample_down(mut throttle: Throttle, thinning: Arc<Thinning>) -> Task {
         (at, before) = (now, flow);
         thinning.queue.store(threshold.value(), Ordering::Relaxed);
         thinning.apply(exporter);
-        throttle.tick().min(LONGEST_TICK)
+        if is_idle { throttle.tick() } else { throttle.tick().min(LONGEST_TICK) }
     })
 }
 
@@ -122,7 +126,7 @@ fn watch_queue(threshold: f64) -> Task {
                 ),
             );
         }
-        LONGEST_TICK
+        QUEUE_LOOK
     })
 }
 

@@ -78,7 +78,7 @@ pub struct BackpressureController {
     pub(crate) max_queue_size: Option<usize>,
     pub(crate) queue_threshold: Option<f64>,
     pub(crate) drop_strategy: Option<DropStrategy>,
-    pub(crate) adaptive_throttling: bool,
+    pub(crate) adaptive_throttling: Option<bool>,
 }
 
 impl BackpressureController {
@@ -97,8 +97,9 @@ impl BackpressureController {
         self
     }
 
-    /// The share of the queue beyond which throttling begins: above 0, at most 1. Default 0.8. Without
-    /// [`with_adaptive_throttling`](Self::with_adaptive_throttling) a line on stderr says that it was passed.
+    /// The share of the queue beyond which throttling begins: above 0 and below 1. Default 0.8. Without
+    /// [`with_adaptive_throttling`](Self::with_adaptive_throttling) a line on stderr says that it was passed, and 1 is
+    /// allowed.
     pub fn with_queue_threshold(mut self, share: f64) -> Self {
         self.queue_threshold = Some(share);
         self
@@ -116,8 +117,13 @@ impl BackpressureController {
     /// each span that arrives says in its `tracestate` (`ot=th:…`) how many it stands for. Traces stay whole, and spans
     /// that were sampled out were never recorded. Default false.
     pub fn with_adaptive_throttling(mut self, is_on: bool) -> Self {
-        self.adaptive_throttling = is_on;
+        self.adaptive_throttling = Some(is_on);
         self
+    }
+
+    /// Whether fewer traces are to be sampled under overload.
+    pub(crate) fn throttles(&self) -> bool {
+        self.adaptive_throttling.unwrap_or(false)
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {

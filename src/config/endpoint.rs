@@ -85,13 +85,13 @@ impl Endpoint {
         (self.url.host().unwrap_or_default(), self.url.port_u16().unwrap_or(default))
     }
 
-    /// The URL for metrics beside this one for traces; none where its path is not the usual one.
-    pub(crate) fn metrics_url(&self) -> Option<Uri> {
+    /// Where metrics go, beside this one for traces; none where its path is not the usual one.
+    pub(crate) fn for_metrics(&self) -> Option<Self> {
         let base = self.url.path().trim_end_matches('/').strip_suffix(TRACES_PATH)?;
         let query = self.url.query().map(|query| format!("?{query}")).unwrap_or_default();
         let mut parts = self.url.clone().into_parts();
         parts.path_and_query = format!("{base}{METRICS_PATH}{query}").parse().ok();
-        Uri::from_parts(parts).ok()
+        Some(Self { url: Uri::from_parts(parts).ok()?, authorization: self.authorization.clone() })
     }
 
     /// Takes this URL as the base of all signals (OTLPV-03).

@@ -12,8 +12,7 @@ pub struct MonitoringConfig {
     /// Whether the client's own metrics (`otel.sdk.*`) are exported over OTLP, to the same receiver's `/v1/metrics`.
     /// Default false.
     pub enable_metrics: bool,
-    /// How often they are exported, and how long an interval of the performance metrics is where no monitor says otherwise.
-    /// Default 60 s; at least 1 ms.
+    /// How often they are exported; and once more at the end. Default 60 s; at least 1 ms.
     pub metrics_interval: Duration,
     /// Whether the client's own requests are recorded as spans of the scope `otlp`: those that carry the program's
     /// spans, never those that carry only such spans. Default false.

@@ -90,7 +90,13 @@ impl Options {
         if pool.queue_size.is_some() {
             self.forget_queue_size();
         }
-        self.worker_pool = Some(pool);
+        let before = self.worker_pool.take().unwrap_or_default();
+        self.worker_pool = Some(WorkerPool {
+            worker_count: pool.worker_count.or(before.worker_count),
+            queue_size: pool.queue_size.or(before.queue_size),
+            batch_size: pool.batch_size.or(before.batch_size),
+            timeout: pool.timeout.or(before.timeout),
+        });
     }
 
     pub(crate) fn set_backpressure(&mut self, controller: BackpressureController) {
@@ -100,7 +106,13 @@ impl Options {
         if controller.max_queue_size.is_some() {
             self.forget_queue_size();
         }
-        self.backpressure = Some(controller);
+        let before = self.backpressure.take().unwrap_or_default();
+        self.backpressure = Some(BackpressureController {
+            max_queue_size: controller.max_queue_size.or(before.max_queue_size),
+            queue_threshold: controller.queue_threshold.or(before.queue_threshold),
+            drop_strategy: controller.drop_strategy.or(before.drop_strategy),
+            adaptive_throttling: controller.adaptive_throttling.or(before.adaptive_throttling),
+        });
     }
 
     pub(crate) fn set_performance(&mut self, performance: PerformanceConfig) {
@@ -167,7 +179,15 @@ impl Options {
             performance_monitor,
             memory_monitor,
         } = config;
-        *self = Self::default();
+        let companions = Self {
+            worker_pool: self.worker_pool.take(),
+            backpressure: self.backpressure.take(),
+            connection_manager: std::mem::take(&mut self.connection_manager),
+            memory_pool: self.memory_pool.take(),
+            zero_copy_buffer: self.zero_copy_buffer.take(),
+            ..Self::default()
+        };
+        *self = companions;
         // The fields of the transport beat those of the pool.
         self.set_connection_pool(connection_pool);
         self.set_transport(transport);

@@ -2,8 +2,6 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use http::Uri;
-
 use self::chooser::{Chooser, Source};
 use super::{
     BackpressureController, BatchConfig, Compression, ConnectionSettings, DropStrategy, Endpoint, ExitBudget, Headers,
@@ -85,8 +83,8 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Where the client's own metrics go, if anybody asked for them.
-    pub(crate) fn metrics_url(&self) -> Option<Uri> {
-        self.monitoring.enable_metrics.then(|| self.endpoint.metrics_url()).flatten()
+    pub(crate) fn metrics_endpoint(&self) -> Option<Endpoint> {
+        self.monitoring.enable_metrics.then(|| self.endpoint.for_metrics()).flatten()
     }
 
     /// How long an interval of the performance metrics is, if anybody asked for them.
@@ -185,7 +183,7 @@ impl Settings {
             return Err(Error::config("with_service_name", "\"\"", "must not be empty"));
         }
         let monitoring = monitoring.unwrap_or_default();
-        if monitoring.enable_metrics && endpoint.metrics_url().is_none() {
+        if monitoring.enable_metrics && endpoint.for_metrics().is_none() {
             choose.warnings.push(format!(
                 "with_monitoring_config.enable_metrics = true: {endpoint} does not end in /v1/traces, so that nobody \
                  knows where metrics should go; using false"

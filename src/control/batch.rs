@@ -147,6 +147,11 @@ impl BatchManager {
         size
     }
 
+    /// Whether it adjusts anything.
+    pub(crate) fn is_adaptive(&self) -> bool {
+        self.adaptive
+    }
+
     /// The configuration as it is now.
     pub fn current_config(&self) -> &BatchConfig {
         &self.config

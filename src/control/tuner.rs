@@ -45,6 +45,9 @@ const CERTAIN: f64 = 6.0;
 const LONGEST_REST: u32 = 32;
 const REMEMBERED: usize = 64;
 
+/// Shorter intervals would keep a thread spinning.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+
 /// A setting that an [`AutoTuner`] may move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TuningStrategy {
@@ -77,7 +80,7 @@ impl AutoTuner {
         Self { interval: Duration::from_secs(30), targets: PerformanceTargets::default(), strategies }
     }
 
-    /// How long each setting is measured before the next decision. Default 30 s; longer than zero. An exploration takes
+    /// How long each setting is measured before the next decision. Default 30 s; at least 1 ms. An exploration takes
     /// 30 to 150 of these.
     #[must_use]
     pub fn with_tuning_interval(mut self, interval: Duration) -> Self {
@@ -134,8 +137,9 @@ impl AutoTuner {
 
     /// The same, if it makes sense.
     pub(crate) fn checked(self) -> Result<Self, Error> {
-        if self.interval.is_zero() {
-            return Err(Error::config("with_auto_tuner.tuning_interval", "0s", "must be longer than zero"));
+        if self.interval < SHORTEST_INTERVAL {
+            let shown = format!("{:?}", self.interval);
+            return Err(Error::config("with_auto_tuner.tuning_interval", shown, "must be at least 1ms"));
         }
         if self.strategies.is_empty() {
             return Err(Error::config("with_auto_tuner.tuning_strategies", "[]", "must name at least one"));

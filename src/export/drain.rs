@@ -180,9 +180,8 @@ impl Exporter {
         let pending = self.drain(&patience);
         if pending == 0 {
             self.restore_before_exit(patience.deadline(begun, Instant::now()));
-            // The last word of a program that may have run for less than an interval.
             let left = patience.deadline(begun, Instant::now()).saturating_duration_since(Instant::now());
-            self.export_metrics(left.min(self.settings.exit_budget.stall));
+            self.export_last_metrics(left.min(self.settings.exit_budget.stall));
         }
         self.stopping.store(true, Ordering::SeqCst);
         self.intake.doorbell.close();
@@ -195,6 +194,9 @@ impl Exporter {
         self.intake.doorbell.ring_all();
         self.ledger.wait_until(Instant::now() + LEAVE_GRACE, |_| self.intake.doorbell.workers().0 == 0);
         self.transport.shutdown();
+        if let Some(transport) = &self.metrics_transport {
+            transport.shutdown();
+        }
         // Threads that recorded here keep what they share with the client for as long as they meet no other one.
         self.trim_now();
         let receipt = self.receipt();

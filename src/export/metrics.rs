@@ -1,7 +1,10 @@
 //! The client's own metrics, as the semantic conventions name them
 //! ([SDK metrics](https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/)), exported over OTLP.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, SystemTime},
+};
 
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
@@ -17,10 +20,11 @@ use super::{
     Exporter,
     compress::{Encoder, Way},
     operations::Operation,
-    transport::Outcome,
+    transport::{Failure, HttpTransport, Outcome},
 };
 use crate::{
     capture::unix_nanos,
+    config::Settings,
     error::{DropReason, LogLevel, Subject},
     stats::Snapshot,
 };
@@ -28,15 +32,37 @@ use crate::{
 /// What a data point is about.
 type Attributes = Vec<(&'static str, any_value::Value)>;
 
+/// How metrics travel: over connections of their own, so that they take none from the spans, count as no progress of
+/// theirs, and bring none of theirs into discredit. None unless somebody asked for metrics.
+pub(super) fn transport(settings: &Settings) -> Option<HttpTransport> {
+    let mut settings = Settings { endpoint: settings.metrics_endpoint()?, ..settings.clone() };
+    settings.connections.prewarmed = 0;
+    settings.connections.max_connections = 1;
+    Some(HttpTransport::new(&settings))
+}
+
 impl Exporter {
+    /// The last word, of a program that may have run for less than an interval; from one that has used the client.
+    pub(super) fn export_last_metrics(&self, timeout: Duration) {
+        if self.intake.doorbell.workers().0 > 0 {
+            // A fault of ours must not unwind into the program.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.export_metrics(timeout)));
+        }
+    }
+
     /// Sends the metrics as they are now, and waits at most for `timeout`.
     pub(crate) fn export_metrics(&self, timeout: Duration) {
-        let Some(url) = self.settings.metrics_url() else { return };
+        let Some(transport) = &self.metrics_transport else { return };
         let request = self.metrics(SystemTime::now()).encode_to_vec();
         let mut body = Vec::new();
         let way = if self.settings.compression == crate::config::Compression::None { self.way() } else { Way::GZIP };
         Encoder::new(way).encode(&mut body, |sink| sink(&request));
-        let outcome = self.transport.send_to(&url, &body, way.compression, timeout.min(self.settings.export_timeout));
+        let send = || transport.send(&body, way.compression, timeout.min(self.settings.export_timeout));
+        let outcome = match send() {
+            // The receiver had closed a connection that was kept alive.
+            Outcome::Failed { failure: Failure::Gone, .. } => send(),
+            outcome => outcome,
+        };
         if !matches!(outcome, Outcome::Accepted { .. }) {
             let line = format_args!("the client's own metrics were not accepted: {outcome:?}");
             self.diagnostics.say(LogLevel::Debug, Subject::Metrics, line);

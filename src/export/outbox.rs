@@ -50,10 +50,11 @@ impl Outbox {
         self.sheds_oldest || self.bytes < self.max_bytes
     }
 
-    /// Whether more wait than may be sent at once: what is added now does not leave before they have, and a batch that is
-    /// not full gains nothing by being packed.
-    pub(crate) fn is_behind(&self) -> bool {
-        self.parcels.len() > self.max_senders
+    /// Whether more are due than may be sent at once: what is added now does not leave before they have, and a batch that
+    /// is not full gains nothing by being packed.
+    pub(crate) fn is_behind(&self, now: Instant) -> bool {
+        let is_due = |parcel: &&Parcel| parcel.not_before.is_none_or(|not_before| not_before <= now);
+        self.parcels.iter().filter(is_due).nth(self.max_senders).is_some()
     }
 
     /// The oldest parcel, where the last one that was added took its room.

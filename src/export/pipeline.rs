@@ -29,6 +29,9 @@ use crate::{
 /// The pause before the one more attempt at exit.
 pub(super) const QUICK_RETRY: Duration = Duration::from_millis(20);
 
+/// A queue this full has no room to spare for spans of the client's own.
+const FULL_ENOUGH: f64 = 0.5;
+
 /// A batch that is ready to be sent.
 pub(crate) struct Parcel {
     pub(crate) id: u64,
@@ -351,7 +354,11 @@ impl Exporter {
     fn post(&self, parcel: &Parcel, until: Instant) -> Outcome {
         self.intake.stats.request(parcel.uncompressed, parcel.body.len());
         let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let span = self.own_tracing.as_ref().filter(|_| parcel.traced).map(|own| own.begin(parcel));
+        let span = self
+            .own_tracing
+            .as_ref()
+            .filter(|_| parcel.traced && self.load() < FULL_ENOUGH)
+            .map(|own| own.begin(parcel));
         let begun = Instant::now();
         let outcome = self.transport.send(&parcel.body, parcel.compression, left);
         self.meter.request(parcel.body.len(), begun.elapsed(), self.transport.round_trip(), &outcome);

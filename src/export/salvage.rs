@@ -197,7 +197,7 @@ impl Exporter {
     fn spool_one(&self, encoder: &mut Encoder) -> bool {
         let waiting = self.outbox.lock().pop_oldest();
         if let Some(parcel) = waiting {
-            self.intake.supply.release(parcel.body.capacity());
+            self.intake.supply.release(parcel.memory());
             self.set_aside_or_lose(parcel, DropReason::Shutdown);
             return true;
         }

@@ -28,6 +28,8 @@ impl Exporter {
     /// nearest that does.
     pub(crate) fn tune(&self, tuning: Tuning) {
         let batch = &self.settings.batch;
+        // Under the lock: a compression that is refused meanwhile does not come back.
+        let mut current = self.tuning.lock();
         let is_understood = self.understood().contains(&tuning.compression);
         let tuning = Tuning {
             batch_size: tuning.batch_size.clamp(1, batch.max_queue_size),
@@ -35,8 +37,9 @@ impl Exporter {
             compression: if is_understood { tuning.compression } else { Compression::Gzip },
             effort: tuning.effort,
         };
-        let before = std::mem::replace(&mut *self.tuning.lock(), tuning);
+        let before = std::mem::replace(&mut *current, tuning);
         self.intake.arrivals.set_ready(batch.ready_at(tuning.batch_size));
+        drop(current);
         if tuning.connections != before.connections {
             self.set_max_connections(tuning.connections);
         }

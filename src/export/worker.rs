@@ -143,7 +143,7 @@ impl Exporter {
         let stopping = self.stopping.load(Ordering::Acquire);
         let (due, has_room, is_behind, nothing_to_send) = {
             let outbox = self.outbox.lock();
-            (outbox.next_due(all_hands), outbox.has_room(), outbox.is_behind(), outbox.is_empty())
+            (outbox.next_due(all_hands), outbox.has_room(), outbox.is_behind(now), outbox.is_empty())
         };
         let lane = self.lane(worker);
         let mut gatherer = self.gatherer.lock();
@@ -196,9 +196,9 @@ impl Exporter {
 
     fn take_parcel(&self, now: Instant, all_hands: bool) -> Option<Parcel> {
         let mut outbox = self.outbox.lock();
-        let was_behind = !outbox.has_room() || outbox.is_behind();
+        let was_behind = !outbox.has_room() || outbox.is_behind(now);
         let parcel = outbox.take(now, all_hands)?;
-        let is_behind = !outbox.has_room() || outbox.is_behind();
+        let is_behind = !outbox.has_room() || outbox.is_behind(now);
         drop(outbox);
         if was_behind && !is_behind {
             self.intake.doorbell.after_batch();
@@ -224,7 +224,11 @@ impl Exporter {
             self.intake.registry.reap();
             self.intake.supply.trim();
         }
-        let until = rest.until.into_iter().chain(self.next_probe()).chain(self.transport.next_upkeep()).min();
+        // Whoever else watches minds rings of its own.
+        let unseen = !self.settings.batch.load_balancing && rest.until.is_none() && self.intake.registry.waiting() > 0;
+        let look = unseen.then(|| Instant::now() + self.settings.batch.batch_timeout / 4);
+        let until =
+            rest.until.into_iter().chain(look).chain(self.next_probe()).chain(self.transport.next_upkeep()).min();
         let is_due_sooner = || self.transport.next_upkeep().is_some_and(|at| until.is_none_or(|until| at < until));
         self.intake.doorbell.rest(until, rest.watches, || self.has_job(worker, rest) || is_due_sooner());
     }
@@ -238,7 +242,7 @@ impl Exporter {
         let begins = !rest.watches && waiting > 0;
         outbox.can_take(now, all_hands)
             || begins
-            || rest.is_behind && rest.watches && !outbox.is_behind()
+            || rest.is_behind && rest.watches && !outbox.is_behind(now)
             || outbox.has_room() && self.is_ready(waiting)
             || self.stopping.load(Ordering::SeqCst) && waiting == 0 && outbox.is_empty()
     }

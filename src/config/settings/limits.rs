@@ -18,6 +18,9 @@ const PAGE_BYTES: usize = 4 * 1024;
 /// The bound leaves room for so many chunks, whatever their size.
 const CHUNKS_AT_LEAST: usize = 8;
 
+/// How many batches of the largest size the memory bound has room for, at least.
+const BATCHES_IN_MEMORY: usize = 8;
+
 impl Chooser<'_> {
     /// The batch as it was given, as environment and default have it, with what companions said about its sizes.
     pub(super) fn batch(
@@ -80,7 +83,18 @@ impl Chooser<'_> {
             max_queue_size,
             ..code.cloned().unwrap_or_default()
         };
-        self.cap("with_batch_config.max_batch_bytes", &mut batch.max_batch_bytes, max_memory_usage);
+        // A batch and the body that is made of it are held at the same time.
+        let most_bytes = max_memory_usage / BATCHES_IN_MEMORY;
+        if batch.max_batch_bytes == default.max_batch_bytes {
+            batch.max_batch_bytes = batch.max_batch_bytes.min(most_bytes);
+        } else if batch.max_batch_bytes > most_bytes {
+            self.warnings.push(format!(
+                "with_batch_config.max_batch_bytes = {}: is more than a {BATCHES_IN_MEMORY}th of the memory bound; using \
+                 {most_bytes}",
+                batch.max_batch_bytes
+            ));
+            batch.max_batch_bytes = most_bytes;
+        }
         Ok(batch)
     }
 

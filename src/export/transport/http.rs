@@ -97,13 +97,8 @@ impl HttpTransport {
 
     /// Posts `body` and waits at most `timeout` for the answer.
     pub(crate) fn send(&self, body: &[u8], compression: Compression, timeout: Duration) -> Outcome {
-        self.send_to(&self.url, body, compression, timeout)
-    }
-
-    /// The same, to another path of the same receiver.
-    pub(crate) fn send_to(&self, url: &Uri, body: &[u8], compression: Compression, timeout: Duration) -> Outcome {
         self.connections.expect_none();
-        let request = self.agent.post(url).config().timeout_global(Some(timeout)).build();
+        let request = self.agent.post(&self.url).config().timeout_global(Some(timeout)).build();
         let mut request = request.content_type("application/x-protobuf");
         if !self.connections.are_kept() {
             request = request.header("connection", "close");
@@ -210,12 +205,12 @@ impl HttpTransport {
         self.route.sockets.traffic.last()
     }
 
-    /// What went over all connections so far.
     /// About a round trip to the receiver; nothing before the first connection.
     pub(crate) fn round_trip(&self) -> Duration {
         self.route.sockets.traffic.round_trip()
     }
 
+    /// What went over all connections so far.
     pub(crate) fn carried(&self) -> Carried {
         self.route.sockets.traffic.carried()
     }

@@ -72,7 +72,7 @@ fn a_request_larger_than_the_memory_bound_is_capped_with_one_warning() {
     let batch = Some(BatchConfig { max_batch_bytes: 8 * MIB, ..BatchConfig::default() });
     let options = Options { batch, max_memory_usage: Some(2 * MIB), ..Options::default() };
     let (settings, warnings) = resolve(options, &[]).unwrap();
-    assert_eq!(settings.batch.max_batch_bytes, 2 * MIB);
+    assert_eq!(settings.batch.max_batch_bytes, MIB / 4);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].starts_with("with_batch_config.max_batch_bytes = 8388608: "), "{warnings:?}");
 }

@@ -202,6 +202,14 @@ fn of_knobs_that_turn_the_same_setting_the_last_call_wins() {
     let newest = |o: &mut Options| o.drop_strategy = Some(DropStrategy::NewestFirst);
     assert_eq!(of(&[&newest, &to_controller]).drop_strategy, DropStrategy::OldestFirst);
     assert_eq!(of(&[&to_controller, &newest]).drop_strategy, DropStrategy::NewestFirst);
+    // What a companion says nothing about stays as it was set elsewhere, by another one too.
+    let settings = of(&[&to_pool, &|o| o.set_worker_pool(WorkerPool::new().with_queue_size(777))]);
+    assert_eq!((settings.worker_count, settings.batch.max_queue_size, settings.batch.max_batch_size), (2, 777, 10));
+    let threshold = |o: &mut Options| o.set_backpressure(BackpressureController::new().with_queue_threshold(0.5));
+    let settings = of(&[&to_controller, &threshold]);
+    assert_eq!((settings.drop_strategy, settings.batch.max_queue_size), (DropStrategy::OldestFirst, 500));
+    let everything = |o: &mut Options| o.set_all(OtlpConfig::default());
+    assert_eq!(of(&[&to_pool, &everything]).worker_count, 2, "companions stay");
     let to_performance = |o: &mut Options| o.set_performance(performance());
     let bound = |o: &mut Options| o.max_memory_usage = Some(4 * MIB);
     assert_eq!(of(&[&bound, &to_performance]).max_memory_usage, 8 * MIB);
