@@ -77,7 +77,7 @@ impl Client {
         for warning in warnings {
             diagnostics.say(LogLevel::Warn, Subject::Config, format_args!("{warning}"));
         }
-        if propagation::adopt() {
+        if propagation::adopt(settings.propagators) {
             diagnostics.say(LogLevel::Debug, Subject::Config, format_args!("TRACEPARENT is malformed and ignored"));
         }
         if settings.disabled {

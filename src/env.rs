@@ -33,6 +33,7 @@ pub struct Variable {
 pub(crate) const SDK_DISABLED: &str = "OTEL_SDK_DISABLED";
 pub(crate) const TRACES_EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 pub(crate) const LOG_LEVEL: &str = "OTEL_LOG_LEVEL";
+pub(crate) const PROPAGATORS: &str = "OTEL_PROPAGATORS";
 pub(crate) const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 pub(crate) const RESOURCE_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 pub(crate) const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -70,6 +71,7 @@ pub const VARIABLES: &[Variable] = &[
     row(SDK_DISABLED, "false", "true or false", "true records and sends nothing"),
     row(TRACES_EXPORTER, "otlp", "otlp or none", "none records and sends nothing"),
     row(LOG_LEVEL, "info", "none, off, error, warn, info or debug", "how much the client says about itself on stderr"),
+    row(PROPAGATORS, "tracecontext,baggage", "tracecontext,baggage or none", "which context is taken from requests and environments, and passed on"),
     row(SERVICE_NAME, "(unknown_service:<executable>)", "text", "the resource attribute service.name"),
     row(RESOURCE_ATTRIBUTES, "(none)", "key=value,…, percent-encoded", "attributes of the resource; one error discards them all"),
     row(ENDPOINT, "http://localhost:4318", "URL", "the receiver's base URL, to which /v1/traces is appended"),

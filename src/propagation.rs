@@ -19,6 +19,9 @@
 //! assert_eq!(handling.context().trace_id(), call.context().trace_id());
 //! ```
 //!
+//! What travels is decided by the [propagators](Propagators) of the process: `OTEL_PROPAGATORS`, by default
+//! `tracecontext,baggage`.
+//!
 //! # Child processes
 //!
 //! What a process is started with is in its environment, in `TRACEPARENT`, `TRACESTATE` and `BAGGAGE`
@@ -31,12 +34,13 @@
 //! child and never that of this process, so that children started side by side do not mix. Anybody who may look at a
 //! process sees its environment: secrets do not belong into trace state or baggage.
 
-use crate::capture::{SpanContext, TraceState};
+use crate::capture::SpanContext;
 
 mod baggage;
 mod carrier;
 mod command;
 mod environment;
+mod global;
 mod incoming;
 mod traceparent;
 
@@ -47,33 +51,28 @@ pub use environment::EnvironmentCarrier;
 pub(crate) use incoming::adopt;
 pub use incoming::{process_baggage, process_context};
 
+pub use crate::config::{Propagator, Propagators};
+
 /// The names of the fields, as they are sent.
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 const BAGGAGE: &str = "baggage";
 
 /// Writes `context` into a carrier as `traceparent`, and as `tracestate` unless that is empty. An invalid context writes
-/// nothing. Allocates.
+/// nothing, and none does if `tracecontext` is not among the [propagators](Propagators::global). Allocates.
 pub fn inject(context: &SpanContext, carrier: &mut (impl Injector + ?Sized)) {
-    if !context.is_valid() {
-        return;
-    }
-    carrier.set(TRACEPARENT, traceparent::write(context));
-    if !context.trace_state().is_empty() {
-        carrier.set(TRACESTATE, context.trace_state().to_string());
+    if Propagators::global().contains(Propagator::TraceContext) {
+        traceparent::inject(context, carrier);
     }
 }
 
 /// Reads the context that a carrier holds; it [is remote](SpanContext::is_remote).
 ///
 /// `None` where `traceparent` is missing, given more than once, or malformed; `tracestate` then counts for nothing. A
-/// malformed `tracestate` is dropped, and the rest kept.
+/// malformed `tracestate` is dropped, and the rest kept. `None` too if `tracecontext` is not among the
+/// [propagators](Propagators::global).
 pub fn extract(carrier: &(impl Extractor + ?Sized)) -> Option<SpanContext> {
-    let [header] = carrier.get_all(TRACEPARENT)[..] else { return None };
-    let context = traceparent::read(header)?;
-    // Several headers are one list.
-    let state = TraceState::parse(&carrier.get_all(TRACESTATE).join(","));
-    Some(context.with_trace_state(state.unwrap_or_default()))
+    Propagators::global().contains(Propagator::TraceContext).then(|| traceparent::extract(carrier))?
 }
 
 #[cfg(test)]

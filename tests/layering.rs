@@ -23,7 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("export", &["capture", "config", "error", "stats", "sync", "value", "wire"]),
     ("control", &["config", "error", "stats"]),
     ("compat", &["client", "config", "control", "export", "stats"]),
-    ("propagation", &["capture", "env"]),
+    ("propagation", &["capture", "config", "env"]),
     (
         "client",
         &[

@@ -10,7 +10,7 @@ use std::{
 
 use otlp::{
     SpanContext, SpanId, TraceId,
-    propagation::{self, CommandExt as _},
+    propagation::{self, CommandExt as _, Propagator, Propagators},
     testing::{ReceivedSpan, Receiver},
 };
 
@@ -50,6 +50,7 @@ fn child() {
             show("inside");
         }
         Ok("commands") => commands(),
+        Ok("propagators") => propagators(),
         Ok("siblings") => siblings(),
         #[cfg(unix)]
         Ok("fork") => fork(),
@@ -281,6 +282,71 @@ fn commands() {
 fn a_command_is_told_what_holds_now_and_nothing_stale_and_the_process_stays_as_it_is() {
     // ENVC-04, ENVC-05
     run("commands", &[("BAGGAGE", "own=1"), ("TRACESTATE", "stale=1"), ("TRACEPARENT", SAMPLED)]);
+}
+
+/// Prints what the propagators of the process make of requests.
+fn propagators() {
+    if let Ok(code) = env::var("PROPAGATORS_IN_CODE") {
+        assert_eq!(code, "baggage");
+        Propagators::new([Propagator::Baggage]).set_global();
+    }
+    let _otlp = otlp::init().unwrap();
+    let mut headers = Vec::new();
+    let context = SpanContext::new(TraceId::from_bytes([1; 16]), SpanId::from_bytes([1; 8]), 1, false);
+    propagation::inject(&context, &mut headers);
+    for (field, value) in headers {
+        println!("\nsent {field} {value}");
+    }
+    let incoming = vec![("traceparent".to_owned(), SAMPLED.to_owned())];
+    println!("\nread traceparent {}", propagation::extract(&incoming).is_some());
+    println!("\nall propagators {}", Propagators::global());
+    show("outside");
+}
+
+#[test]
+fn the_propagators_decide_what_is_taken_in_and_what_is_passed_on() {
+    // SDKV-05, SDKV-07, CTX-04
+    let both = ["TRACEPARENT", "BAGGAGE"].as_slice();
+    for (list, code, means, passed) in [
+        ("", None, "tracecontext,baggage", both),
+        ("tracecontext", None, "tracecontext", &["TRACEPARENT"]),
+        ("baggage", None, "baggage", &["BAGGAGE"]),
+        ("none", None, "none", &[]),
+        ("xray,tracecontext", None, "tracecontext", &["TRACEPARENT"]),
+        ("banana", None, "tracecontext,baggage", both),
+        ("none", Some("baggage"), "baggage", &["BAGGAGE"]),
+    ] {
+        // SDKV-02: the client being disabled changes nothing.
+        let mut variables = vec![
+            ("OTEL_SDK_DISABLED", "true"),
+            ("TRACEPARENT", SAMPLED),
+            ("BAGGAGE", "k=v"),
+            ("OTEL_PROPAGATORS", list),
+        ];
+        variables.extend(code.map(|code| ("PROPAGATORS_IN_CODE", code)));
+        let output = run("propagators", &variables);
+        let has_trace = passed.contains(&"TRACEPARENT");
+        let mut names: Vec<_> = seen(&output, "outside ").into_keys().collect();
+        names.reverse();
+        assert_eq!(
+            (seen(&output, "all ")["propagators"].as_str(), names),
+            (means, passed.iter().map(|name| (*name).to_owned()).collect()),
+            "{list}"
+        );
+        assert_eq!(seen(&output, "sent ").contains_key("traceparent"), has_trace, "{list}");
+        assert_eq!(seen(&output, "read ")["traceparent"], has_trace.to_string(), "{list}");
+        let warnings = said(&output);
+        match list {
+            "xray,tracecontext" | "banana" => {
+                let name = list.split(',').next().unwrap();
+                assert!(
+                    matches!(&warnings[..], [one] if one.contains("OTEL_PROPAGATORS") && one.contains(name)),
+                    "{warnings:?}"
+                );
+            }
+            _ => assert!(warnings.is_empty(), "{warnings:?}"),
+        }
+    }
 }
 
 /// Two threads start children at the same time.

@@ -38,7 +38,7 @@ pub fn init() -> Result<Guard, Error> {
 /// A tracer of the process-wide client. Before [`init`] it records nothing; it begins to when there is a
 /// client. Allocates: make it once and keep it.
 pub fn tracer(scope: impl Into<Scope>) -> Tracer {
-    propagation::adopt();
+    propagation::adopt(propagation::Propagators::global());
     Tracer::late(scope.into())
 }
 

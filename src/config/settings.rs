@@ -5,8 +5,8 @@ use std::{ops::RangeInclusive, time::Duration};
 use self::chooser::{Chooser, Source};
 use super::{
     BackpressureController, BatchConfig, Compression, ConnectionSettings, DropStrategy, Endpoint, ExitBudget, Headers,
-    MemoryMonitor, MemoryPool, MetricType, MonitoringConfig, Options, PerformanceConfig, PerformanceMonitor, Protocol,
-    RetryConfig, SpoolConfig, Tls, ZeroCopyBuffer, headers,
+    MemoryMonitor, MemoryPool, MetricType, MonitoringConfig, Options, PerformanceConfig, PerformanceMonitor,
+    Propagators, Protocol, RetryConfig, SpoolConfig, Tls, ZeroCopyBuffer, headers,
 };
 use crate::{
     env::{self, Environment, Rejected, allowed, timeout, whole_number},
@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     /// Nothing is recorded or sent (SDKV-01, SDKV-11).
     pub(crate) disabled: bool,
     pub(crate) log_level: LogLevel,
+    /// What the environment says about them; they count for the whole process, disabled or not (SDKV-02).
+    pub(crate) propagators: Propagators,
     pub(crate) endpoint: Endpoint,
     /// Nobody said where to send, or not in a usable way.
     pub(crate) endpoint_is_default: bool,
@@ -113,6 +115,7 @@ impl Settings {
         let log_level = options.log_level.or(monitoring.as_ref().map(|monitoring| monitoring.log_level));
         let log_level = choose.one(log_level, env::LOG_LEVEL, env::log_level, LogLevel::default());
 
+        let propagators = choose.propagators();
         let connections = ConnectionSettings::resolve(&options)?;
         let (endpoint, source) = choose.endpoint(options.endpoint, options.traces_endpoint)?;
         let endpoint_is_default = source == Source::Default;
@@ -202,6 +205,7 @@ impl Settings {
         let settings = Self {
             disabled,
             log_level,
+            propagators,
             endpoint,
             endpoint_is_default,
             headers,

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::{BAGGAGE, EnvironmentCarrier, TRACEPARENT, TRACESTATE, incoming::baggage_header, inject};
+use super::{BAGGAGE, EnvironmentCarrier, Propagators, TRACEPARENT, TRACESTATE, incoming::baggage_header, inject};
 use crate::capture;
 
 /// Trace context for a child process.
@@ -15,7 +15,8 @@ pub trait CommandExt {
     /// not sampled is passed on as such. The baggage is [the process's own](super::process_baggage), unless the command
     /// was given a `BAGGAGE` before.
     ///
-    /// Where there is nothing to pass on, the variables are removed: the child does not take what happens to be in this
+    /// Where there is nothing to pass on, or its propagator is not among the [global](Propagators::global) ones, the
+    /// variables are removed: the child does not take what happens to be in this
     /// process's environment, or what an earlier call had set, for its parent.
     ///
     /// Starts nothing, and leaves the environment of this process as it is. Allocates.
@@ -32,7 +33,7 @@ pub trait CommandExt {
 
 impl CommandExt for Command {
     fn with_trace_context(&mut self) -> &mut Self {
-        super::adopt();
+        super::adopt(Propagators::global());
         for field in [TRACEPARENT, TRACESTATE] {
             self.env_remove(EnvironmentCarrier::key(field));
         }

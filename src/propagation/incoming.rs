@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use once_cell::race::OnceBox;
 
-use super::{BAGGAGE, Baggage, EnvironmentCarrier, Extractor as _, TRACEPARENT, TRACESTATE, extract};
+use super::{BAGGAGE, Baggage, EnvironmentCarrier, Extractor as _, Propagators, TRACEPARENT, traceparent};
 use crate::{capture, capture::SpanContext, env};
 
 static INCOMING: OnceBox<Incoming> = OnceBox::new();
@@ -21,8 +21,9 @@ struct Incoming {
 }
 
 impl Incoming {
+    /// `carrier` holds only what the propagators of the process are about.
     fn read(carrier: &EnvironmentCarrier) -> Self {
-        let context = extract(carrier);
+        let context = traceparent::extract(carrier);
         let header = carrier.get(BAGGAGE).unwrap_or_default();
         let (baggage, is_whole) = Baggage::read(header);
         let baggage_header = match is_whole && !baggage.is_empty() && !header.contains(['\n', '\r']) {
@@ -39,15 +40,17 @@ fn incoming() -> &'static Incoming {
         // One by one: the whole environment may be large.
         let name = |field| EnvironmentCarrier::key(field);
         let pair = |field| Some((name(field), env::variable(&name(field))?));
-        let carrier = EnvironmentCarrier::from_pairs([TRACEPARENT, TRACESTATE, BAGGAGE].into_iter().filter_map(pair));
+        let fields = Propagators::global().fields();
+        let carrier = EnvironmentCarrier::from_pairs(fields.into_iter().filter_map(pair));
         Box::new(Incoming::read(&carrier))
     })
 }
 
 /// Makes the context this process was started with the parent of spans for which nothing nearer is found. True once if
-/// there is one that makes no sense.
-pub(crate) fn adopt() -> bool {
+/// there is one that makes no sense. `propagators` are the process's, unless those are known already.
+pub(crate) fn adopt(propagators: Propagators) -> bool {
     static SAID: AtomicBool = AtomicBool::new(false);
+    propagators.settle();
     let incoming = incoming();
     if let Some(context) = &incoming.context {
         capture::set_incoming(context);
@@ -56,13 +59,13 @@ pub(crate) fn adopt() -> bool {
 }
 
 /// The context this process was started with, from `TRACEPARENT` and `TRACESTATE` in its environment; `None` if there is
-/// none that is valid. Read once: later changes of the environment do not count.
+/// none that is valid, or `tracecontext` is not among the [propagators](Propagators::global). Read once: later changes of the environment do not count.
 pub fn process_context() -> Option<SpanContext> {
     incoming().context.clone()
 }
 
-/// The baggage this process was started with, from `BAGGAGE` in its environment; empty if there is none. Read once: later
-/// changes of the environment do not count.
+/// The baggage this process was started with, from `BAGGAGE` in its environment; empty if there is none, or `baggage` is
+/// not among the [propagators](Propagators::global). Read once: later changes of the environment do not count.
 pub fn process_baggage() -> Baggage {
     incoming().baggage.clone()
 }

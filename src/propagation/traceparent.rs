@@ -1,17 +1,36 @@
-//! `traceparent`: the ids and flags of a span in 55 characters.
+//! W3C Trace Context: `traceparent`, the ids and flags of a span in 55 characters, and `tracestate` beside it.
 
-use crate::capture::{SpanContext, SpanId, TraceId};
+use super::{Extractor, Injector, TRACEPARENT, TRACESTATE};
+use crate::capture::{SpanContext, SpanId, TraceId, TraceState};
 
 /// The length of version 00, and of the part of later versions that is known today.
 const LENGTH: usize = 55;
 
+pub(super) fn inject(context: &SpanContext, carrier: &mut (impl Injector + ?Sized)) {
+    if !context.is_valid() {
+        return;
+    }
+    carrier.set(TRACEPARENT, write(context));
+    if !context.trace_state().is_empty() {
+        carrier.set(TRACESTATE, context.trace_state().to_string());
+    }
+}
+
+pub(super) fn extract(carrier: &(impl Extractor + ?Sized)) -> Option<SpanContext> {
+    let [header] = carrier.get_all(TRACEPARENT)[..] else { return None };
+    let context = read(header)?;
+    // Several headers are one list.
+    let state = TraceState::parse(&carrier.get_all(TRACESTATE).join(","));
+    Some(context.with_trace_state(state.unwrap_or_default()))
+}
+
 /// Version 00, with the flags that are defined.
-pub(super) fn write(context: &SpanContext) -> String {
+fn write(context: &SpanContext) -> String {
     format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags())
 }
 
 /// Reads version 00 and, as far as it is known, what comes after it. Spaces and tabs around it do not count.
-pub(super) fn read(header: &str) -> Option<SpanContext> {
+fn read(header: &str) -> Option<SpanContext> {
     let header = header.trim_matches([' ', '\t']);
     let (known, later) = header.split_at_checked(LENGTH)?;
     let version = byte(known.get(..2)?)?;

@@ -7,7 +7,7 @@ use http::header::AUTHORIZATION;
 use super::DEFAULT_ENDPOINT;
 use crate::{
     config::{
-        Endpoint, Headers, Tls, endpoint, headers,
+        Endpoint, Headers, Propagators, Tls, endpoint, headers,
         tls::{self, Pem, Unpaired},
     },
     env::{self, Environment, Rejected},
@@ -81,6 +81,19 @@ impl Chooser<'_> {
         let value = self.environment.get(variable)?.and_then(read);
         let tell = |why: &Rejected| format!("{variable}={}: {}; using nothing of it", why.value, why.must);
         value.inspect_err(|why| self.warnings.push(tell(why))).ok()
+    }
+
+    /// The propagators: of a list with unusable names the others count.
+    pub(super) fn propagators(&mut self) -> Propagators {
+        let name = env::PROPAGATORS;
+        let (usable, rejected) = match self.environment.get(name) {
+            None => (None, None),
+            Some(Err(why)) => (None, Some(why)),
+            Some(Ok(text)) => Propagators::parse(text),
+        };
+        let chosen = usable.unwrap_or_default();
+        self.warnings.extend(rejected.map(|why| format!("{name}={}: {}; using {chosen}", why.value, why.must)));
+        chosen
     }
 
     pub(super) fn endpoint(
