@@ -12,12 +12,15 @@
 //!
 //! let call = tracer.span("GET /stock").kind(otlp::SpanKind::Client).start();
 //! let mut headers = HashMap::new();
-//! inject(&call.context(), &mut headers); // traceparent, tracestate
+//! inject(&call.context(), &mut headers); // traceparent, tracestate, baggage
 //!
 //! let caller = extract(&headers).unwrap_or(otlp::SpanContext::INVALID); // invalid: begins a trace
 //! let handling = tracer.span("GET /stock").kind(otlp::SpanKind::Server).parent(&caller).start();
 //! assert_eq!(handling.context().trace_id(), call.context().trace_id());
 //! ```
+//!
+//! Baggage goes along as a part of the [`Context`] that is current on a thread: [`Baggage::enter`] and [`Context::enter`]
+//! make it so, and both [`inject`] and [`Context::inject`] pass it on.
 //!
 //! What travels is decided by the [propagators](Propagators) of the process: `OTEL_PROPAGATORS`, by default
 //! `tracecontext,baggage`.
@@ -39,6 +42,8 @@ use crate::capture::SpanContext;
 mod baggage;
 mod carrier;
 mod command;
+mod context;
+mod current;
 mod environment;
 mod global;
 mod incoming;
@@ -47,6 +52,8 @@ mod traceparent;
 pub use baggage::Baggage;
 pub use carrier::{Extractor, Injector};
 pub use command::CommandExt;
+pub use context::{Context, EnteredContext};
+pub use current::EnteredBaggage;
 pub use environment::EnvironmentCarrier;
 pub(crate) use incoming::adopt;
 pub use incoming::{process_baggage, process_context};
@@ -58,12 +65,11 @@ const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 const BAGGAGE: &str = "baggage";
 
-/// Writes `context` into a carrier as `traceparent`, and as `tracestate` unless that is empty. An invalid context writes
-/// nothing, and none does if `tracecontext` is not among the [propagators](Propagators::global). Allocates.
+/// Writes `context` into a carrier as `traceparent`, and as `tracestate` unless that is empty, and the
+/// [current](Baggage::current) baggage of the calling thread as `baggage`: what a request for a span takes along, by the
+/// [propagators](Propagators::global) of the process. An invalid context and an empty baggage write nothing. Allocates.
 pub fn inject(context: &SpanContext, carrier: &mut (impl Injector + ?Sized)) {
-    if Propagators::global().contains(Propagator::TraceContext) {
-        traceparent::inject(context, carrier);
-    }
+    Context::default().with_span_context(context.clone()).with_baggage(Baggage::current()).inject(carrier);
 }
 
 /// Reads the context that a carrier holds; it [is remote](SpanContext::is_remote).

@@ -10,7 +10,7 @@ use std::{
 
 use otlp::{
     SpanContext, SpanId, TraceId,
-    propagation::{self, CommandExt as _, Propagator, Propagators},
+    propagation::{self, Baggage, CommandExt as _, Context, Propagator, Propagators},
     testing::{ReceivedSpan, Receiver},
 };
 
@@ -51,6 +51,7 @@ fn child() {
         }
         Ok("commands") => commands(),
         Ok("propagators") => propagators(),
+        Ok("baggage") => baggage(),
         Ok("siblings") => siblings(),
         #[cfg(unix)]
         Ok("fork") => fork(),
@@ -346,6 +347,46 @@ fn the_propagators_decide_what_is_taken_in_and_what_is_passed_on() {
             }
             _ => assert!(warnings.is_empty(), "{warnings:?}"),
         }
+    }
+}
+
+/// Prints what a child gets where baggage was entered.
+fn baggage() {
+    let user = Baggage::current().insert("user", "7").enter();
+    show("inside");
+    let nothing = Baggage::default().enter();
+    show("nothing");
+    drop(user);
+    show("still nothing");
+    drop(nothing);
+    show("outside");
+    let request = Context::extract(&vec![("traceparent".to_owned(), UNSAMPLED.to_owned())]).enter();
+    show("request");
+    drop(request);
+    std::thread::scope(|scope| {
+        let _here = Baggage::default().insert("mine", "1").enter();
+        scope.spawn(|| show("elsewhere"));
+    });
+}
+
+#[test]
+fn a_child_is_given_the_baggage_that_is_current_on_the_thread() {
+    // BAG-01, BAG-05, CTX-02, SDKV-02
+    let own = "k = v%20w ;m";
+    let output = run("baggage", &[("TRACEPARENT", SAMPLED), ("BAGGAGE", own)]);
+    let given = |place: &str| {
+        let seen = seen(&output, place);
+        (seen["TRACEPARENT"].clone(), seen.get("BAGGAGE").cloned())
+    };
+    for (place, parent, baggage) in [
+        ("inside ", SAMPLED, Some("k=v%20w;m,user=7")),
+        ("nothing ", SAMPLED, None),
+        ("still nothing ", SAMPLED, None),
+        ("outside ", SAMPLED, Some(own)),
+        ("request ", UNSAMPLED, None),
+        ("elsewhere ", SAMPLED, Some(own)),
+    ] {
+        assert_eq!(given(place), (parent.to_owned(), baggage.map(str::to_owned)), "{place}");
     }
 }
 

@@ -14,7 +14,7 @@ const MOST_BYTES: usize = 8192;
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b',').add(b';').add(b'\\').add(b'%');
 
 /// The [baggage](https://opentelemetry.io/docs/specs/otel/baggage/api/) of a process or a request: text by name, for
-/// whoever works on it next. It is not recorded in spans.
+/// whoever works on it next. It is not recorded in spans. [`enter`](Self::enter) makes it current on a thread.
 ///
 /// It never changes: what would change it answers a new one. Names and values are case-sensitive, and values may be any
 /// text. A name that is no token of HTTP (letters, digits and `` !#$%&'*+-.^_`|~ ``) is kept, and left out when the baggage
@@ -60,12 +60,14 @@ impl Baggage {
         (baggage, is_whole)
     }
 
-    /// Reads the baggage that a carrier holds; several headers are one list.
+    /// Reads the baggage that a carrier holds, whatever the [propagators](super::Propagators) of the process are; several
+    /// headers are one list.
     pub fn extract(carrier: &(impl Extractor + ?Sized)) -> Self {
         Self::parse(&carrier.get_all(BAGGAGE).join(","))
     }
 
-    /// Writes the baggage into a carrier, if there is anything to write.
+    /// Writes the baggage into a carrier, if there is anything to write, whatever the [propagators](super::Propagators) of
+    /// the process are.
     pub fn inject(&self, carrier: &mut (impl Injector + ?Sized)) {
         let header = self.to_string();
         if !header.is_empty() {
