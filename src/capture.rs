@@ -6,6 +6,7 @@
 mod attribute;
 mod clock;
 mod context;
+mod decode;
 mod doorbell;
 mod id;
 mod intake;
@@ -26,6 +27,10 @@ mod tracestate;
 pub use context::SpanContext;
 pub(crate) use context::{set_incoming, set_process_span};
 pub use id::{SpanId, TraceId};
+pub use sampler::{
+    AlwaysOff, AlwaysOn, AlwaysRecord, ParentBased, ProbabilitySampler, Sampler, SamplingDecision, SamplingInput,
+    SamplingResult, TraceIdRatioBased,
+};
 pub(crate) use scope::EncodedScope;
 pub use scope::Scope;
 pub use span::{Entered, Span};
@@ -36,7 +41,7 @@ pub use tracestate::TraceState;
 
 pub(crate) use attribute::{attribute_field_len, put_attribute, recorded};
 pub(crate) use clock::Clock;
-pub(crate) use intake::{Intake, Limits, set_global};
+pub(crate) use intake::{Intake, Limits, Recording, set_global};
 pub(crate) use local::mark_own_thread;
 pub(crate) use overflow::Shed;
 pub(crate) use record::{Head, Record, ends};

@@ -70,7 +70,8 @@ impl Client {
         Self::builder().with_config(config).build()
     }
 
-    fn assemble(options: Options, controls: Controls, environment: Environment) -> Result<Self, Error> {
+    fn assemble(mut options: Options, controls: Controls, environment: Environment) -> Result<Self, Error> {
+        options.sampler = controls.sampler.as_ref().map(|sampler| sampler.description().into_owned());
         let (mut settings, warnings) = Settings::resolve(options, environment)?;
         let controls = controls.checked(&mut settings)?;
         let diagnostics = Diagnostics::new(settings.log_level);
@@ -254,7 +255,7 @@ impl Engine {
         let each = WORKER_BYTES + if settings.drop_strategy == DropStrategy::OldestFirst { BODY_BYTES } else { 0 };
         let apart = (CLIENT_BYTES + settings.worker_count * each).min(settings.max_memory_usage / 4);
         let batch = &settings.batch;
-        let intake = Intake::new(Limits {
+        let limits = Limits {
             memory_bytes: settings.max_memory_usage - apart,
             pooling: Pooling::from(&settings),
             queue_spans: batch.max_queue_size,
@@ -262,7 +263,8 @@ impl Engine {
             ready_spans: batch.ready_spans(),
             workers: settings.worker_count,
             has_lanes: !batch.load_balancing,
-        });
+        };
+        let intake = Intake::recording(limits, controls.recording(&settings));
         let exporter = Exporter::new(settings, Arc::clone(&intake), diagnostics);
         Arc::new_cyclic(|this: &Weak<Self>| {
             let this = this.clone();

@@ -50,6 +50,8 @@ pub(crate) const CLIENT_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICA
 pub(crate) const TRACES_CLIENT_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE";
 pub(crate) const CLIENT_KEY: &str = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
 pub(crate) const TRACES_CLIENT_KEY: &str = "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY";
+pub(crate) const TRACES_SAMPLER: &str = "OTEL_TRACES_SAMPLER";
+pub(crate) const TRACES_SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
 pub(crate) const BSP_SCHEDULE_DELAY: &str = "OTEL_BSP_SCHEDULE_DELAY";
 pub(crate) const BSP_EXPORT_TIMEOUT: &str = "OTEL_BSP_EXPORT_TIMEOUT";
 pub(crate) const BSP_MAX_QUEUE_SIZE: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
@@ -88,6 +90,8 @@ pub const VARIABLES: &[Variable] = &[
     row(TRACES_CLIENT_CERTIFICATE, "(from OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE)", "PEM file", "the certificate to show to a receiver that asks, and those that signed it"),
     row(CLIENT_KEY, "(none)", "PEM file", "the key of the client certificate"),
     row(TRACES_CLIENT_KEY, "(from OTEL_EXPORTER_OTLP_CLIENT_KEY)", "PEM file", "the key of the client certificate"),
+    row(TRACES_SAMPLER, "parentbased_always_on", "[parentbased_]always_on, [parentbased_]always_off or [parentbased_]traceidratio", "which traces are recorded; parentbased_ does as the parent did, where there is one"),
+    row(TRACES_SAMPLER_ARG, "1.0", "from 0 to 1", "the share of traces that traceidratio keeps"),
     row(BSP_SCHEDULE_DELAY, "5000", "ms, 0 for at once", "how long an ended span waits for its batch to fill"),
     row(BSP_EXPORT_TIMEOUT, "(none)", "ms, 0 for no limit (one hour)", "lowers the time one batch may take, where it is shorter"),
     row(BSP_MAX_QUEUE_SIZE, "(bounded by OTLP_MAX_MEMORY_USAGE)", "spans, at least 1", "how many ended spans may wait"),
@@ -235,6 +239,12 @@ pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Re
 pub(crate) fn whole_number(text: &str, range: RangeInclusive<usize>) -> Result<usize, Rejected> {
     let number = text.trim().parse().ok().filter(|number| range.contains(number));
     number.ok_or_else(|| Rejected::new(text, allowed(&range)))
+}
+
+/// A share, from 0 to 1.
+pub(crate) fn share(text: &str) -> Result<f64, Rejected> {
+    let share = text.trim().parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| Rejected::new(text, "must be a number from 0 to 1"))
 }
 
 /// What a whole number must be, for messages about code and about the environment alike.

@@ -76,6 +76,14 @@ pub use export::{Event, ExportReport, Link, SpanBuffer, SpanData};
 pub use stats::{Dropped, MemoryStats, Receipt, Snapshot};
 pub use value::{KeyValue, Value};
 
+/// Samplers: which spans are recorded ([Sampling](https://opentelemetry.io/docs/specs/otel/trace/sdk/#sampling)).
+pub mod sampling {
+    pub use crate::capture::{
+        AlwaysOff, AlwaysOn, AlwaysRecord, ParentBased, ProbabilitySampler, Sampler, SamplingDecision, SamplingInput,
+        SamplingResult, TraceIdRatioBased,
+    };
+}
+
 /// The README's snippets, compiled and run.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

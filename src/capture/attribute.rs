@@ -6,20 +6,20 @@ use crate::{
 };
 
 /// `KeyValue.key` and `KeyValue.value`.
-const KEY: u32 = 1;
-const VALUE: u32 = 2;
+pub(super) const KEY: u32 = 1;
+pub(super) const VALUE: u32 = 2;
 
 /// The cases of `AnyValue`.
-const STRING: u32 = 1;
-const BOOL: u32 = 2;
-const INT: u32 = 3;
-const DOUBLE: u32 = 4;
-const ARRAY: u32 = 5;
-const MAP: u32 = 6;
-const BYTES: u32 = 7;
+pub(super) const STRING: u32 = 1;
+pub(super) const BOOL: u32 = 2;
+pub(super) const INT: u32 = 3;
+pub(super) const DOUBLE: u32 = 4;
+pub(super) const ARRAY: u32 = 5;
+pub(super) const MAP: u32 = 6;
+pub(super) const BYTES: u32 = 7;
 
 /// `ArrayValue.values` and `KeyValueList.values`.
-const VALUES: u32 = 1;
+pub(super) const VALUES: u32 = 1;
 
 /// Arrays and maps nested deeper than this become empty values, whatever the caller nests. The specification's
 /// 64 levels (LIM-03) would be up to 192 nested protobuf messages, and the decoders in common use refuse a whole

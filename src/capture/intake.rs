@@ -11,7 +11,7 @@ use super::{
     quota::{Arrivals, Quota},
     registry::Registry,
     ring::{Limit, Ring},
-    sampler::Sampling,
+    sampler::{Sampler, Sampling},
     scope::Scopes,
     supply::{Pooling, Supply},
 };
@@ -30,6 +30,9 @@ pub(crate) struct Intake {
     pub(crate) stats: Stats,
     /// The process in which spans are recorded here; [`fork::NEVER`] once the client is shut down.
     open_in: AtomicU32,
+    /// As `open_in`, but only where nothing was plugged in that is asked about each span: so that the usual start of one
+    /// asks once for both.
+    plain_in: AtomicU32,
     /// The process this was made in.
     made_in: u32,
     /// Makes what takes over in the child of a fork. Set once, at assembly.
@@ -54,8 +57,22 @@ pub(crate) struct Limits {
     pub(crate) has_lanes: bool,
 }
 
+/// How spans are recorded.
+#[derive(Clone, Default)]
+pub(crate) struct Recording {
+    /// Who decides which spans are; `None` for the default.
+    pub(crate) sampler: Option<Arc<dyn Sampler>>,
+}
+
 impl Intake {
+    #[cfg(test)]
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        Self::recording(limits, Recording::default())
+    }
+
+    pub(crate) fn recording(limits: Limits, recording: Recording) -> Arc<Self> {
+        let sampling = Sampling::new(recording.sampler);
+        let plain_in = if sampling.is_default() { fork::generation() } else { fork::NEVER };
         Arc::new(Self {
             supply: Supply::with_pool(limits.memory_bytes, limits.pooling),
             registry: Registry::new(),
@@ -64,9 +81,10 @@ impl Intake {
             quota: Quota::new(limits.queue_spans),
             overflow: Overflow::new(limits.drop_strategy),
             scopes: Scopes::default(),
-            sampling: Sampling::default(),
+            sampling,
             stats: Stats::default(),
             open_in: AtomicU32::new(fork::generation()),
+            plain_in: AtomicU32::new(plain_in),
             made_in: fork::generation(),
             heir: OnceLock::new(),
         })
@@ -74,6 +92,7 @@ impl Intake {
 
     /// From now on nothing is recorded; what is open is dropped when it ends.
     pub(crate) fn close(&self) {
+        self.plain_in.store(fork::NEVER, Ordering::Release);
         self.open_in.store(fork::NEVER, Ordering::Release);
         // Threads that wait for room need not any more.
         self.overflow.made_room();
@@ -102,6 +121,12 @@ impl Intake {
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.open_in.load(Ordering::Relaxed) != fork::generation()
+    }
+
+    /// Whether spans are recorded here, and nothing was plugged in that is asked about each of them.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain_in.load(Ordering::Relaxed) == fork::generation()
     }
 
     /// Whether this was copied by a fork: its locks may be held for ever, and its spans are the parent's.

@@ -112,8 +112,10 @@ pub(crate) struct OpenSpan {
     pub(super) record: Record,
     pub(super) intake: Arc<Intake>,
     pub(super) scope: u32,
-    /// The thread clock's reading at the start; `None` where the user gave the start time.
+    /// The thread clock's reading at the start; `None` where the user gave the start time, or nothing is exported.
     pub(super) started: Option<u64>,
+    /// Recorded, but not to be exported.
+    is_sampled_out: bool,
     /// Bytes of the record that the supply knows of.
     accounted: usize,
 }
@@ -124,8 +126,29 @@ impl OpenSpan {
     fn new(intake: &Arc<Intake>) -> Option<Box<Self>> {
         let accounted = Self::INITIAL_BYTES;
         intake.supply.reserve_span(accounted).then(|| {
-            Box::new(Self { record: Record::new(), intake: Arc::clone(intake), scope: 0, started: None, accounted })
+            Box::new(Self {
+                record: Record::new(),
+                intake: Arc::clone(intake),
+                scope: 0,
+                started: None,
+                is_sampled_out: false,
+                accounted,
+            })
         })
+    }
+
+    pub(super) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Nothing of the span is exported. Nor is there a start to reckon from: its end has to look twice.
+    pub(super) fn sample_out(&mut self) {
+        self.started = None;
+        self.is_sampled_out = true;
+    }
+
+    pub(super) fn is_sampled_out(&self) -> bool {
+        self.is_sampled_out
     }
 
     /// Tells the supply if the record has grown. Memory the span already has is held, not refused.
@@ -232,6 +255,14 @@ impl Seat {
         if open.record.is_truncated() {
             self.intake.stats.truncated();
         }
+        self.recycle(open);
+    }
+
+    /// Ends a span of which nothing is exported.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn discard(&mut self, mut open: Box<OpenSpan>) {
+        open.is_sampled_out = false;
         self.recycle(open);
     }
 

@@ -46,12 +46,12 @@ const SPANS: u32 = 2;
 /// The fields of `Span`.
 const TRACE_STATE: u32 = 3;
 const PARENT_SPAN_ID: u32 = 4;
-const NAME: u32 = 5;
-const ATTRIBUTES: u32 = 9;
+pub(super) const NAME: u32 = 5;
+pub(super) const ATTRIBUTES: u32 = 9;
 const DROPPED_ATTRIBUTES: u32 = 10;
 const EVENTS: u32 = 11;
 const DROPPED_EVENTS: u32 = 12;
-const LINKS: u32 = 13;
+pub(super) const LINKS: u32 = 13;
 const DROPPED_LINKS: u32 = 14;
 const STATUS: u32 = 15;
 
@@ -72,11 +72,20 @@ const FLAGS_AT: usize = PREFIX + 30;
 const KIND_AT: usize = PREFIX + 35;
 const START_AT: usize = PREFIX + 37;
 const END_AT: usize = PREFIX + 46;
-const FIELDS_AT: usize = PREFIX + HEAD.len();
+pub(super) const FIELDS_AT: usize = PREFIX + HEAD.len();
 
 /// Bits 8 and 9 of `flags`: whether the parent is remote is known, and it is.
 const HAS_IS_REMOTE: u32 = 0x100;
-const IS_REMOTE: u32 = 0x200;
+pub(super) const IS_REMOTE: u32 = 0x200;
+
+/// The fields of `Link`.
+pub(super) mod link {
+    pub(in crate::capture) const TRACE_ID: u32 = 1;
+    pub(in crate::capture) const SPAN_ID: u32 = 2;
+    pub(in crate::capture) const TRACE_STATE: u32 = 3;
+    pub(in crate::capture) const ATTRIBUTES: u32 = 4;
+    pub(in crate::capture) const FLAGS: u32 = 6;
+}
 
 const OK: u8 = 1;
 const ERROR: u8 = 2;
@@ -191,6 +200,11 @@ impl Record {
         } else {
             self.truncated = true;
         }
+    }
+
+    /// The bytes so far; the fields that are not fixed begin at [`FIELDS_AT`].
+    pub(super) fn as_slice(&self) -> &[u8] {
+        self.buffer.as_slice()
     }
 
     /// Nanoseconds since the UNIX epoch at which the span began.
@@ -354,11 +368,7 @@ impl Record {
 
     /// Appends a link to another span.
     pub(crate) fn link(&mut self, to: &SpanContext, attributes: &[KeyValue<'_>]) {
-        const TRACE_ID: u32 = 1;
-        const SPAN_ID: u32 = 2;
-        const TRACE_STATE: u32 = 3;
-        const ATTRIBUTES: u32 = 4;
-        const FLAGS: u32 = 6;
+        use link::{ATTRIBUTES, FLAGS, SPAN_ID, TRACE_ID, TRACE_STATE};
         // SPAN-14: a link to nowhere is kept for what it says, if it says anything.
         if !to.is_valid() && attributes.is_empty() && to.trace_state().is_empty() {
             return;

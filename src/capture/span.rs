@@ -10,8 +10,7 @@ use std::{
 use super::{
     attribute::Scalar,
     context::SpanContext,
-    intake::Intake,
-    local::{self, OpenSpan},
+    local::{self, Local, OpenSpan},
     status::Status,
 };
 use crate::{
@@ -239,30 +238,37 @@ impl fmt::Debug for Span {
 #[inline]
 fn finish(open: Box<OpenSpan>, end: Option<u64>) {
     if open.intake.is_closed() {
-        return lose(&open.intake);
+        return lose(&open);
     }
-    local::with(move |local| {
-        let end = match end {
-            Some(end) => end,
-            None => {
-                let now = local.clock.now();
-                match open.started {
-                    // By the monotonic clock, so that a step of the wall clock does not change a duration.
-                    Some(started) => open.record.start().saturating_add(now.saturating_sub(started)),
-                    None => local.clock.unix(now),
-                }
-            }
-        };
-        local.seats.at(&open.intake).end(open, end);
+    local::with(move |local| match (end, open.started) {
+        (None, Some(started)) => {
+            // By the monotonic clock, so that a step of the wall clock does not change a duration.
+            let end = open.record.start().saturating_add(local.clock.now().saturating_sub(started));
+            local.seats.at(&open.intake).end(open, end);
+        }
+        _ => finish_otherwise(local, open, end),
     });
+}
+
+/// Where the user gave a time, or nothing is exported.
+#[cold]
+#[inline(never)]
+fn finish_otherwise(local: &mut Local, open: Box<OpenSpan>, end: Option<u64>) {
+    let now = local.clock.now();
+    let end = end.unwrap_or_else(|| match open.started {
+        Some(started) => open.record.start().saturating_add(now.saturating_sub(started)),
+        None => local.clock.unix(now),
+    });
+    let seat = local.seats.at(&open.intake);
+    if open.is_sampled_out() { seat.discard(open) } else { seat.end(open, end) }
 }
 
 /// Counts a span that ended too late. What a fork copied is the parent's, which counts it; and what the client's own
 /// threads record of their requests is no loss to anybody.
 #[cold]
-fn lose(intake: &Intake) {
-    if !intake.is_inherited() && !local::is_own_thread() {
-        intake.stats.lost(DropReason::Shutdown);
+fn lose(open: &OpenSpan) {
+    if !open.intake.is_inherited() && !open.is_sampled_out() && !local::is_own_thread() {
+        open.intake.stats.lost(DropReason::Shutdown);
     }
 }
 

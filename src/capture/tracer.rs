@@ -8,12 +8,12 @@ use once_cell::race::OnceBox;
 
 use super::{
     clock::Clock,
-    context::SpanContext,
+    context::{RANDOM, SAMPLED, SpanContext},
     id::{IdGenerator, SpanId},
     intake::{self, Intake},
     local::{self, OpenSpan},
     record::Head,
-    sampler::Sampling,
+    sampler::{Sampling, SamplingDecision, SamplingInput, SamplingResult},
     scope::Scope,
     span::{Span, unix_nanos},
     status::SpanKind,
@@ -54,6 +54,13 @@ impl Tracer {
         Self(Arc::new(Binding { scope, target: OnceBox::new() }))
     }
 
+    /// Where spans go, if they go there as they usually do.
+    #[inline]
+    fn plain_target(&self) -> Option<&Target> {
+        let target = self.0.target.get()?.as_ref()?;
+        target.intake.is_plain().then_some(target)
+    }
+
     #[inline]
     fn target(&self) -> Option<&Target> {
         let target = self.0.target.get().or_else(|| self.bind())?.as_ref()?;
@@ -92,14 +99,11 @@ impl Tracer {
     /// started with, else it begins a trace. It does not become current itself.
     #[inline]
     pub fn start(&self, name: &str) -> Span {
+        let Some(target) = self.plain_target() else { return self.start_otherwise(name) };
         // Written where it stays: a context is too large to be handed from closure to closure.
         let mut context = SpanContext::INVALID;
         let open = local::with(|local| {
             let parent = local.spans.parent();
-            let Some(target) = self.target() else {
-                context = inherited(parent);
-                return None;
-            };
             context = context_of(parent, TraceState::EMPTY, &mut local.ids, &target.intake.sampling);
             let parent = parent.map(|parent| (parent.span_id(), parent.is_remote()));
             let seat = local.seats.at(&target.intake);
@@ -115,6 +119,13 @@ impl Tracer {
             open
         });
         Span::new(open, context)
+    }
+
+    /// Where there is no client, or not yet, or one that asks somebody about each span.
+    #[cold]
+    #[inline(never)]
+    fn start_otherwise(&self, name: &str) -> Span {
+        self.span(name).start()
     }
 
     /// Prepares a span called `name`, to be given what is known at its start.
@@ -224,6 +235,8 @@ impl SpanBuilder<'_> {
     /// Starts the span.
     #[inline]
     pub fn start(mut self) -> Span {
+        let plain = if self.has_target { self.tracer.plain_target() } else { None };
+        let Some(target) = plain.filter(|target| self.is_for(target)) else { return self.start_otherwise() };
         let mut open = self.open.take();
         let parent = std::mem::replace(&mut self.parent, Parent::Current);
         let (kind, start) = (self.kind, self.start);
@@ -233,10 +246,6 @@ impl SpanBuilder<'_> {
                 Parent::None(state) => (None, state),
                 Parent::Given(context) => (Some(context), &TraceState::EMPTY),
             };
-            let target = if self.has_target { self.tracer.target() } else { None };
-            // A record from before a fork is the parent's.
-            let is_ours = |target: &&Target| open.as_ref().is_none_or(|open| Arc::ptr_eq(&open.intake, &target.intake));
-            let Some(target) = target.filter(is_ours) else { return Span::from_context(inherited(parent)) };
             let context = context_of(parent, state.clone(), &mut local.ids, &target.intake.sampling);
             let parent = parent.map(|parent| (parent.span_id(), parent.is_remote()));
             let seat = local.seats.at(&target.intake);
@@ -250,6 +259,67 @@ impl SpanBuilder<'_> {
             }
             Span::new(open.take(), context)
         })
+    }
+
+    /// Whether its record is of that client: one from before a fork is the parent's.
+    #[inline]
+    fn is_for(&self, target: &Target) -> bool {
+        self.open.as_ref().is_none_or(|open| Arc::ptr_eq(&open.intake, &target.intake))
+    }
+
+    /// Starts the span as the client's sampler says, which runs while nothing of the thread is borrowed: it may record
+    /// spans itself. Or nowhere, where there is no client.
+    #[cold]
+    #[inline(never)]
+    fn start_otherwise(mut self) -> Span {
+        let (parent, state) = match std::mem::replace(&mut self.parent, Parent::Current) {
+            Parent::Current => (local::with(|local| local.spans.parent().cloned()), TraceState::EMPTY),
+            Parent::None(state) => (None, state),
+            Parent::Given(context) => (Some(context), TraceState::EMPTY),
+        };
+        let parent = parent.as_ref();
+        let target = if self.has_target { self.tracer.target() } else { None };
+        let Some(target) = target.filter(|target| self.is_for(target)) else {
+            return Span::from_context(inherited(parent));
+        };
+        let sampling = &target.intake.sampling;
+        let (trace_id, span_id, random) = match parent {
+            Some(parent) => {
+                (parent.trace_id(), local::with(|local| local.ids.span_id()), parent.trace_flags() & RANDOM)
+            }
+            None => local::with(|local| (local.ids.trace_id(), local.ids.span_id(), RANDOM)),
+        };
+        let mut open = self.open.take();
+        let input =
+            SamplingInput::new(trace_id, "").with_kind(self.kind).with_record(open.as_deref().map(OpenSpan::record));
+        let input = match parent {
+            Some(parent) => input.with_parent(parent),
+            None => input.with_trace_state(&state),
+        };
+        let SamplingResult { decision, attributes, trace_state, .. } = sampling.decide(&input);
+        let is_sampled = decision == SamplingDecision::RecordAndSample;
+        let flags = random | if is_sampled { SAMPLED } else { 0 };
+        let context = SpanContext::new(trace_id, span_id, flags, false).with_trace_state(trace_state);
+        let parent = parent.map(|parent| (parent.span_id(), parent.is_remote()));
+        local::with(|local| {
+            let seat = local.seats.at(&target.intake);
+            seat.started(parent, is_sampled);
+            match &mut open {
+                unused if decision == SamplingDecision::Drop => {
+                    unused.take().into_iter().for_each(|unused| seat.recycle(unused));
+                }
+                Some(open) => {
+                    attributes.into_iter().for_each(|KeyValue { key, value }| open.set_attribute(&key, value));
+                    launch(open, &mut local.clock, &context, parent, self.kind, self.start);
+                    if !is_sampled {
+                        open.sample_out();
+                    }
+                }
+                None if is_sampled => seat.lose(),
+                None => {}
+            }
+        });
+        Span::new(open, context)
     }
 }
 

@@ -105,6 +105,27 @@ impl TraceState {
         self.insert(OPENTELEMETRY, &value).unwrap_or_else(|| self.clone())
     }
 
+    /// The same without a sampling threshold; what else the `ot` member says is kept.
+    pub(crate) fn without_threshold(&self) -> Self {
+        let Members::List(_) = self.0 else { return Self::EMPTY };
+        let Some(old) = self.get(OPENTELEMETRY) else { return self.clone() };
+        let is_threshold = |part: &&str| part.split(':').next() == Some(THRESHOLD);
+        if !old.split(';').any(|part| is_threshold(&part)) {
+            return self.clone();
+        }
+        let others: Vec<_> = old.split(';').filter(|part| !part.is_empty() && !is_threshold(part)).collect();
+        self.insert(OPENTELEMETRY, &others.join(";")).unwrap_or_else(|| self.delete(OPENTELEMETRY))
+    }
+
+    /// The sampling threshold, `th` of the `ot` member; none if it is missing or malformed.
+    pub(crate) fn threshold(&self) -> Option<u64> {
+        if let Members::Threshold(threshold) = self.0 {
+            return (threshold != NONE).then_some(threshold);
+        }
+        let own = self.get(OPENTELEMETRY)?;
+        hex(own.split(';').find_map(|part| part.strip_prefix(THRESHOLD)?.strip_prefix(':'))?)
+    }
+
     /// The explicit randomness of the trace, `rv` of the `ot` member: exactly 14 hex digits.
     pub(crate) fn random_value(&self) -> Option<u64> {
         let Members::List(_) = self.0 else { return None };

@@ -1,9 +1,10 @@
 //! The builder: what is set in code.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{Client, controls::Controls};
 use crate::{
+    capture::Sampler,
     config::{
         BackpressureController, BatchConfig, Compression, ConnectionManager, ConnectionPoolConfig, DropStrategy,
         ExitBudget, MemoryMonitor, MemoryPool, MonitoringConfig, Options, OtlpConfig, PerformanceConfig,
@@ -286,6 +287,16 @@ impl ClientBuilder {
     /// Watches memory; see [`MemoryMonitor`]. Default: nobody does, and the bound holds all the same.
     pub fn with_memory_monitor(mut self, monitor: MemoryMonitor) -> Self {
         self.options.memory_monitor = Some(monitor);
+        self
+    }
+
+    /// Decides which spans are recorded; see [`Sampler`] and the samplers beside it. Default: spans do as their parent did,
+    /// and all roots are recorded, which costs a span nothing; another sampler is asked about each one, also where it
+    /// answers the same. `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG`. While
+    /// [throttling](crate::core::BackpressureController::with_adaptive_throttling) asks for fewer traces, of those that
+    /// the sampler keeps a part is left out too.
+    pub fn with_sampler(mut self, sampler: impl Sampler + 'static) -> Self {
+        self.controls.sampler = Some(Arc::new(sampler));
         self
     }
 

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::{rota::Task, thinning};
 use crate::{
-    config::{MetricType, Settings, Tuning},
+    capture::{AlwaysOff, AlwaysOn, ParentBased, Recording, Sampler, TraceIdRatioBased},
+    config::{MetricType, RootSampler, SamplerChoice, Settings, Tuning},
     control::{AdaptiveCompression, AutoTuner, BatchManager, TuningLimits, TuningStrategy},
     error::Error,
     export::{Barrier, Exporter, Window},
@@ -26,6 +27,7 @@ pub(super) struct Controls {
     pub(super) batch_manager: Option<BatchManager>,
     pub(super) adaptive_compression: Option<AdaptiveCompression>,
     pub(super) auto_tuner: Option<AutoTuner>,
+    pub(super) sampler: Option<Arc<dyn Sampler>>,
 }
 
 impl Controls {
@@ -52,6 +54,11 @@ impl Controls {
             settings.measured.push(MetricType::CpuUsage);
         }
         Ok(self)
+    }
+
+    /// How spans are recorded: by what was plugged in, and as `settings` say.
+    pub(super) fn recording(&self, settings: &Settings) -> Recording {
+        Recording { sampler: self.sampler.clone().or_else(|| named_sampler(&settings.sampler)) }
     }
 
     /// What there is to do, and after which time first.
@@ -87,6 +94,19 @@ impl Controls {
         tasks.extend(thinning::tasks(settings));
         tasks
     }
+}
+
+/// The sampler of that name; `None` for the default, which recording follows by itself.
+fn named_sampler(choice: &SamplerChoice) -> Option<Arc<dyn Sampler>> {
+    let SamplerChoice::Named { is_parent_based, root } = choice else { return None };
+    Some(match (is_parent_based, *root) {
+        (true, RootSampler::AlwaysOn) => return None,
+        (true, RootSampler::AlwaysOff) => Arc::new(ParentBased::new(AlwaysOff)),
+        (true, RootSampler::TraceIdRatio(ratio)) => Arc::new(ParentBased::new(TraceIdRatioBased::new(ratio))),
+        (false, RootSampler::AlwaysOn) => Arc::new(AlwaysOn),
+        (false, RootSampler::AlwaysOff) => Arc::new(AlwaysOff),
+        (false, RootSampler::TraceIdRatio(ratio)) => Arc::new(TraceIdRatioBased::new(ratio)),
+    })
 }
 
 fn size_batches(mut manager: BatchManager, interval: Duration) -> Task {

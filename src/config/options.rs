@@ -47,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) exit_budget: Option<ExitBudget>,
     pub(crate) retry: Option<RetryConfig>,
     pub(crate) log_level: Option<LogLevel>,
+    /// The description of a sampler that is given to the client itself. Default: parent-based, always on.
+    pub(crate) sampler: Option<String>,
     pub(crate) spool: Option<SpoolConfig>,
     pub(crate) protocol: Option<Protocol>,
     /// Set by `set_connection_pool`, so that it and the settings of single fields override each other.

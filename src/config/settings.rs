@@ -6,7 +6,7 @@ use self::chooser::{Chooser, Source};
 use super::{
     BackpressureController, BatchConfig, Compression, ConnectionSettings, DropStrategy, Endpoint, ExitBudget, Headers,
     MemoryMonitor, MemoryPool, MetricType, MonitoringConfig, Options, PerformanceConfig, PerformanceMonitor,
-    Propagators, Protocol, RetryConfig, SpoolConfig, Tls, ZeroCopyBuffer, headers,
+    Propagators, Protocol, RetryConfig, SamplerChoice, SpoolConfig, Tls, ZeroCopyBuffer, headers,
 };
 use crate::{
     env::{self, Environment, Rejected, allowed, timeout, whole_number},
@@ -78,6 +78,7 @@ pub(crate) struct Settings {
     pub(crate) drop_strategy: DropStrategy,
     pub(crate) exit_budget: ExitBudget,
     pub(crate) retry: RetryConfig,
+    pub(crate) sampler: SamplerChoice,
     pub(crate) spool: SpoolConfig,
     /// Keys are unique and not empty.
     pub(crate) resource: Vec<KeyValue<'static>>,
@@ -178,6 +179,7 @@ impl Settings {
         options.memory_monitor.as_ref().map_or(Ok(()), MemoryMonitor::check)?;
         let exit_budget = choose.exit_budget(options.exit_budget)?;
         let retry = options.retry.unwrap_or_default().checked()?;
+        let sampler = choose.sampler(options.sampler);
         let spool = choose.spool(options.spool)?;
 
         let attributes = choose.text(env::RESOURCE_ATTRIBUTES, resource_attributes);
@@ -232,6 +234,7 @@ impl Settings {
             },
             exit_budget,
             retry,
+            sampler,
             spool,
             resource,
         };

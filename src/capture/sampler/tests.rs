@@ -2,12 +2,14 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{builtin::threshold, *};
 use crate::{
     capture::{Intake, Limits, Scope, SpanId, Tracer},
     config::DropStrategy,
     stats::Snapshot,
 };
+
+mod plugged_in;
 
 fn intake() -> Arc<Intake> {
     Intake::new(Limits {
@@ -196,7 +198,7 @@ proptest! {
     #[test]
     fn what_is_kept_estimates_what_there_was(first in 0.02_f64..1.0, second in 0.02_f64..1.0) {
         const TRACES: u32 = 20_000;
-        let (sampling, mut ids) = (Sampling::default(), IdGenerator::new());
+        let (sampling, mut ids) = (Sampling::new(None), IdGenerator::new());
         let (mut estimate, mut variance, mut expected) = (0.0, 0.0, 0.0);
         let mut kept = 0.0;
         for at in 0..TRACES {
@@ -229,16 +231,4 @@ proptest! {
         prop_assert!(!kept(less) || kept(more));
         prop_assert!((share(threshold(first)) - first).abs() <= 1.3e-4 * first.max(1e-12));
     }
-}
-
-/// The rejection threshold that keeps a trace with this probability, from 2⁻⁵⁶ to 1, to four significant hex digits.
-fn threshold(probability: f64) -> u64 {
-    const PRECISION: i32 = 4;
-    let probability = probability.clamp(1.0 / VALUES as f64, 1.0);
-    // Digits that are all f, or all 0, are not significant.
-    let leading = |share: f64| if share > 0.0 { (-share.log2() / 4.0).floor() as i32 } else { 0 };
-    let digits = (PRECISION + leading(probability).max(leading(1.0 - probability))).min(14);
-    let threshold = VALUES - (probability * VALUES as f64).round() as u64;
-    let unit = 1_u64 << (4 * (14 - digits));
-    ((threshold + unit / 2) / unit * unit).min(VALUES - 1)
 }

@@ -7,7 +7,7 @@ use http::header::AUTHORIZATION;
 use super::DEFAULT_ENDPOINT;
 use crate::{
     config::{
-        Endpoint, Headers, Propagators, Tls, endpoint, headers,
+        Endpoint, Headers, Propagators, SamplerChoice, Tls, endpoint, headers,
         tls::{self, Pem, Unpaired},
     },
     env::{self, Environment, Rejected},
@@ -160,6 +160,18 @@ impl Chooser<'_> {
             headers.push((AUTHORIZATION, authorization.clone()));
         }
         headers
+    }
+
+    /// Who decides which spans are recorded. An argument counts only beside a name that has one (SDKV-09).
+    pub(super) fn sampler(&mut self, in_code: Option<String>) -> SamplerChoice {
+        let named = |text: &str| {
+            let (is_parent_based, root) = env::choice(text, &SamplerChoice::NAMES)?;
+            Ok(SamplerChoice::Named { is_parent_based, root })
+        };
+        let in_code = in_code.map(SamplerChoice::InCode);
+        let sampler = self.one(in_code, env::TRACES_SAMPLER, named, SamplerChoice::default());
+        let ratio = self.one(None, env::TRACES_SAMPLER_ARG, env::share, 1.0);
+        sampler.with_ratio(ratio)
     }
 
     /// The files of TLS. A client certificate and its key count only together (OTLPV-13).

@@ -114,6 +114,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     (env::TRACES_CLIENT_CERTIFICATE, CERTIFICATE),
     (env::CLIENT_KEY, KEY),
     (env::TRACES_CLIENT_KEY, KEY),
+    (env::TRACES_SAMPLER, "Always_Off"),
+    (env::TRACES_SAMPLER_ARG, "0.5"),
     (env::BSP_SCHEDULE_DELAY, "100"),
     (env::BSP_EXPORT_TIMEOUT, "400"),
     (env::BSP_MAX_QUEUE_SIZE, "2147483647"),
@@ -134,15 +136,18 @@ fn every_documented_variable_has_an_effect_and_none_is_missing() {
     let names: Vec<_> = VARIABLES.iter().map(|variable| variable.name).collect();
     assert_eq!(EXAMPLES.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names);
     let defaults = format!("{:?}", from_env(&[]));
+    let ratio = format!("{:?}", from_env(&[(env::TRACES_SAMPLER, "traceidratio")]));
     for example in EXAMPLES {
         // Half a pair is of no use.
         let other = match example.0 {
             env::CLIENT_CERTIFICATE | env::TRACES_CLIENT_CERTIFICATE => Some((env::CLIENT_KEY, KEY)),
             env::CLIENT_KEY | env::TRACES_CLIENT_KEY => Some((env::CLIENT_CERTIFICATE, CERTIFICATE)),
+            env::TRACES_SAMPLER_ARG => Some((env::TRACES_SAMPLER, "traceidratio")),
             _ => None,
         };
+        let without = if example.0 == env::TRACES_SAMPLER_ARG { &ratio } else { &defaults };
         let pairs: Vec<_> = [*example].into_iter().chain(other).collect();
-        assert_ne!(format!("{:?}", from_env(&pairs)), defaults, "{example:?}");
+        assert_ne!(&format!("{:?}", from_env(&pairs)), without, "{example:?}");
     }
 }
 
@@ -169,7 +174,7 @@ fn an_empty_variable_changes_nothing_and_needs_no_warning() {
 
 #[test]
 fn a_bad_variable_costs_one_warning_and_leaves_the_default() {
-    // ENV-02, ENV-03, ENV-04, ENV-05, ENV-08, RES-06, SDKV-04, SDKV-11
+    // ENV-02, ENV-03, ENV-04, ENV-05, ENV-08, RES-06, SDKV-04, SDKV-10, SDKV-11
     let defaults = format!("{:?}", from_env(&[]));
     for (name, value, used) in [
         (env::SDK_DISABLED, "1", "false"),
@@ -188,6 +193,8 @@ fn a_bad_variable_costs_one_warning_and_leaves_the_default() {
         (env::TRACES_CERTIFICATE, "/", tls::DEFAULT_ROOTS),
         (env::CLIENT_CERTIFICATE, "/missing.pem", "no client certificate"),
         (env::TRACES_CLIENT_KEY, "/", "no client certificate"),
+        (env::TRACES_SAMPLER, "banana", "parentbased_always_on"),
+        (env::TRACES_SAMPLER_ARG, "1.5", "1.0"),
         (env::BSP_SCHEDULE_DELAY, "-5", "5s"),
         (env::BSP_EXPORT_TIMEOUT, "1e3", "10s"),
         (env::BSP_MAX_QUEUE_SIZE, "0", "no limit"),

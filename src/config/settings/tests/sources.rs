@@ -166,3 +166,35 @@ fn half_a_pair_for_tls_or_one_that_does_not_belong_together_is_told_and_not_used
     let settings = from_code(Options { client_certificate: pair, ..Options::default() });
     assert!(settings.tls.identity.is_some());
 }
+
+#[test]
+fn a_sampler_is_named_in_any_case_and_its_share_counts_only_beside_a_name_that_has_one() {
+    // ENV-07, SDKV-08, SDKV-09, SDKV-10
+    let shown = |settings: &Settings| format!("{:?}", settings.sampler);
+    for (pairs, expected) in [
+        (&[][..], "parentbased_always_on"),
+        (&[(env::TRACES_SAMPLER_ARG, "0")], "parentbased_always_on"),
+        (&[(env::TRACES_SAMPLER, "ALWAYS_ON")], "always_on"),
+        (&[(env::TRACES_SAMPLER, " always_off ")], "always_off"),
+        (&[(env::TRACES_SAMPLER, "always_off"), (env::TRACES_SAMPLER_ARG, "0.5")], "always_off"),
+        (&[(env::TRACES_SAMPLER, "parentbased_always_off")], "parentbased_always_off"),
+        (&[(env::TRACES_SAMPLER, "traceidratio")], "traceidratio 1.0"),
+        (&[(env::TRACES_SAMPLER, "TraceIdRatio"), (env::TRACES_SAMPLER_ARG, " 0.25 ")], "traceidratio 0.25"),
+        (
+            &[(env::TRACES_SAMPLER, "parentbased_traceidratio"), (env::TRACES_SAMPLER_ARG, "0")],
+            "parentbased_traceidratio 0.0",
+        ),
+    ] {
+        assert_eq!(shown(&from_env(pairs)), expected, "{pairs:?}");
+    }
+    for bad in ["1.5", "-0.1", "NaN", "abc", "inf"] {
+        let (settings, warning) =
+            with_warning(&[(env::TRACES_SAMPLER, "traceidratio"), (env::TRACES_SAMPLER_ARG, bad)]);
+        assert_eq!(shown(&settings), "traceidratio 1.0");
+        assert_eq!(warning, format!("{}=\"{bad}\": must be a number from 0 to 1; using 1.0", env::TRACES_SAMPLER_ARG));
+    }
+    let options = Options { sampler: Some("Mine".to_owned()), ..Options::default() };
+    let (settings, warnings) = resolve(options, &[(env::TRACES_SAMPLER, "banana")]).unwrap();
+    assert_eq!(shown(&settings), "Mine");
+    assert!(warnings[0].contains("\"banana\"") && warnings[0].ends_with("; using Mine"), "{warnings:?}");
+}

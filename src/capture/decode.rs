@@ -1,0 +1,114 @@
+//! Reads back what a span was started with, from its record: samplers see it. Texts and bytes stay where they are.
+
+use std::borrow::Cow;
+
+use super::{
+    attribute::{ARRAY, BOOL, BYTES, DOUBLE, INT, KEY, MAP, STRING, VALUE, VALUES},
+    context::SpanContext,
+    id::{SpanId, TraceId},
+    record::{self, link},
+    tracestate::TraceState,
+};
+use crate::{
+    value::{KeyValue, Value},
+    wire::{FIXED32, FIXED64, Fields, LEN, VARINT, read_varint, tag},
+};
+
+/// The bodies of all fields of `message` with this tag.
+fn bodies(message: &[u8], at: usize, wanted: u32) -> impl Iterator<Item = &[u8]> {
+    Fields::new(message, at).filter(move |field| field.tag == wanted).filter_map(|field| message.get(field.body))
+}
+
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap_or_default()
+}
+
+/// The name in a record.
+pub(super) fn name(record: &[u8]) -> &str {
+    bodies(record, record::FIELDS_AT, tag(record::NAME, LEN)).next().map_or("", text)
+}
+
+/// The attributes in a record.
+pub(super) fn attributes(record: &[u8]) -> Vec<KeyValue<'_>> {
+    bodies(record, record::FIELDS_AT, tag(record::ATTRIBUTES, LEN)).map(key_value).collect()
+}
+
+/// The links in a record.
+pub(super) fn links(record: &[u8]) -> Vec<(SpanContext, Vec<KeyValue<'_>>)> {
+    bodies(record, record::FIELDS_AT, tag(record::LINKS, LEN)).map(read_link).collect()
+}
+
+fn read_link(message: &[u8]) -> (SpanContext, Vec<KeyValue<'_>>) {
+    let id = |field| bodies(message, 0, tag(field, LEN)).next();
+    let trace_id = id(link::TRACE_ID).and_then(|id| id.try_into().ok()).map_or(TraceId::INVALID, TraceId::from_bytes);
+    let span_id = id(link::SPAN_ID).and_then(|id| id.try_into().ok()).map_or(SpanId::INVALID, SpanId::from_bytes);
+    let state = id(link::TRACE_STATE).and_then(|state| TraceState::parse(text(state))).unwrap_or_default();
+    let flags = bodies(message, 0, tag(link::FLAGS, FIXED32)).next();
+    let flags = flags.and_then(|flags| flags.try_into().ok()).map_or(0, u32::from_le_bytes);
+    let context = SpanContext::new(trace_id, span_id, flags as u8, flags & record::IS_REMOTE != 0);
+    let attributes = bodies(message, 0, tag(link::ATTRIBUTES, LEN)).map(key_value).collect();
+    (context.with_trace_state(state), attributes)
+}
+
+fn key_value(message: &[u8]) -> KeyValue<'_> {
+    let key = bodies(message, 0, tag(KEY, LEN)).next().map_or("", text);
+    let value = bodies(message, 0, tag(VALUE, LEN)).next().map_or(Value::Empty, value);
+    KeyValue { key: Cow::Borrowed(key), value }
+}
+
+/// The encoder bounds how deep values nest.
+fn value(message: &[u8]) -> Value<'_> {
+    const STRING_TAG: u32 = tag(STRING, LEN);
+    const BYTES_TAG: u32 = tag(BYTES, LEN);
+    const BOOL_TAG: u32 = tag(BOOL, VARINT);
+    const INT_TAG: u32 = tag(INT, VARINT);
+    const DOUBLE_TAG: u32 = tag(DOUBLE, FIXED64);
+    const ARRAY_TAG: u32 = tag(ARRAY, LEN);
+    const MAP_TAG: u32 = tag(MAP, LEN);
+    let Some(field) = Fields::new(message, 0).next() else { return Value::Empty };
+    let body = &message[field.body];
+    let number = || read_varint(body).map_or(0, |(number, _)| number);
+    match field.tag {
+        STRING_TAG => Value::String(Cow::Borrowed(text(body))),
+        BYTES_TAG => Value::Bytes(Cow::Borrowed(body)),
+        BOOL_TAG => Value::Bool(number() != 0),
+        INT_TAG => Value::I64(number() as i64),
+        DOUBLE_TAG => Value::F64(body.try_into().map_or(0.0, f64::from_le_bytes)),
+        ARRAY_TAG => Value::List(bodies(body, 0, tag(VALUES, LEN)).map(value).collect()),
+        MAP_TAG => Value::Map(bodies(body, 0, tag(VALUES, LEN)).map(key_value).collect()),
+        _ => Value::Empty,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::capture::{
+        attribute::tests::{attributes as any_attributes, expected_attributes},
+        record::Record,
+    };
+
+    proptest! {
+        #[test]
+        fn what_was_written_reads_back_as_the_same(entries in any_attributes(), linked in any_attributes(), flags in 0_u8..4) {
+            // SMP-03
+            let state = TraceState::parse("a=1").unwrap();
+            let to = SpanContext::new(TraceId::from_bytes([1; 16]), SpanId::from_bytes([2; 8]), flags, true)
+                .with_trace_state(state);
+            let mut record = Record::new();
+            record.begin("a name");
+            entries.iter().for_each(|entry| record.attribute(&entry.key, &entry.value));
+            record.link(&to, &linked);
+            prop_assert_eq!(name(record.as_slice()), "a name");
+            // NaN equals nothing, but its bytes do.
+            let shown = |entries: &[KeyValue<'_>]| format!("{:?}", expected_attributes(entries));
+            prop_assert_eq!(shown(&attributes(record.as_slice())), shown(&entries));
+            let links = links(record.as_slice());
+            prop_assert_eq!(links.len(), 1);
+            prop_assert_eq!(&links[0].0, &to);
+            prop_assert_eq!(shown(&links[0].1), shown(&linked));
+        }
+    }
+}
