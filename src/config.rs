@@ -25,6 +25,7 @@ mod propagators;
 mod retry;
 mod sampler;
 mod settings;
+mod span_limits;
 mod spool;
 mod tls;
 mod tuning;
@@ -39,6 +40,7 @@ pub use memory::{MemoryPool, PerformanceConfig, ZeroCopyBuffer};
 pub use monitoring::{MemoryMonitor, MemoryThresholds, MetricType, MonitoringConfig, PerformanceMonitor};
 pub use propagators::{Propagator, Propagators};
 pub use retry::{ErrorType, RetryConfig};
+pub use span_limits::SpanLimits;
 pub use spool::SpoolConfig;
 pub use tuning::{Effort, Tuning};
 

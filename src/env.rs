@@ -52,6 +52,14 @@ pub(crate) const CLIENT_KEY: &str = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
 pub(crate) const TRACES_CLIENT_KEY: &str = "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY";
 pub(crate) const TRACES_SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 pub(crate) const TRACES_SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
+pub(crate) const SPAN_ATTRIBUTE_COUNT_LIMIT: &str = "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT";
+pub(crate) const ATTRIBUTE_COUNT_LIMIT: &str = "OTEL_ATTRIBUTE_COUNT_LIMIT";
+pub(crate) const SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT: &str = "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT";
+pub(crate) const ATTRIBUTE_VALUE_LENGTH_LIMIT: &str = "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT";
+pub(crate) const SPAN_EVENT_COUNT_LIMIT: &str = "OTEL_SPAN_EVENT_COUNT_LIMIT";
+pub(crate) const SPAN_LINK_COUNT_LIMIT: &str = "OTEL_SPAN_LINK_COUNT_LIMIT";
+pub(crate) const EVENT_ATTRIBUTE_COUNT_LIMIT: &str = "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT";
+pub(crate) const LINK_ATTRIBUTE_COUNT_LIMIT: &str = "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT";
 pub(crate) const BSP_SCHEDULE_DELAY: &str = "OTEL_BSP_SCHEDULE_DELAY";
 pub(crate) const BSP_EXPORT_TIMEOUT: &str = "OTEL_BSP_EXPORT_TIMEOUT";
 pub(crate) const BSP_MAX_QUEUE_SIZE: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
@@ -92,6 +100,14 @@ pub const VARIABLES: &[Variable] = &[
     row(TRACES_CLIENT_KEY, "(from OTEL_EXPORTER_OTLP_CLIENT_KEY)", "PEM file", "the key of the client certificate"),
     row(TRACES_SAMPLER, "parentbased_always_on", "[parentbased_]always_on, [parentbased_]always_off or [parentbased_]traceidratio", "which traces are recorded; parentbased_ does as the parent did, where there is one"),
     row(TRACES_SAMPLER_ARG, "1.0", "from 0 to 1", "the share of traces that traceidratio keeps"),
+    row(SPAN_ATTRIBUTE_COUNT_LIMIT, "(from OTEL_ATTRIBUTE_COUNT_LIMIT)", "attributes", "how many attributes of a span are kept"),
+    row(ATTRIBUTE_COUNT_LIMIT, "128", "attributes", "how many attributes of a span are kept"),
+    row(SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT, "(from OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT)", "characters, or bytes of a byte array", "how much of each attribute's text is kept"),
+    row(ATTRIBUTE_VALUE_LENGTH_LIMIT, "(no limit)", "characters, or bytes of a byte array", "how much of each attribute's text is kept"),
+    row(SPAN_EVENT_COUNT_LIMIT, "128", "events", "how many events of a span are kept"),
+    row(SPAN_LINK_COUNT_LIMIT, "128", "links", "how many links of a span are kept"),
+    row(EVENT_ATTRIBUTE_COUNT_LIMIT, "128", "attributes", "how many attributes of an event are kept"),
+    row(LINK_ATTRIBUTE_COUNT_LIMIT, "128", "attributes", "how many attributes of a link are kept"),
     row(BSP_SCHEDULE_DELAY, "5000", "ms, 0 for at once", "how long an ended span waits for its batch to fill"),
     row(BSP_EXPORT_TIMEOUT, "(none)", "ms, 0 for no limit (one hour)", "lowers the time one batch may take, where it is shorter"),
     row(BSP_MAX_QUEUE_SIZE, "(bounded by OTLP_MAX_MEMORY_USAGE)", "spans, at least 1", "how many ended spans may wait"),

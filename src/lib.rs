@@ -67,7 +67,8 @@ pub use capture::{
 pub use client::{Client, ClientBuilder, Guard, client, init, tracer};
 pub use compat::{core, monitoring};
 pub use config::{
-    BatchConfig, BatchStrategy, Compression, DropStrategy, ErrorType, ExitBudget, OtlpConfig, RetryConfig, SpoolConfig,
+    BatchConfig, BatchStrategy, Compression, DropStrategy, ErrorType, ExitBudget, OtlpConfig, RetryConfig, SpanLimits,
+    SpoolConfig,
 };
 pub use env::{VARIABLES, Variable};
 pub use error::{DropReason, Error, LogLevel};

@@ -9,7 +9,7 @@ use std::{
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Structs whose public fields are knobs.
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "OtlpConfig",
     "TransportConfig",
     "ResourceConfig",
@@ -20,12 +20,13 @@ const SECTIONS: [&str; 12] = [
     "RetryConfig",
     "ExitBudget",
     "SpoolConfig",
+    "SpanLimits",
     "PerformanceTargets",
     "MemoryThresholds",
 ];
 
 /// Fields of `OtlpConfig` that are sections themselves.
-const NOT_KNOBS: [&str; 10] = [
+const NOT_KNOBS: [&str; 11] = [
     "OtlpConfig.transport",
     "OtlpConfig.resource",
     "OtlpConfig.batch",
@@ -35,6 +36,7 @@ const NOT_KNOBS: [&str; 10] = [
     "OtlpConfig.retry",
     "OtlpConfig.exit_budget",
     "OtlpConfig.spool",
+    "OtlpConfig.span_limits",
     // The inverse of a threshold, and no setting.
     "SamplingThreshold.with_probability",
 ];

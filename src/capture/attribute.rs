@@ -32,9 +32,30 @@ pub(crate) fn is_last_of_its_key(entries: &[KeyValue<'_>], at: usize) -> bool {
 }
 
 /// The attributes of `entries` that are recorded: named, and the last of their key.
-pub(crate) fn recorded<'e, 'v>(entries: &'e [KeyValue<'v>]) -> impl Iterator<Item = &'e KeyValue<'v>> {
-    let named = |(at, entry): &(usize, &KeyValue<'v>)| !entry.key.is_empty() && is_last_of_its_key(entries, *at);
+pub(crate) fn recorded<'e, 'v>(entries: &'e [KeyValue<'v>]) -> impl Iterator<Item = &'e KeyValue<'v>> + Clone {
+    let named = move |(at, entry): &(usize, &KeyValue<'v>)| !entry.key.is_empty() && is_last_of_its_key(entries, *at);
     entries.iter().enumerate().filter(named).map(|(_, entry)| entry)
+}
+
+/// The attributes of `entries` that are recorded where there may be `most` of them: those with the first `most` names,
+/// each with its last value (LIM-02). And how many are left out.
+pub(super) fn recorded_of<'e, 'v>(
+    entries: &'e [KeyValue<'v>],
+    most: usize,
+) -> (impl Iterator<Item = &'e KeyValue<'v>> + Clone, u32) {
+    let mut first = entries;
+    let mut left_out = 0;
+    if entries.len() > most {
+        let is_first =
+            |at: usize| !entries[at].key.is_empty() && entries[..at].iter().all(|e| e.key != entries[at].key);
+        let mut names = (0..entries.len()).filter(|at| is_first(*at));
+        if let Some(end) = names.by_ref().nth(most) {
+            first = &entries[..end];
+            left_out = 1 + names.count() as u32;
+        }
+    }
+    let is_kept = move |entry: &&KeyValue<'v>| left_out == 0 || first.iter().any(|early| early.key == entry.key);
+    (recorded(entries).filter(is_kept), left_out)
 }
 
 /// Bytes of a `KeyValue` message with this key and a value of `value_len` bytes.
@@ -42,54 +63,86 @@ pub(crate) fn key_value_len(key: &str, value_len: usize) -> usize {
     field_len(key.len()) + field_len(value_len)
 }
 
+/// How deep in another one a value stands, and how long its texts may be.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// 1 for the value of an attribute itself.
+    depth: u32,
+    /// Characters of a text, or bytes.
+    length: usize,
+}
+
+impl Shape {
+    fn deeper(self) -> Self {
+        Self { depth: self.depth + 1, ..self }
+    }
+
+    /// As many characters of `text` as are allowed.
+    fn cut(self, text: &str) -> &str {
+        // There are no more characters than bytes.
+        if text.len() <= self.length {
+            return text;
+        }
+        text.char_indices().nth(self.length).map_or(text, |(end, _)| &text[..end])
+    }
+}
+
+/// Where texts may have any length.
+const ANY_LENGTH: usize = usize::MAX;
+
 /// Bytes of a repeated `KeyValue` field (one-byte tag) holding `entry`.
 pub(crate) fn attribute_field_len(entry: &KeyValue<'_>) -> usize {
-    field_len(key_value_len(&entry.key, value_len(&entry.value)))
+    bounded_field_len(&entry.key, &entry.value, ANY_LENGTH)
+}
+
+/// As `attribute_field_len`, with texts of at most `length` characters and bytes.
+pub(super) fn bounded_field_len(key: &str, value: &Value<'_>, length: usize) -> usize {
+    field_len(key_value_len(key, value_len_at(value, Shape { depth: 1, length })))
 }
 
 /// Appends `entry` as the repeated `KeyValue` field `field` (at most 15).
 pub(crate) fn put_attribute(to: &mut Buffer, field: u32, key: &str, value: &Value<'_>) {
-    put_key_value(to, field, key, value, 1);
+    put_bounded(to, field, key, value, ANY_LENGTH);
 }
 
-fn put_key_value(to: &mut Buffer, field: u32, key: &str, value: &Value<'_>, depth: u32) {
-    let value_len = value_len_at(value, depth);
+/// As `put_attribute`, with texts of at most `length` characters and bytes (LIM-01).
+pub(super) fn put_bounded(to: &mut Buffer, field: u32, key: &str, value: &Value<'_>, length: usize) {
+    put_key_value(to, field, key, value, Shape { depth: 1, length });
+}
+
+fn put_key_value(to: &mut Buffer, field: u32, key: &str, value: &Value<'_>, shape: Shape) {
+    let value_len = value_len_at(value, shape);
     to.len_head(field, key_value_len(key, value_len));
     to.bytes_field(KEY, key.as_bytes());
     to.len_head(VALUE, value_len);
-    put_value(to, value, depth);
+    put_value(to, value, shape);
 }
 
-/// Bytes of `value` as an `AnyValue` message.
-pub(crate) fn value_len(value: &Value<'_>) -> usize {
-    value_len_at(value, 1)
-}
-
-fn value_len_at(value: &Value<'_>, depth: u32) -> usize {
+fn value_len_at(value: &Value<'_>, shape: Shape) -> usize {
     match value {
         Value::Empty => 0,
-        Value::String(text) => field_len(text.len()),
+        Value::String(text) => field_len(shape.cut(text).len()),
         Value::Bool(_) => 2,
         Value::I64(value) => 1 + varint_len(*value as u64),
         Value::F64(_) => 9,
-        Value::Bytes(bytes) => field_len(bytes.len()),
-        _ if depth > MAX_DEPTH => 0,
-        nested => field_len(nested_len(nested, depth)),
+        Value::Bytes(bytes) => field_len(bytes.len().min(shape.length)),
+        _ if shape.depth > MAX_DEPTH => 0,
+        nested => field_len(nested_len(nested, shape)),
     }
 }
 
 /// Bytes of the `ArrayValue` or `KeyValueList` of a nested value.
-fn nested_len(value: &Value<'_>, depth: u32) -> usize {
+fn nested_len(value: &Value<'_>, shape: Shape) -> usize {
     let texts = |lens: &mut dyn Iterator<Item = usize>| -> usize { lens.map(|len| field_len(field_len(len))).sum() };
     match value {
-        Value::Strs(values) => texts(&mut values.iter().map(|text| text.len())),
-        Value::Strings(values) => texts(&mut values.iter().map(String::len)),
+        Value::Strs(values) => texts(&mut values.iter().map(|text| shape.cut(text).len())),
+        Value::Strings(values) => texts(&mut values.iter().map(|text| shape.cut(text).len())),
         Value::Bools(values) => values.len() * field_len(2),
         Value::I64s(values) => values.iter().map(|value| field_len(1 + varint_len(*value as u64))).sum(),
         Value::F64s(values) => values.len() * field_len(9),
-        Value::List(values) => values.iter().map(|value| field_len(value_len_at(value, depth + 1))).sum(),
+        Value::List(values) => values.iter().map(|value| field_len(value_len_at(value, shape.deeper()))).sum(),
         Value::Map(entries) => unique(entries)
-            .map(|entry| field_len(key_value_len(&entry.key, value_len_at(&entry.value, depth + 1))))
+            .map(|entry| field_len(key_value_len(&entry.key, value_len_at(&entry.value, shape.deeper()))))
             .sum(),
         _ => 0,
     }
@@ -99,28 +152,29 @@ fn unique<'e, 'v>(entries: &'e [KeyValue<'v>]) -> impl Iterator<Item = &'e KeyVa
     entries.iter().enumerate().filter(|(at, _)| is_last_of_its_key(entries, *at)).map(|(_, entry)| entry)
 }
 
-fn put_value(to: &mut Buffer, value: &Value<'_>, depth: u32) {
+fn put_value(to: &mut Buffer, value: &Value<'_>, shape: Shape) {
     match value {
         Value::Empty => {}
-        Value::String(text) => to.bytes_field(STRING, text.as_bytes()),
+        Value::String(text) => to.bytes_field(STRING, shape.cut(text).as_bytes()),
         Value::Bool(value) => put_bool(to, *value),
         Value::I64(value) => to.varint_field(INT, *value as u64),
         Value::F64(value) => to.fixed64_field(DOUBLE, value.to_bits()),
-        Value::Bytes(bytes) => to.bytes_field(BYTES, bytes),
-        _ if depth > MAX_DEPTH => {}
+        Value::Bytes(bytes) => to.bytes_field(BYTES, &bytes[..bytes.len().min(shape.length)]),
+        _ if shape.depth > MAX_DEPTH => {}
         Value::Map(entries) => {
-            to.len_head(MAP, nested_len(value, depth));
-            unique(entries).for_each(|entry| put_key_value(to, VALUES, &entry.key, &entry.value, depth + 1));
+            to.len_head(MAP, nested_len(value, shape));
+            unique(entries).for_each(|entry| put_key_value(to, VALUES, &entry.key, &entry.value, shape.deeper()));
         }
         _ => {
-            to.len_head(ARRAY, nested_len(value, depth));
-            put_elements(to, value, depth + 1);
+            to.len_head(ARRAY, nested_len(value, shape));
+            put_elements(to, value, shape.deeper());
         }
     }
 }
 
-fn put_elements(to: &mut Buffer, value: &Value<'_>, depth: u32) {
+fn put_elements(to: &mut Buffer, value: &Value<'_>, shape: Shape) {
     let text = |to: &mut Buffer, text: &str| {
+        let text = shape.cut(text);
         to.len_head(VALUES, field_len(text.len()));
         to.bytes_field(STRING, text.as_bytes());
     };
@@ -140,8 +194,8 @@ fn put_elements(to: &mut Buffer, value: &Value<'_>, depth: u32) {
             to.fixed64_field(DOUBLE, value.to_bits());
         }),
         Value::List(values) => values.iter().for_each(|value| {
-            to.len_head(VALUES, value_len_at(value, depth));
-            put_value(to, value, depth);
+            to.len_head(VALUES, value_len_at(value, shape));
+            put_value(to, value, shape);
         }),
         _ => {}
     }

@@ -9,13 +9,19 @@ use super::{
     doorbell::Doorbell,
     overflow::{Overflow, Shed},
     quota::{Arrivals, Quota},
+    record,
     registry::Registry,
     ring::{Limit, Ring},
     sampler::{Sampler, Sampling},
     scope::Scopes,
     supply::{Pooling, Supply},
 };
-use crate::{config::DropStrategy, error::DropReason, fork, stats::Stats};
+use crate::{
+    config::{DropStrategy, SpanLimits},
+    error::DropReason,
+    fork,
+    stats::Stats,
+};
 
 /// The shared state of one client's recording side. Threads reach it through their seat; workers drain it.
 pub(crate) struct Intake {
@@ -27,6 +33,8 @@ pub(crate) struct Intake {
     pub(crate) overflow: Overflow,
     pub(crate) scopes: Scopes,
     pub(crate) sampling: Sampling,
+    /// Of each span.
+    pub(crate) span_limits: record::Limits,
     pub(crate) stats: Stats,
     /// The process in which spans are recorded here; [`fork::NEVER`] once the client is shut down.
     open_in: AtomicU32,
@@ -62,6 +70,7 @@ pub(crate) struct Limits {
 pub(crate) struct Recording {
     /// Who decides which spans are; `None` for the default.
     pub(crate) sampler: Option<Arc<dyn Sampler>>,
+    pub(crate) span_limits: SpanLimits,
 }
 
 impl Intake {
@@ -82,6 +91,7 @@ impl Intake {
             overflow: Overflow::new(limits.drop_strategy),
             scopes: Scopes::default(),
             sampling,
+            span_limits: record::Limits::from(&recording.span_limits),
             stats: Stats::default(),
             open_in: AtomicU32::new(fork::generation()),
             plain_in: AtomicU32::new(plain_in),

@@ -127,7 +127,7 @@ impl OpenSpan {
         let accounted = Self::INITIAL_BYTES;
         intake.supply.reserve_span(accounted).then(|| {
             Box::new(Self {
-                record: Record::new(),
+                record: Record::within(intake.span_limits),
                 intake: Arc::clone(intake),
                 scope: 0,
                 started: None,

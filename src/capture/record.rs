@@ -5,22 +5,21 @@
 //! head of the `ScopeSpans.spans` field it will stand in, so that neighbouring records are valid protobuf
 //! as they lie in the ring.
 
-use std::borrow::Cow;
-
+use self::keys::Keys;
 use super::{
-    attribute::{
-        Scalar, attribute_field_len, key_value_len, put_attribute, put_short_scalar, put_short_text, recorded,
-        value_len,
-    },
     context::SpanContext,
     id::SpanId,
     status::{SpanKind, Status},
     tracestate::{INLINE_BYTES, TraceState},
 };
 use crate::{
-    value::{KeyValue, Value},
+    config::SpanLimits,
     wire::{Buffer, Fields, LEN, field_len, tag, varint_len, write_varint},
 };
+
+mod attributes;
+mod entries;
+mod keys;
 
 /// The most bytes one record takes. What goes beyond is cut at a character boundary, or left out and counted.
 pub(crate) const MAX_RECORD_BYTES: usize = 4 << 20;
@@ -84,6 +83,7 @@ pub(super) mod link {
     pub(in crate::capture) const SPAN_ID: u32 = 2;
     pub(in crate::capture) const TRACE_STATE: u32 = 3;
     pub(in crate::capture) const ATTRIBUTES: u32 = 4;
+    pub(in crate::capture) const DROPPED_ATTRIBUTES: u32 = 5;
     pub(in crate::capture) const FLAGS: u32 = 6;
 }
 
@@ -112,8 +112,13 @@ pub(crate) fn ends(run: &[u8]) -> impl Iterator<Item = u64> {
 /// The bytes of a span that is open. Its memory is kept when it is used again.
 pub(crate) struct Record {
     buffer: Buffer,
-    /// One bit for each attribute key set so far, by a hash: a clear bit means the key is new.
-    keys: u64,
+    /// Which attributes there are.
+    keys: Keys,
+    /// What `keys` are of a span without attributes.
+    no_keys: Keys,
+    limits: Limits,
+    events: u32,
+    links: u32,
     start: u64,
     status: u8,
     description: String,
@@ -123,11 +128,48 @@ pub(crate) struct Record {
     truncated: bool,
 }
 
+/// How much of each kind a span may have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    attributes: u32,
+    /// Characters of a text, or bytes.
+    value_length: usize,
+    events: u32,
+    links: u32,
+    event_attributes: usize,
+    link_attributes: usize,
+}
+
+impl From<&SpanLimits> for Limits {
+    fn from(limits: &SpanLimits) -> Self {
+        let count = |most| u32::try_from(most).unwrap_or(u32::MAX);
+        Self {
+            attributes: count(limits.attribute_count_limit),
+            value_length: limits.attribute_value_length_limit.unwrap_or(usize::MAX),
+            events: count(limits.event_count_limit),
+            links: count(limits.link_count_limit),
+            event_attributes: limits.event_attribute_count_limit,
+            link_attributes: limits.link_attribute_count_limit,
+        }
+    }
+}
+
 impl Record {
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
+        Self::within(Limits::from(&SpanLimits::default()))
+    }
+
+    /// A record of spans within these limits.
+    pub(crate) fn within(limits: Limits) -> Self {
+        let no_keys = Keys::none(limits.attributes, limits.value_length != usize::MAX);
         Self {
             buffer: Buffer::with_capacity(INITIAL_BYTES),
-            keys: 0,
+            keys: no_keys,
+            no_keys,
+            limits,
+            events: 0,
+            links: 0,
             start: 0,
             status: 0,
             description: String::new(),
@@ -147,7 +189,7 @@ impl Record {
     pub(crate) fn shrink(&mut self) -> bool {
         let is_large = self.memory() > KEPT_BYTES;
         if is_large {
-            *self = Self::new();
+            *self = Self::within(self.limits);
         }
         is_large
     }
@@ -155,7 +197,8 @@ impl Record {
     /// Begins a span called `name`, forgetting the one before.
     #[inline]
     pub(crate) fn begin(&mut self, name: &str) {
-        self.keys = 0;
+        self.keys = self.no_keys;
+        (self.events, self.links) = (0, 0);
         self.status = 0;
         self.description.clear();
         self.dropped_attributes = 0;
@@ -258,141 +301,6 @@ impl Record {
         prefix(text, room)
     }
 
-    /// Sets `key` to text.
-    #[inline]
-    pub(crate) fn attribute_text(&mut self, key: &str, text: &str) {
-        if self.admit(key) && !(self.has_room_for_short() && put_short_text(&mut self.buffer, ATTRIBUTES, key, text)) {
-            self.attribute_long(key, &Value::String(Cow::Borrowed(text)));
-        }
-    }
-
-    /// Sets `key` to a value of a few bytes.
-    #[inline]
-    pub(crate) fn attribute_scalar(&mut self, key: &str, scalar: Scalar) {
-        if self.admit(key)
-            && !(self.has_room_for_short() && put_short_scalar(&mut self.buffer, ATTRIBUTES, key, scalar.as_slice()))
-        {
-            self.attribute_long(key, &scalar.value());
-        }
-    }
-
-    /// Sets `key` to any value.
-    #[inline]
-    pub(crate) fn attribute(&mut self, key: &str, value: &Value<'_>) {
-        match value {
-            Value::String(text) => self.attribute_text(key, text),
-            Value::I64(number) => self.attribute_scalar(key, Scalar::int(*number)),
-            Value::Bool(flag) => self.attribute_scalar(key, Scalar::bool(*flag)),
-            Value::F64(number) => self.attribute_scalar(key, Scalar::float(*number)),
-            _ => {
-                if self.admit(key) {
-                    self.attribute_long(key, value);
-                }
-            }
-        }
-    }
-
-    /// Makes way for a value of `key`: removes the one it has. False if nothing may be recorded under it.
-    #[inline]
-    fn admit(&mut self, key: &str) -> bool {
-        let bit = key_bit(key.as_bytes());
-        if bit == 0 {
-            return false;
-        }
-        if self.keys & bit != 0 {
-            self.forget(key);
-        }
-        self.keys |= bit;
-        true
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn forget(&mut self, key: &str) {
-        let mut found = None;
-        for field in Fields::new(self.buffer.as_slice(), FIELDS_AT) {
-            if field.tag == tag(ATTRIBUTES, LEN) {
-                // The key is the first field of each attribute this crate writes.
-                let key_field = Fields::new(&self.buffer.as_slice()[field.body.clone()], 0).next();
-                let body = &self.buffer.as_slice()[field.body];
-                if key_field.is_some_and(|found| &body[found.body] == key.as_bytes()) {
-                    found = Some(field.whole);
-                    break;
-                }
-            }
-        }
-        if let Some(range) = found {
-            self.buffer.remove(range);
-        }
-    }
-
-    /// A value of any type and length, cut or left out where it does not fit.
-    #[inline(never)]
-    fn attribute_long(&mut self, key: &str, value: &Value<'_>) {
-        if self.fits(field_len(key_value_len(key, value_len(value)))) {
-            put_attribute(&mut self.buffer, ATTRIBUTES, key, value);
-            return;
-        }
-        // The key's own field, the heads of attribute, value and text: at most 6 bytes each.
-        let overhead = key.len() + 24;
-        self.truncated = true;
-        match value {
-            Value::String(text) if overhead < self.left() => {
-                let text = self.cut(text, overhead);
-                put_attribute(&mut self.buffer, ATTRIBUTES, key, &Value::String(Cow::Borrowed(text)));
-            }
-            Value::Bytes(bytes) if overhead < self.left() => {
-                let bytes = &bytes[..bytes.len().min(self.left() - overhead)];
-                put_attribute(&mut self.buffer, ATTRIBUTES, key, &Value::Bytes(Cow::Borrowed(bytes)));
-            }
-            _ => self.dropped_attributes += 1,
-        }
-    }
-
-    /// Appends an event; `time` is in UNIX nanoseconds.
-    pub(crate) fn event(&mut self, name: &str, time: u64, attributes: &[KeyValue<'_>]) {
-        const TIME: u32 = 1;
-        const NAME: u32 = 2;
-        const ATTRIBUTES: u32 = 3;
-        let body = 9 + field_len(name.len()) + recorded(attributes).map(attribute_field_len).sum::<usize>();
-        if !self.fits(field_len(body)) {
-            self.truncated = true;
-            self.dropped_events += 1;
-            return;
-        }
-        self.buffer.len_head(EVENTS, body);
-        self.buffer.fixed64_field(TIME, time);
-        self.buffer.bytes_field(NAME, name.as_bytes());
-        recorded(attributes).for_each(|entry| put_attribute(&mut self.buffer, ATTRIBUTES, &entry.key, &entry.value));
-    }
-
-    /// Appends a link to another span.
-    pub(crate) fn link(&mut self, to: &SpanContext, attributes: &[KeyValue<'_>]) {
-        use link::{ATTRIBUTES, FLAGS, SPAN_ID, TRACE_ID, TRACE_STATE};
-        // SPAN-14: a link to nowhere is kept for what it says, if it says anything.
-        if !to.is_valid() && attributes.is_empty() && to.trace_state().is_empty() {
-            return;
-        }
-        let mut scratch = [0; INLINE_BYTES];
-        let state = to.trace_state().text(&mut scratch);
-        let state_len = if state.is_empty() { 0 } else { field_len(state.len()) };
-        let body = 18 + 10 + state_len + 5 + recorded(attributes).map(attribute_field_len).sum::<usize>();
-        if !self.fits(field_len(body)) {
-            self.truncated = true;
-            self.dropped_links += 1;
-            return;
-        }
-        let flags = u32::from(to.trace_flags()) | HAS_IS_REMOTE | if to.is_remote() { IS_REMOTE } else { 0 };
-        self.buffer.len_head(LINKS, body);
-        self.buffer.bytes_field(TRACE_ID, &to.trace_id().to_bytes());
-        self.buffer.bytes_field(SPAN_ID, &to.span_id().to_bytes());
-        if !state.is_empty() {
-            self.buffer.bytes_field(TRACE_STATE, state.as_bytes());
-        }
-        recorded(attributes).for_each(|entry| put_attribute(&mut self.buffer, ATTRIBUTES, &entry.key, &entry.value));
-        self.buffer.fixed32_field(FLAGS, flags);
-    }
-
     /// Ok is final, Unset changes nothing, the last Error wins.
     pub(crate) fn set_status(&mut self, status: &Status) {
         match status {
@@ -471,22 +379,6 @@ impl Record {
 fn prefix(text: &str, len: usize) -> &str {
     let end = (0..=len.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     &text[..end]
-}
-
-/// One of 64 bits for a key, 0 for the empty one. Not a good hash, but one multiplication: a collision costs
-/// a scan and nothing else.
-#[inline]
-fn key_bit(key: &[u8]) -> u64 {
-    let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
-    let mixed = match key.len() {
-        0 => return 0,
-        len @ 1..8 => {
-            let at = |index: usize| u64::from(key[index]);
-            at(0) | at(len / 2) << 8 | at(len - 1) << 16
-        }
-        len => word(&key[..8]) ^ word(&key[len - 8..]).rotate_left(29),
-    };
-    1 << ((mixed ^ key.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
 }
 
 #[cfg(test)]

@@ -25,6 +25,9 @@ use crate::{
 /// sampled, or the client is disabled or shut down) accepts every call and does nothing, but still has a
 /// [`context`](Self::context) to pass on.
 ///
+/// Attributes, events and links beyond the [limits](crate::SpanLimits), 128 of each by default, are left out and counted
+/// in the span's dropped counts.
+///
 /// A span takes at most 4 MiB: longer text is cut at a character boundary, and what does not fit at all is
 /// left out and counted in the span's dropped counts.
 ///

@@ -8,8 +8,8 @@ use crate::{
     config::{
         BackpressureController, BatchConfig, Compression, ConnectionManager, ConnectionPoolConfig, DropStrategy,
         ExitBudget, MemoryMonitor, MemoryPool, MonitoringConfig, Options, OtlpConfig, PerformanceConfig,
-        PerformanceMonitor, Protocol, ResourceConfig, RetryConfig, SpoolConfig, TransportConfig, WorkerPool,
-        ZeroCopyBuffer,
+        PerformanceMonitor, Protocol, ResourceConfig, RetryConfig, SpanLimits, SpoolConfig, TransportConfig,
+        WorkerPool, ZeroCopyBuffer,
     },
     control::{AdaptiveCompression, AutoTuner, BatchManager},
     env::Environment,
@@ -297,6 +297,13 @@ impl ClientBuilder {
     /// the sampler keeps a part is left out too.
     pub fn with_sampler(mut self, sampler: impl Sampler + 'static) -> Self {
         self.controls.sampler = Some(Arc::new(sampler));
+        self
+    }
+
+    /// How much one span may hold; see [`SpanLimits`]. Default: 128 of each kind, values of any length.
+    /// `OTEL_SPAN_*_LIMIT`, `OTEL_ATTRIBUTE_*_LIMIT`, `OTEL_EVENT_*_LIMIT`, `OTEL_LINK_*_LIMIT`.
+    pub fn with_span_limits(mut self, limits: SpanLimits) -> Self {
+        self.options.span_limits = Some(limits);
         self
     }
 

@@ -58,7 +58,10 @@ impl Controls {
 
     /// How spans are recorded: by what was plugged in, and as `settings` say.
     pub(super) fn recording(&self, settings: &Settings) -> Recording {
-        Recording { sampler: self.sampler.clone().or_else(|| named_sampler(&settings.sampler)) }
+        Recording {
+            sampler: self.sampler.clone().or_else(|| named_sampler(&settings.sampler)),
+            span_limits: settings.span_limits.clone(),
+        }
     }
 
     /// What there is to do, and after which time first.

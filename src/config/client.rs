@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use super::{
     BatchConfig, BatchStrategy, Compression, ConnectionPoolConfig, DropStrategy, ErrorType, ExitBudget, MemoryMonitor,
-    MonitoringConfig, PerformanceConfig, PerformanceMonitor, RetryConfig, SpoolConfig, endpoint,
+    MonitoringConfig, PerformanceConfig, PerformanceMonitor, RetryConfig, SpanLimits, SpoolConfig, endpoint,
 };
 use crate::value::KeyValue;
 
@@ -34,6 +34,8 @@ pub struct OtlpConfig {
     pub exit_budget: ExitBudget,
     /// Where spans are kept on disk that could not be delivered in time.
     pub spool: SpoolConfig,
+    /// How much one span may hold.
+    pub span_limits: SpanLimits,
     /// How many worker threads may be started. Default `None`: `OTLP_WORKERS`, then the number of CPUs, at most 4.
     pub worker_count: Option<usize>,
     /// Measures performance. Default `None`: nothing is measured.

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use super::{
     BackpressureController, BatchConfig, Compression, ConnectionManager, ConnectionPoolConfig, DropStrategy,
     ExitBudget, MemoryMonitor, MemoryPool, MonitoringConfig, OtlpConfig, PerformanceConfig, PerformanceMonitor,
-    Protocol, ResourceConfig, RetryConfig, SpoolConfig, TransportConfig, WorkerPool, ZeroCopyBuffer,
+    Protocol, ResourceConfig, RetryConfig, SpanLimits, SpoolConfig, TransportConfig, WorkerPool, ZeroCopyBuffer,
 };
 use crate::{error::LogLevel, value::KeyValue};
 
@@ -49,6 +49,7 @@ pub(crate) struct Options {
     pub(crate) log_level: Option<LogLevel>,
     /// The description of a sampler that is given to the client itself. Default: parent-based, always on.
     pub(crate) sampler: Option<String>,
+    pub(crate) span_limits: Option<SpanLimits>,
     pub(crate) spool: Option<SpoolConfig>,
     pub(crate) protocol: Option<Protocol>,
     /// Set by `set_connection_pool`, so that it and the settings of single fields override each other.
@@ -177,6 +178,7 @@ impl Options {
             drop_strategy,
             exit_budget,
             spool,
+            span_limits,
             worker_count,
             performance_monitor,
             memory_monitor,
@@ -201,6 +203,7 @@ impl Options {
         self.drop_strategy = Some(drop_strategy);
         self.exit_budget = Some(exit_budget);
         self.spool = Some(spool);
+        self.span_limits = Some(span_limits);
         self.worker_count = worker_count;
         self.performance_monitor = performance_monitor;
         self.memory_monitor = memory_monitor;

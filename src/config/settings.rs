@@ -6,7 +6,7 @@ use self::chooser::{Chooser, Source};
 use super::{
     BackpressureController, BatchConfig, Compression, ConnectionSettings, DropStrategy, Endpoint, ExitBudget, Headers,
     MemoryMonitor, MemoryPool, MetricType, MonitoringConfig, Options, PerformanceConfig, PerformanceMonitor,
-    Propagators, Protocol, RetryConfig, SamplerChoice, SpoolConfig, Tls, ZeroCopyBuffer, headers,
+    Propagators, Protocol, RetryConfig, SamplerChoice, SpanLimits, SpoolConfig, Tls, ZeroCopyBuffer, headers,
 };
 use crate::{
     env::{self, Environment, Rejected, allowed, timeout, whole_number},
@@ -79,6 +79,7 @@ pub(crate) struct Settings {
     pub(crate) exit_budget: ExitBudget,
     pub(crate) retry: RetryConfig,
     pub(crate) sampler: SamplerChoice,
+    pub(crate) span_limits: SpanLimits,
     pub(crate) spool: SpoolConfig,
     /// Keys are unique and not empty.
     pub(crate) resource: Vec<KeyValue<'static>>,
@@ -180,6 +181,7 @@ impl Settings {
         let exit_budget = choose.exit_budget(options.exit_budget)?;
         let retry = options.retry.unwrap_or_default().checked()?;
         let sampler = choose.sampler(options.sampler);
+        let span_limits = choose.span_limits(options.span_limits);
         let spool = choose.spool(options.spool)?;
 
         let attributes = choose.text(env::RESOURCE_ATTRIBUTES, resource_attributes);
@@ -235,6 +237,7 @@ impl Settings {
             exit_budget,
             retry,
             sampler,
+            span_limits,
             spool,
             resource,
         };

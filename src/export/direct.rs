@@ -170,7 +170,7 @@ impl Exporter {
     /// A parcel of as many of `spans` as one request may hold, and how many that are.
     fn pack_spans(&self, spans: &[SpanData]) -> (Parcel, usize) {
         let limits = self.batch_limits();
-        let mut record = Record::new();
+        let mut record = Record::within(self.intake.span_limits);
         let mut scopes = BTreeMap::<u32, Vec<u8>>::new();
         let (mut taken, mut bytes) = (0, 0);
         for span in spans.iter().take(limits.spans) {

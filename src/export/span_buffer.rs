@@ -162,7 +162,7 @@ impl Writer<'_> {
             self.room(PADDED_HEAD_BYTES)?;
             self.put(exporter.resource.as_slice())?;
         }
-        let mut record = Record::new();
+        let mut record = Record::within(exporter.intake.span_limits);
         for at in order {
             self.enter(exporter, scopes[at])?;
             self.put(spans[at].encode(&mut record))?;

@@ -9,6 +9,10 @@ use prost::Message as _;
 use super::*;
 use crate::wire::VARINT;
 
+fn value_len(value: &Value<'_>) -> usize {
+    value_len_at(value, Shape { depth: 1, length: ANY_LENGTH })
+}
+
 /// Where lengths take another byte, and the lengths next to nothing.
 pub(in crate::capture) const LENGTHS: [usize; 9] = [0, 1, 2, 126, 127, 128, 16_383, 16_384, 16_385];
 

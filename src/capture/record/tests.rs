@@ -11,9 +11,13 @@ use prost::Message as _;
 
 use super::*;
 use crate::capture::{
-    attribute::tests::{LENGTHS, attributes, expected, expected_attributes, key_value, text, value},
+    attribute::{
+        Scalar,
+        tests::{LENGTHS, attributes, expected, expected_attributes, key_value, text, value},
+    },
     id::TraceId,
 };
+use crate::value::{KeyValue, Value};
 
 fn context(id: u8, flags: u8, is_remote: bool) -> SpanContext {
     SpanContext::new(TraceId::from_bytes([id; 16]), SpanId::from_bytes([id; 8]), flags, is_remote)
@@ -27,6 +31,8 @@ fn begin(record: &mut Record, name: &str) {
 
 const END: u64 = 20;
 
+mod span_limits;
+
 /// What a receiver sees of a finished record.
 fn decode(record: &[u8]) -> proto::Span {
     let mut message = ScopeSpans::decode(record).expect("valid protobuf");
@@ -37,7 +43,11 @@ fn decode(record: &[u8]) -> proto::Span {
 
 /// The span that `build` makes of a root span called "name".
 fn span(build: impl FnOnce(&mut Record)) -> proto::Span {
-    let mut record = Record::new();
+    span_in(Record::new(), build)
+}
+
+/// The same in this record.
+fn span_in(mut record: Record, build: impl FnOnce(&mut Record)) -> proto::Span {
     begin(&mut record, "name");
     build(&mut record);
     let finished = record.finish(END);
@@ -229,7 +239,8 @@ fn more_keys_than_the_filter_has_bits_stay_apart() {
     // SPAN-11, ENC-04
     let keys: Vec<_> =
         (0..500).map(|n| format!("{n}")).chain((0..500).map(|n| format!("a.long.key.{n}.end"))).collect();
-    let span = span(|record| {
+    let unlimited = SpanLimits { attribute_count_limit: usize::MAX, ..SpanLimits::default() };
+    let span = span_in(Record::within(Limits::from(&unlimited)), |record| {
         for round in 0..2 {
             keys.iter().for_each(|key| record.attribute(key, &Value::from(format!("{key} {round}"))));
         }
@@ -568,7 +579,7 @@ mod limit {
                 // The same record each time, as it was.
                 record.buffer.clear();
                 record.buffer.raw(&before);
-                (record.truncated, record.keys) = (false, 0);
+                (record.truncated, record.keys) = (false, record.no_keys);
                 (record.dropped_attributes, record.dropped_events, record.dropped_links) = (0, 0, 0);
                 call(&mut record);
                 // A name that is cut may end up shorter than the one before.

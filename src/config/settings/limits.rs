@@ -8,7 +8,9 @@ use super::{
     positive, within,
 };
 use crate::{
-    config::{BatchConfig, DropStrategy, ExitBudget, MemoryPool, SpoolConfig, ZeroCopyBuffer, options::Sizes},
+    config::{
+        BatchConfig, DropStrategy, ExitBudget, MemoryPool, SpanLimits, SpoolConfig, ZeroCopyBuffer, options::Sizes,
+    },
     env::{self, Rejected, allowed, milliseconds, timeout, whole_number},
     error::Error,
 };
@@ -159,6 +161,34 @@ impl Chooser<'_> {
         Ok(ExitBudget { stall, total })
     }
 
+    /// What one span may hold: the span's own variable, then the general one where there is one (LIMV-03).
+    pub(super) fn span_limits(&mut self, code: Option<SpanLimits>) -> SpanLimits {
+        let default = SpanLimits::default();
+        let mut count = |variables: &[&'static str], of: fn(&SpanLimits) -> usize| {
+            let read = |_, text: &str| whole_number(text, 0..=usize::MAX);
+            self.value(code.as_ref().map(of), variables, read, of(&default)).0
+        };
+        SpanLimits {
+            attribute_count_limit: count(&[env::SPAN_ATTRIBUTE_COUNT_LIMIT, env::ATTRIBUTE_COUNT_LIMIT], |limits| {
+                limits.attribute_count_limit
+            }),
+            event_count_limit: count(&[env::SPAN_EVENT_COUNT_LIMIT], |limits| limits.event_count_limit),
+            link_count_limit: count(&[env::SPAN_LINK_COUNT_LIMIT], |limits| limits.link_count_limit),
+            event_attribute_count_limit: count(&[env::EVENT_ATTRIBUTE_COUNT_LIMIT], |limits| {
+                limits.event_attribute_count_limit
+            }),
+            link_attribute_count_limit: count(&[env::LINK_ATTRIBUTE_COUNT_LIMIT], |limits| {
+                limits.link_attribute_count_limit
+            }),
+            attribute_value_length_limit: {
+                let variables = [env::SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT, env::ATTRIBUTE_VALUE_LENGTH_LIMIT];
+                let read = |_, text: &str| whole_number(text, 0..=usize::MAX).map(|length| Length(Some(length)));
+                let code = code.as_ref().map(|limits| Length(limits.attribute_value_length_limit));
+                self.value(code, &variables, read, Length(default.attribute_value_length_limit)).0.0
+            },
+        }
+    }
+
     pub(super) fn spool(&mut self, code: Option<SpoolConfig>) -> Result<SpoolConfig, Error> {
         if let Some(spool) = &code {
             if spool.dir.as_ref().is_some_and(|dir| dir.as_os_str().is_empty()) {
@@ -202,6 +232,18 @@ impl fmt::Debug for Spans {
         match self.0 {
             usize::MAX => f.write_str("no limit"),
             spans => spans.fmt(f),
+        }
+    }
+}
+
+/// A number of characters, which says so where there is no limit.
+struct Length(Option<usize>);
+
+impl fmt::Debug for Length {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("no limit"),
+            Some(length) => length.fmt(f),
         }
     }
 }

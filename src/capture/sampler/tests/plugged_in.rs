@@ -18,7 +18,7 @@ fn recording(sampler: impl Sampler + 'static) -> (Arc<Intake>, Tracer) {
         has_lanes: false,
         pooling: Default::default(),
     };
-    let intake = Intake::recording(limits, Recording { sampler: Some(Arc::new(sampler)) });
+    let intake = Intake::recording(limits, Recording { sampler: Some(Arc::new(sampler)), ..Recording::default() });
     let tracer = Tracer::bound(Some(&intake), Scope::new("test"));
     (intake, tracer)
 }
@@ -192,7 +192,8 @@ fn a_parent_decides_and_each_kind_of_parent_may_have_a_sampler_of_its_own() {
         assert_eq!((decide(&default(true)), decide(&reversed)), (by_default, by_reversed), "{parent:?}");
         assert_eq!(decide(&default(false)), by_default && parent.is_valid());
     }
-    let delegates: [(fn(ParentBased) -> ParentBased, SpanContext); 4] = [
+    type Set = fn(ParentBased) -> ParentBased;
+    let delegates: [(Set, SpanContext); 4] = [
         (|sampler| sampler.with_remote_parent_sampled(AlwaysRecord::new(AlwaysOff)), remote(1)),
         (|sampler| sampler.with_remote_parent_not_sampled(AlwaysRecord::new(AlwaysOff)), remote(0)),
         (|sampler| sampler.with_local_parent_sampled(AlwaysRecord::new(AlwaysOff)), local(1)),

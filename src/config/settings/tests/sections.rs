@@ -96,6 +96,36 @@ const TRANSPORT_AND_RESOURCE: &[Field] = &[
         |c| c.spool.dir = Some("/var/spool/otlp".into()),
         |o| o.spool = Some(SpoolConfig { dir: Some("/var/spool/otlp".into()), ..SpoolConfig::default() }),
     ),
+    (
+        "span_limits.attribute_count_limit",
+        |c| c.span_limits.attribute_count_limit = 7,
+        |o| o.span_limits = Some(SpanLimits { attribute_count_limit: 7, ..SpanLimits::default() }),
+    ),
+    (
+        "span_limits.event_count_limit",
+        |c| c.span_limits.event_count_limit = 7,
+        |o| o.span_limits = Some(SpanLimits { event_count_limit: 7, ..SpanLimits::default() }),
+    ),
+    (
+        "span_limits.link_count_limit",
+        |c| c.span_limits.link_count_limit = 7,
+        |o| o.span_limits = Some(SpanLimits { link_count_limit: 7, ..SpanLimits::default() }),
+    ),
+    (
+        "span_limits.event_attribute_count_limit",
+        |c| c.span_limits.event_attribute_count_limit = 7,
+        |o| o.span_limits = Some(SpanLimits { event_attribute_count_limit: 7, ..SpanLimits::default() }),
+    ),
+    (
+        "span_limits.link_attribute_count_limit",
+        |c| c.span_limits.link_attribute_count_limit = 7,
+        |o| o.span_limits = Some(SpanLimits { link_attribute_count_limit: 7, ..SpanLimits::default() }),
+    ),
+    (
+        "span_limits.attribute_value_length_limit",
+        |c| c.span_limits.attribute_value_length_limit = Some(7),
+        |o| o.span_limits = Some(SpanLimits { attribute_value_length_limit: Some(7), ..SpanLimits::default() }),
+    ),
     ("retry", |c| c.retry = retry(), |o| o.retry = Some(retry())),
     ("batch", |c| c.batch = batch(), |o| o.set_batch(batch())),
     ("connection_pool", |c| c.connection_pool = pool(), |o| o.set_connection_pool(pool())),

@@ -198,3 +198,33 @@ fn a_sampler_is_named_in_any_case_and_its_share_counts_only_beside_a_name_that_h
     assert_eq!(shown(&settings), "Mine");
     assert!(warnings[0].contains("\"banana\"") && warnings[0].ends_with("; using Mine"), "{warnings:?}");
 }
+
+#[test]
+fn of_span_limits_the_spans_own_variable_counts_then_the_general_one_then_the_default() {
+    // LIMV-01, LIMV-02, LIMV-03, LIMV-04
+    let count = |settings: &Settings| settings.span_limits.attribute_count_limit;
+    let general = (env::ATTRIBUTE_COUNT_LIMIT, "10");
+    assert_eq!(count(&from_env(&[])), 128);
+    assert_eq!(count(&from_env(&[general])), 10);
+    assert_eq!(count(&from_env(&[general, (env::SPAN_ATTRIBUTE_COUNT_LIMIT, "20")])), 20);
+    assert_eq!(count(&from_env(&[general, (env::SPAN_ATTRIBUTE_COUNT_LIMIT, "0")])), 0);
+    let (settings, warning) = with_warning(&[general, (env::SPAN_ATTRIBUTE_COUNT_LIMIT, "-1")]);
+    assert_eq!(count(&settings), 10);
+    assert!(warning.ends_with("; using 10"), "{warning}");
+    // The general limit is that of spans: events and links have variables of their own.
+    assert_eq!(SpanLimits { attribute_count_limit: 128, ..from_env(&[general]).span_limits }, SpanLimits::default());
+
+    let length = |settings: &Settings| settings.span_limits.attribute_value_length_limit;
+    let general = (env::ATTRIBUTE_VALUE_LENGTH_LIMIT, "10");
+    assert_eq!(length(&from_env(&[])), None);
+    assert_eq!(length(&from_env(&[general])), Some(10));
+    assert_eq!(length(&from_env(&[general, (env::SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT, "0")])), Some(0));
+
+    let in_code = Options { span_limits: Some(SpanLimits::default()), ..Options::default() };
+    let (settings, _) = resolve(in_code, &[general, (env::SPAN_EVENT_COUNT_LIMIT, "3")]).unwrap();
+    assert_eq!(settings.span_limits, SpanLimits::default());
+    assert_eq!(from_env(&[(env::SPAN_EVENT_COUNT_LIMIT, "3")]).span_limits.event_count_limit, 3);
+    assert_eq!(from_env(&[(env::SPAN_LINK_COUNT_LIMIT, "3")]).span_limits.link_count_limit, 3);
+    assert_eq!(from_env(&[(env::EVENT_ATTRIBUTE_COUNT_LIMIT, "3")]).span_limits.event_attribute_count_limit, 3);
+    assert_eq!(from_env(&[(env::LINK_ATTRIBUTE_COUNT_LIMIT, "3")]).span_limits.link_attribute_count_limit, 3);
+}

@@ -1,0 +1,111 @@
+//! How much of a span arrives.
+
+mod support;
+
+use std::time::SystemTime;
+
+use otlp::{
+    Client, Event, KeyValue, Link, OtlpConfig, SpanContext, SpanData, SpanId, SpanLimits, TraceId,
+    testing::{ReceivedSpan, Receiver},
+};
+use support::{LONG, client_of};
+
+/// One of everything more than `LIMITS` allow.
+const LIMITS: SpanLimits = SpanLimits {
+    attribute_count_limit: 2,
+    attribute_value_length_limit: Some(3),
+    event_count_limit: 3,
+    link_count_limit: 4,
+    event_attribute_count_limit: 5,
+    link_attribute_count_limit: 6,
+};
+
+fn attributes(count: usize) -> Vec<KeyValue<'static>> {
+    (0..count).map(|at| KeyValue::new(format!("key {at}"), "a long value")).collect()
+}
+
+fn other() -> SpanContext {
+    SpanContext::new(TraceId::from_bytes([1; 16]), SpanId::from_bytes([1; 8]), 1, true)
+}
+
+fn complete_span() -> SpanData {
+    let event = || Event { name: "event".into(), time: SystemTime::now(), attributes: attributes(6) };
+    SpanData {
+        attributes: attributes(3),
+        events: (0..4).map(|_| event()).collect(),
+        links: (0..5).map(|_| Link { context: other(), attributes: attributes(7) }).collect(),
+        ..SpanData::new(SpanContext::new(TraceId::from_bytes([2; 16]), SpanId::from_bytes([2; 8]), 1, false), "span")
+    }
+}
+
+/// Sends the same span in each way there is.
+fn send(client: &Client) {
+    let complete = complete_span();
+    let mut span = client.tracer("test").start("span");
+    span.set_attributes(complete.attributes.clone());
+    for event in &complete.events {
+        span.add_event(&event.name, &event.attributes);
+    }
+    for link in &complete.links {
+        span.add_link(&link.context, &link.attributes);
+    }
+    span.end();
+    client.export_spans([complete.clone()]).unwrap();
+    let mut buffer = client.get_zero_copy_buffer();
+    buffer.write_spans(&[complete]).unwrap();
+    client.send_buffer(buffer).unwrap();
+    assert!(client.flush(LONG).is_complete());
+}
+
+/// Attributes, events, links, those of an event and of a link, and the length of a value: what is kept of them, and how
+/// many are counted as left out.
+fn outline(received: &ReceivedSpan) -> ([usize; 6], [u32; 5]) {
+    let span = &received.span;
+    let (event, link) = (&span.events[0], &span.links[0]);
+    let value = format!("{:?}", received.attribute("key 0").unwrap());
+    let kept = [
+        span.attributes.len(),
+        span.events.len(),
+        span.links.len(),
+        event.attributes.len(),
+        link.attributes.len(),
+        value.trim_end_matches([')', '"']).rsplit('"').next().unwrap().len(),
+    ];
+    let left_out = [
+        span.dropped_attributes_count,
+        span.dropped_events_count,
+        span.dropped_links_count,
+        event.dropped_attributes_count,
+        link.dropped_attributes_count,
+    ];
+    (kept, left_out)
+}
+
+#[test]
+fn each_limit_bounds_recorded_spans_complete_ones_and_those_in_a_buffer() {
+    // LIM-04, LIM-06
+    let receiver = Receiver::start().unwrap();
+    let client = client_of(&receiver).with_span_limits(LIMITS).with_resource_attributes(attributes(4)).build().unwrap();
+    send(&client);
+    let mut config = OtlpConfig { span_limits: LIMITS, ..OtlpConfig::default() };
+    config.transport.endpoint = Some(receiver.endpoint());
+    config.resource.attributes = attributes(4);
+    send(&Client::with_config(config).unwrap());
+    let spans = receiver.spans();
+    assert_eq!(spans.len(), 6);
+    for span in spans {
+        assert_eq!(outline(&span), ([2, 3, 4, 5, 6, 3], [1; 5]));
+        let value = format!("{:?}", span.resource_attribute("key 3"));
+        assert!(value.contains("a long value"), "the resource is whole: {value}");
+    }
+}
+
+#[test]
+fn by_default_all_of_that_arrives() {
+    let receiver = Receiver::start().unwrap();
+    let client = client_of(&receiver).build().unwrap();
+    send(&client);
+    for span in receiver.spans() {
+        assert_eq!(outline(&span), ([3, 4, 5, 6, 7, "a long value".len()], [0; 5]));
+    }
+}
