@@ -8,6 +8,7 @@ mod clock;
 mod context;
 mod decode;
 mod doorbell;
+mod generator;
 mod id;
 mod intake;
 mod local;
@@ -26,6 +27,7 @@ mod tracestate;
 
 pub use context::SpanContext;
 pub(crate) use context::{set_incoming, set_process_span};
+pub use generator::IdGenerator;
 pub use id::{SpanId, TraceId};
 pub use sampler::{
     AlwaysOff, AlwaysOn, AlwaysRecord, ParentBased, ProbabilitySampler, Sampler, SamplingDecision, SamplingInput,

@@ -62,7 +62,8 @@ mod value;
 mod wire;
 
 pub use capture::{
-    Entered, Scope, Span, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceId, TraceState, Tracer, current_span,
+    Entered, IdGenerator, Scope, Span, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceId, TraceState, Tracer,
+    current_span,
 };
 pub use client::{Client, ClientBuilder, Guard, client, init, tracer};
 pub use compat::{core, monitoring};

@@ -5,7 +5,7 @@ mod support;
 use std::{borrow::Cow, env, process::Command};
 
 use otlp::{
-    KeyValue, SpanContext, SpanId, TraceId, TraceState,
+    IdGenerator, KeyValue, SpanContext, SpanId, TraceId, TraceState,
     sampling::{AlwaysOff, Sampler, SamplingDecision, SamplingInput, SamplingResult},
     testing::Receiver,
 };
@@ -119,4 +119,23 @@ fn a_sampler_in_code_beats_the_environment() {
     assert!(client.flush(LONG).is_complete());
     assert_eq!(receiver.spans().len(), 0);
     assert!(format!("{client:?}").contains("AlwaysOffSampler"), "{client:?}");
+}
+
+#[test]
+fn the_ids_of_a_generator_arrive() {
+    // ID-01
+    struct Fixed;
+    impl IdGenerator for Fixed {
+        fn trace_id(&self) -> TraceId {
+            TraceId::from_bytes([7; 16])
+        }
+        fn span_id(&self) -> SpanId {
+            SpanId::from_bytes([8; 8])
+        }
+    }
+    let receiver = Receiver::start().unwrap();
+    let client = client_of(&receiver).with_id_generator(Fixed).build().unwrap();
+    client.tracer("test").start("root").end();
+    assert!(client.flush(LONG).is_complete());
+    assert_eq!(receiver.span_ids(), [([7; 16], [8; 8])]);
 }

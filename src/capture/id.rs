@@ -89,14 +89,14 @@ id! {
 /// draws from it once or twice on the application's thread, where twenty instructions without a call are worth
 /// owning. It is not for secrets: whoever sees enough ids can tell the next.
 #[derive(Debug)]
-pub(crate) struct IdGenerator {
+pub(crate) struct RandomIds {
     state: [u64; 4],
     /// The process that the state was drawn in. The child of a fork starts an unrelated sequence; it would repeat
     /// its parent's ids otherwise.
     seeded_in: u32,
 }
 
-impl IdGenerator {
+impl RandomIds {
     pub(crate) const fn new() -> Self {
         Self { state: [0; 4], seeded_in: fork::NEVER }
     }
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn a_million_ids_are_distinct_valid_and_uniform() {
         const IDS: u32 = 1_000_000;
-        let mut generator = IdGenerator::new();
+        let mut generator = RandomIds::new();
         let mut traces = HashSet::with_capacity(IDS as usize);
         let mut spans = HashSet::with_capacity(IDS as usize);
         let (mut trace_bits, mut span_bits) = ([0; 128], [0; 64]);
@@ -260,7 +260,7 @@ mod tests {
     // The first outputs of the authors' reference implementation for this state.
     #[test]
     fn the_generator_is_xoshiro256_plus_plus() {
-        let mut generator = IdGenerator { state: [1, 2, 3, 4], seeded_in: fork::generation() };
+        let mut generator = RandomIds { state: [1, 2, 3, 4], seeded_in: fork::generation() };
         let expected = [
             41943041,
             58720359,
@@ -279,20 +279,20 @@ mod tests {
     // ID-01: never zero, whatever the generator yields: (s0 + s3) rotated, plus s0, which this state makes 0.
     #[test]
     fn a_zero_is_never_an_id() {
-        let zero_next = IdGenerator { state: [0, 1, 2, 0], seeded_in: fork::generation() };
-        let mut probe = IdGenerator { ..zero_next };
+        let zero_next = RandomIds { state: [0, 1, 2, 0], seeded_in: fork::generation() };
+        let mut probe = RandomIds { ..zero_next };
         assert_eq!(probe.next(), 0);
         let following = probe.next();
-        let mut generator = IdGenerator { ..zero_next };
+        let mut generator = RandomIds { ..zero_next };
         assert_eq!(generator.span_id().to_bytes(), following.to_le_bytes());
-        assert!(IdGenerator { ..zero_next }.trace_id().is_valid());
+        assert!(RandomIds { ..zero_next }.trace_id().is_valid());
     }
 
     // ID-01
     #[test]
     fn two_threads_make_different_ids() {
         let ids = || {
-            let mut generator = IdGenerator::new();
+            let mut generator = RandomIds::new();
             (0..1_000).map(|_| generator.trace_id()).collect::<HashSet<_>>()
         };
         let other = thread::spawn(ids);
@@ -303,9 +303,9 @@ mod tests {
     // ID-01
     #[test]
     fn a_reseeded_copy_does_not_repeat_the_original() {
-        let mut parent = IdGenerator::new();
+        let mut parent = RandomIds::new();
         parent.span_id();
-        let mut child = IdGenerator { ..parent };
+        let mut child = RandomIds { ..parent };
         assert_eq!(child.span_id(), parent.span_id(), "a fork copies the state");
         child.reseed();
         let parents: HashSet<_> = (0..1_000).map(|_| parent.span_id()).collect();
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn nothing_is_seeded_before_the_first_id() {
-        let mut generator = IdGenerator::new();
+        let mut generator = RandomIds::new();
         assert_eq!(generator.seeded_in, fork::NEVER);
         generator.span_id();
         assert_eq!(generator.seeded_in, fork::generation());
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!((trace.to_string(), span.to_string()), (TRACE_HEX.into(), SPAN_HEX.into()));
         assert_eq!((format!("{trace:?}"), format!("{span:x}")), (TRACE_HEX.into(), SPAN_HEX.into()));
         assert_eq!(format!("{span:>18}|{span:#x}"), format!("  {SPAN_HEX}|0x{SPAN_HEX}"));
-        let mut generator = IdGenerator::new();
+        let mut generator = RandomIds::new();
         for _ in 0..1_000 {
             let (trace, span) = (generator.trace_id(), generator.span_id());
             assert_eq!(TraceId::from_hex(&trace.to_string()), Some(trace));

@@ -7,6 +7,7 @@ use std::sync::{
 
 use super::{
     doorbell::Doorbell,
+    generator::IdGenerator,
     overflow::{Overflow, Shed},
     quota::{Arrivals, Quota},
     record,
@@ -33,6 +34,8 @@ pub(crate) struct Intake {
     pub(crate) overflow: Overflow,
     pub(crate) scopes: Scopes,
     pub(crate) sampling: Sampling,
+    /// Who makes ids; nobody by default, and threads do.
+    pub(super) ids: Option<Arc<dyn IdGenerator>>,
     /// Of each span.
     pub(crate) span_limits: record::Limits,
     pub(crate) stats: Stats,
@@ -71,6 +74,8 @@ pub(crate) struct Recording {
     /// Who decides which spans are; `None` for the default.
     pub(crate) sampler: Option<Arc<dyn Sampler>>,
     pub(crate) span_limits: SpanLimits,
+    /// Who makes ids; `None` for random ones.
+    pub(crate) ids: Option<Arc<dyn IdGenerator>>,
 }
 
 impl Intake {
@@ -81,7 +86,7 @@ impl Intake {
 
     pub(crate) fn recording(limits: Limits, recording: Recording) -> Arc<Self> {
         let sampling = Sampling::new(recording.sampler);
-        let plain_in = if sampling.is_default() { fork::generation() } else { fork::NEVER };
+        let plain_in = if sampling.is_default() && recording.ids.is_none() { fork::generation() } else { fork::NEVER };
         Arc::new(Self {
             supply: Supply::with_pool(limits.memory_bytes, limits.pooling),
             registry: Registry::new(),
@@ -91,6 +96,7 @@ impl Intake {
             overflow: Overflow::new(limits.drop_strategy),
             scopes: Scopes::default(),
             sampling,
+            ids: recording.ids,
             span_limits: record::Limits::from(&recording.span_limits),
             stats: Stats::default(),
             open_in: AtomicU32::new(fork::generation()),

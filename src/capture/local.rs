@@ -9,7 +9,7 @@ use std::{
 use super::{
     clock::Clock,
     context::CurrentSpans,
-    id::{IdGenerator, SpanId},
+    id::{RandomIds, SpanId},
     intake::Intake,
     overflow::{Prospect, Shed},
     record::Record,
@@ -40,7 +40,7 @@ pub(crate) fn mark_own_thread() {
 
 pub(crate) struct Local {
     pub(super) clock: Clock,
-    pub(super) ids: IdGenerator,
+    pub(super) ids: RandomIds,
     pub(super) spans: CurrentSpans,
     pub(super) seats: Seats,
 }
@@ -76,7 +76,7 @@ fn without_thread_local<R>(f: Option<impl FnOnce(&mut Local) -> R>) -> R {
 
 impl Local {
     const fn new() -> Self {
-        Self { clock: Clock::new(), ids: IdGenerator::new(), spans: CurrentSpans::new(), seats: Seats(Vec::new()) }
+        Self { clock: Clock::new(), ids: RandomIds::new(), spans: CurrentSpans::new(), seats: Seats(Vec::new()) }
     }
 }
 

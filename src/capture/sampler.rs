@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     context::{RANDOM, SAMPLED, SpanContext},
-    id::{IdGenerator, TraceId},
+    id::{RandomIds, TraceId},
     tracestate::TraceState,
 };
 
@@ -56,7 +56,7 @@ impl Sampling {
 
     /// The context of the first span of a trace. `state` is what its trace state says already.
     #[inline]
-    pub(super) fn root(&self, state: TraceState, ids: &mut IdGenerator) -> SpanContext {
+    pub(super) fn root(&self, state: TraceState, ids: &mut RandomIds) -> SpanContext {
         let trace_id = ids.trace_id();
         let root = SpanContext::new(trace_id, ids.span_id(), RANDOM | SAMPLED, false).with_trace_state(state);
         match self.threshold.load(Ordering::Relaxed) {

@@ -9,7 +9,8 @@ use once_cell::race::OnceBox;
 use super::{
     clock::Clock,
     context::{RANDOM, SAMPLED, SpanContext},
-    id::{IdGenerator, SpanId},
+    generator,
+    id::{RandomIds, SpanId},
     intake::{self, Intake},
     local::{self, OpenSpan},
     record::Head,
@@ -283,11 +284,10 @@ impl SpanBuilder<'_> {
             return Span::from_context(inherited(parent));
         };
         let sampling = &target.intake.sampling;
-        let (trace_id, span_id, random) = match parent {
-            Some(parent) => {
-                (parent.trace_id(), local::with(|local| local.ids.span_id()), parent.trace_flags() & RANDOM)
-            }
-            None => local::with(|local| (local.ids.trace_id(), local.ids.span_id(), RANDOM)),
+        let ids = target.intake.ids.as_deref();
+        let (trace_id, random) = match parent {
+            Some(parent) => (parent.trace_id(), parent.trace_flags() & RANDOM),
+            None => generator::trace_id(ids, || local::with(|local| local.ids.trace_id())),
         };
         let mut open = self.open.take();
         let input =
@@ -297,6 +297,7 @@ impl SpanBuilder<'_> {
             None => input.with_trace_state(&state),
         };
         let SamplingResult { decision, attributes, trace_state, .. } = sampling.decide(&input);
+        let span_id = generator::span_id(ids, || local::with(|local| local.ids.span_id()));
         let is_sampled = decision == SamplingDecision::RecordAndSample;
         let flags = random | if is_sampled { SAMPLED } else { 0 };
         let context = SpanContext::new(trace_id, span_id, flags, false).with_trace_state(trace_state);
@@ -334,7 +335,7 @@ impl fmt::Debug for SpanBuilder<'_> {
 fn context_of(
     parent: Option<&SpanContext>,
     state: TraceState,
-    ids: &mut IdGenerator,
+    ids: &mut RandomIds,
     sampling: &Sampling,
 ) -> SpanContext {
     match parent {

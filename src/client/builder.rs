@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{Client, controls::Controls};
 use crate::{
-    capture::Sampler,
+    capture::{IdGenerator, Sampler},
     config::{
         BackpressureController, BatchConfig, Compression, ConnectionManager, ConnectionPoolConfig, DropStrategy,
         ExitBudget, MemoryMonitor, MemoryPool, MonitoringConfig, Options, OtlpConfig, PerformanceConfig,
@@ -297,6 +297,13 @@ impl ClientBuilder {
     /// the sampler keeps a part is left out too.
     pub fn with_sampler(mut self, sampler: impl Sampler + 'static) -> Self {
         self.controls.sampler = Some(Arc::new(sampler));
+        self
+    }
+
+    /// Makes the ids of traces and spans; see [`IdGenerator`]. Default: each thread makes random ones by itself, which is
+    /// faster than asking anybody.
+    pub fn with_id_generator(mut self, generator: impl IdGenerator + 'static) -> Self {
+        self.controls.ids = Some(Arc::new(generator));
         self
     }
 

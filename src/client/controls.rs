@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{rota::Task, thinning};
 use crate::{
-    capture::{AlwaysOff, AlwaysOn, ParentBased, Recording, Sampler, TraceIdRatioBased},
+    capture::{AlwaysOff, AlwaysOn, IdGenerator, ParentBased, Recording, Sampler, TraceIdRatioBased},
     config::{MetricType, RootSampler, SamplerChoice, Settings, Tuning},
     control::{AdaptiveCompression, AutoTuner, BatchManager, TuningLimits, TuningStrategy},
     error::Error,
@@ -28,6 +28,7 @@ pub(super) struct Controls {
     pub(super) adaptive_compression: Option<AdaptiveCompression>,
     pub(super) auto_tuner: Option<AutoTuner>,
     pub(super) sampler: Option<Arc<dyn Sampler>>,
+    pub(super) ids: Option<Arc<dyn IdGenerator>>,
 }
 
 impl Controls {
@@ -61,6 +62,7 @@ impl Controls {
         Recording {
             sampler: self.sampler.clone().or_else(|| named_sampler(&settings.sampler)),
             span_limits: settings.span_limits.clone(),
+            ids: self.ids.clone(),
         }
     }
 

@@ -198,7 +198,7 @@ proptest! {
     #[test]
     fn what_is_kept_estimates_what_there_was(first in 0.02_f64..1.0, second in 0.02_f64..1.0) {
         const TRACES: u32 = 20_000;
-        let (sampling, mut ids) = (Sampling::new(None), IdGenerator::new());
+        let (sampling, mut ids) = (Sampling::new(None), RandomIds::new());
         let (mut estimate, mut variance, mut expected) = (0.0, 0.0, 0.0);
         let mut kept = 0.0;
         for at in 0..TRACES {

@@ -56,7 +56,7 @@ fn remote(flags: u8) -> SpanContext {
     SpanContext::new(trace_id(7), SpanId::from_bytes([1; 8]), flags, true)
 }
 
-fn share_sampled(sampler: &impl Sampler, ids: &mut IdGenerator) -> f64 {
+fn share_sampled(sampler: &impl Sampler, ids: &mut RandomIds) -> f64 {
     let sampled =
         |input: SamplingInput<'_>| sampler.should_sample(&input).decision == SamplingDecision::RecordAndSample;
     (0..10_000).filter(|_| sampled(SamplingInput::new(ids.trace_id(), "root"))).count() as f64 / 10_000.0
@@ -210,7 +210,7 @@ fn a_parent_decides_and_each_kind_of_parent_may_have_a_sampler_of_its_own() {
 fn a_higher_ratio_samples_a_superset_whatever_the_parent_and_the_trace_state_say() {
     // SMP-06
     let samplers = [0.1, 0.3, 0.9].map(TraceIdRatioBased::new);
-    let mut ids = IdGenerator::new();
+    let mut ids = RandomIds::new();
     let mut sampled = [0_u32; 3];
     let unsampled = remote(0).with_trace_state(TraceState::parse("ot=rv:00000000000000").unwrap());
     for _ in 0..100_000 {
@@ -284,7 +284,7 @@ fn while_fewer_traces_are_asked_for_the_larger_threshold_counts_and_is_told() {
         let sampling = Sampling::new(Some(sampler));
         sampling.set(half);
         let (larger, mut kept) = (half.max(threshold(own)), 0);
-        let mut ids = IdGenerator::new();
+        let mut ids = RandomIds::new();
         for _ in 0..2_000 {
             let trace_id = ids.trace_id();
             let root = sampling.decide(&SamplingInput::new(trace_id, "root"));
