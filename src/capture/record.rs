@@ -189,9 +189,15 @@ impl Record {
     pub(crate) fn shrink(&mut self) -> bool {
         let is_large = self.memory() > KEPT_BYTES;
         if is_large {
-            *self = Self::within(self.limits);
+            self.replace();
         }
         is_large
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn replace(&mut self) {
+        *self = Self::within(self.limits);
     }
 
     /// Begins a span called `name`, forgetting the one before.
