@@ -10,7 +10,7 @@ use std::{
 };
 
 use otlp::{
-    BatchConfig, Client, DropReason, LogLevel,
+    BatchConfig, BatchStrategy, Client, DropReason, LogLevel,
     config::{MonitoringConfig, PerformanceConfig},
     core::{AutoTuner, BackpressureController, PerformanceTargets, TuningStrategy, WorkerPool},
     monitoring::{MemoryMonitor, MemoryThresholds},
@@ -162,7 +162,14 @@ fn idle_after_a_burst(gc_trigger: bool, interval: Duration) -> u64 {
     let receiver = Receiver::builder().keep(otlp::testing::Keep::Ids).start().unwrap();
     // Nothing else gives memory back.
     let performance = PerformanceConfig { gc_threshold: 1.0, ..PerformanceConfig::default() };
+    // All of it waits in the rings until it is flushed.
+    let batch = BatchConfig {
+        strategy: BatchStrategy::TimeFirst,
+        batch_timeout: Duration::from_secs(3600),
+        ..BatchConfig::default()
+    };
     let client = client_of(&receiver)
+        .with_batch_config(batch)
         .with_log_level(LogLevel::None)
         .with_performance_config(performance)
         .with_memory_monitor(monitor(0.001, 0.001).with_gc_trigger(gc_trigger).with_monitoring_interval(interval))
@@ -171,7 +178,7 @@ fn idle_after_a_burst(gc_trigger: bool, interval: Duration) -> u64 {
     record(&client, 100_000);
     assert!(client.flush(LONG).is_complete());
     let begun = Instant::now();
-    while client.get_memory_stats().trims == 0 && begun.elapsed() < Duration::from_secs(1) {
+    while client.get_memory_stats().chunks_idle > 1 << 20 && begun.elapsed() < Duration::from_secs(1) {
         thread::sleep(Duration::from_millis(5));
     }
     client.get_memory_stats().chunks_idle
@@ -181,11 +188,11 @@ fn idle_after_a_burst(gc_trigger: bool, interval: Duration) -> u64 {
 fn memory_that_is_critical_is_trimmed_at_once_if_it_is_to_be() {
     let often = Duration::from_millis(5);
     let kept = idle_after_a_burst(false, often);
-    assert!(kept > 1 << 20, "{kept} bytes are idle");
+    assert!(kept > 2 << 20, "{kept} bytes are idle");
     let left = idle_after_a_burst(true, often);
-    assert!(left < kept / 4, "{left} of {kept} bytes are still idle");
+    assert!(left <= 1 << 20, "{left} of {kept} bytes are still idle");
     let not_looked_at = idle_after_a_burst(true, Duration::from_secs(3600));
-    assert!(not_looked_at > 1 << 20, "{not_looked_at} bytes are idle");
+    assert!(not_looked_at > 2 << 20, "{not_looked_at} bytes are idle");
 }
 
 /// A receiver that is far away, and batches that are too small for it.
