@@ -58,7 +58,7 @@ fn client_at(endpoint: String) -> ClientBuilder {
     Client::builder()
         .with_endpoint(endpoint)
         .with_compression(Compression::None)
-        .with_max_memory_usage(256 << 20)
+        .with_max_memory_usage(512 << 20)
         .with_batch_config(BatchConfig { max_batch_bytes: 64 << 20, ..BatchConfig::default() })
         .with_retry_config(RetryConfig { max_attempts: 1, ..RetryConfig::default() })
 }
