@@ -16,7 +16,7 @@ use otlp::{
     monitoring::{BatchMetrics, PerformanceMonitor},
     testing::{Keep, Receiver},
 };
-use support::{LONG, assert_accounted, client_of};
+use support::{LONG, assert_accounted, client_of, holds_within};
 
 /// Controllers are asked this often.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -34,15 +34,11 @@ fn record_until(client: &Client, are_right: impl Fn(&BatchMetrics) -> bool) {
             let tracer = client.tracer("test");
             while !done.load(Ordering::Relaxed) {
                 (0..20).for_each(|_| tracer.start("span").end());
+                // The pace of the load, not a wait.
                 thread::sleep(Duration::from_millis(1));
             }
         });
-        let begun = Instant::now();
-        let mut right = false;
-        while !right && begun.elapsed() < LONG {
-            thread::sleep(INTERVAL / 5);
-            right = are_right(&client.get_batch_metrics());
-        }
+        let right = holds_within(LONG, || are_right(&client.get_batch_metrics()));
         done.store(true, Ordering::Relaxed);
         right
     });
@@ -134,6 +130,7 @@ fn narrow(receiver: &Receiver, bytes: usize) -> String {
                     if to.write_all(&piece[..read]).is_err() {
                         break;
                     }
+                    // The pace of the network, not a wait.
                     thread::sleep(Duration::from_millis(10));
                 }
             });

@@ -13,7 +13,7 @@ use otlp::{
     BatchConfig, BatchStrategy, Client, Tracer,
     testing::{Receiver, Request, Response},
 };
-use support::{LONG, assert_accounted, client_of};
+use support::{LONG, assert_accounted, client_of, gate, wait_for};
 
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -82,7 +82,7 @@ fn size_first_lets_only_what_is_overdue_leave() {
     let tracer = client.tracer("test");
     let begun = Instant::now();
     record(&tracer, 30);
-    // Half of the timeout later: it is about time.
+    // Not waiting for anything: the age of spans is what this is about.
     thread::sleep(batch_timeout / 2);
     record(&tracer, 10);
     assert!(receiver.wait_for_spans(40, LONG));
@@ -219,16 +219,18 @@ fn a_lane_of_its_own_keeps_the_time_of_its_spans() {
     let client = client_of(&receiver).with_worker_count(2).with_batch_config(batch).build().unwrap();
     let tracer = client.tracer("test");
     // Both workers are there, and each has a ring.
-    let (first, second) = (Barrier::new(3), Barrier::new(3));
+    let first = Barrier::new(3);
+    let (keeper, gate) = gate();
     thread::scope(|scope| {
+        let keeper = keeper;
         let threads = ["one", "other"].map(|name| {
-            let (tracer, first, second) = (&tracer, &first, &second);
+            let (tracer, first, gate) = (&tracer, &first, &gate);
             scope.spawn(move || {
                 (0..3000).for_each(|_| tracer.start("warm").end());
                 first.wait();
-                second.wait();
+                gate.wait();
                 if name == "other" {
-                    // A little later than the first: it is about time.
+                    // Not waiting for anything: the age of spans is what this is about.
                     thread::sleep(Duration::from_millis(200));
                 }
                 tracer.start(name).end();
@@ -238,7 +240,7 @@ fn a_lane_of_its_own_keeps_the_time_of_its_spans() {
         first.wait();
         assert!(client.flush(LONG).is_complete());
         let before = receiver.span_count();
-        second.wait();
+        drop(keeper);
         let ended: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
         assert!(receiver.wait_for_spans(before + 2, LONG));
         assert!(ended[1].elapsed() < batch_timeout * 7 / 4, "{:?} after its end", ended[1].elapsed());
@@ -257,9 +259,7 @@ fn spans_do_not_wait_for_older_ones_that_are_to_be_tried_again_later() {
     let tracer = client.tracer("test");
     for requests in [1, 2] {
         tracer.start("unlucky").end();
-        while receiver.requests().len() < requests {
-            thread::yield_now();
-        }
+        wait_for("the request", || receiver.requests().len() >= requests);
     }
     let begun = Instant::now();
     tracer.start("lucky").end();

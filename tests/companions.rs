@@ -5,18 +5,17 @@ mod support;
 use std::{
     env,
     process::{Command, Output},
-    thread,
     time::{Duration, Instant},
 };
 
 use otlp::{
-    BatchConfig, BatchStrategy, Client, DropReason, LogLevel,
+    BatchConfig, BatchStrategy, Client, ClientBuilder, DropReason, LogLevel,
     config::{MonitoringConfig, PerformanceConfig},
     core::{AutoTuner, BackpressureController, PerformanceTargets, TuningStrategy, WorkerPool},
-    monitoring::{MemoryMonitor, MemoryThresholds},
+    monitoring::{MemoryMonitor, MemoryThresholds, PerformanceMonitor},
     testing::{Receiver, Response},
 };
-use support::{LONG, assert_accounted, client_of};
+use support::{LONG, assert_accounted, client_of, holds_within, wait_for_intervals};
 
 /// Names the role a child process plays.
 const ROLE: &str = "OTLP_TEST_ROLE";
@@ -97,10 +96,8 @@ fn a_worker_pool_bounds_the_queue_the_batch_and_the_time_of_a_request() {
     let begun = Instant::now();
     record(&client, 150);
     assert_eq!(client.stats().dropped.get(DropReason::QueueFull), 50);
-    while client.stats().dropped.get(DropReason::Undelivered) < 100 {
-        assert!(begun.elapsed() < LONG / 2, "{:?}", client.stats());
-        thread::sleep(Duration::from_millis(5));
-    }
+    let is_given_up = || client.stats().dropped.get(DropReason::Undelivered) == 100;
+    assert!(holds_within(LONG / 2, is_given_up), "{:?}", client.stats());
     assert!(begun.elapsed() >= Duration::from_millis(300));
     assert_accounted(&client);
 
@@ -111,13 +108,18 @@ fn a_worker_pool_bounds_the_queue_the_batch_and_the_time_of_a_request() {
     assert!(receiver.requests().iter().all(|request| request.spans <= 25));
 }
 
+/// A client that tells when it has looked at its queue and at its memory, which is more often than this.
+fn watched(builder: ClientBuilder) -> Client {
+    let monitor = PerformanceMonitor::new().with_metrics_interval(Duration::from_millis(100));
+    builder.with_performance_monitor(monitor).build().unwrap()
+}
+
 /// Fills the queue to more than half, where nothing leaves.
 fn fill_queue(controller: BackpressureController) {
     let receiver = Receiver::builder().response_delay(LONG).start().unwrap();
-    let client =
-        client_of(&receiver).with_backpressure_controller(controller.with_max_queue_size(1000)).build().unwrap();
+    let client = watched(client_of(&receiver).with_backpressure_controller(controller.with_max_queue_size(1000)));
     record(&client, 700);
-    thread::sleep(Duration::from_millis(500));
+    wait_for_intervals(&client, 5);
     client.shutdown(Duration::ZERO);
 }
 
@@ -139,13 +141,13 @@ fn monitor(warning: f64, critical: f64) -> MemoryMonitor {
 fn fill_memory(warning: f64) {
     let receiver = Receiver::builder().response_delay(LONG).start().unwrap();
     let client =
-        client_of(&receiver).with_max_memory_usage(8 << 20).with_memory_monitor(monitor(warning, 1.0)).build().unwrap();
+        watched(client_of(&receiver).with_max_memory_usage(8 << 20).with_memory_monitor(monitor(warning, 1.0)));
     let tracer = client.tracer("test");
     let text = "some text that takes memory".repeat(30);
     while client.get_memory_stats().used * 5 < client.get_memory_stats().limit * 2 {
         tracer.span("span").attribute("text", &*text).start().end();
     }
-    thread::sleep(Duration::from_millis(200));
+    wait_for_intervals(&client, 3);
     client.shutdown(Duration::ZERO);
 }
 
@@ -177,10 +179,7 @@ fn idle_after_a_burst(gc_trigger: bool, interval: Duration) -> u64 {
         .unwrap();
     record(&client, 100_000);
     assert!(client.flush(LONG).is_complete());
-    let begun = Instant::now();
-    while client.get_memory_stats().chunks_idle > 1 << 20 && begun.elapsed() < Duration::from_secs(1) {
-        thread::sleep(Duration::from_millis(5));
-    }
+    holds_within(Duration::from_secs(1), || client.get_memory_stats().chunks_idle <= 1 << 20);
     client.get_memory_stats().chunks_idle
 }
 
@@ -206,11 +205,10 @@ fn tune() {
         .with_tuning_strategies(vec![TuningStrategy::BatchSize]);
     let batch = BatchConfig { max_batch_size: 16, max_queue_size: 400, ..BatchConfig::default() };
     let client = client_of(&receiver).with_batch_config(batch).with_auto_tuner(tuner).build().unwrap();
-    let begun = Instant::now();
-    while client.get_performance_metrics().decision.is_none() && begun.elapsed() < Duration::from_secs(8) {
+    holds_within(Duration::from_secs(8), || {
         record(&client, 20);
-        thread::sleep(Duration::from_millis(1));
-    }
+        client.get_performance_metrics().decision.is_some()
+    });
     client.shutdown(Duration::ZERO);
 }
 

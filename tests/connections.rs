@@ -16,7 +16,7 @@ use otlp::{
     testing::{Receiver, ReceiverBuilder, Response, generate_test_spans},
 };
 use parking_lot::{Condvar, Mutex};
-use support::{LONG, assert_accounted, client_of, ids};
+use support::{LONG, assert_accounted, client_of, ids, wait_for};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -92,16 +92,6 @@ fn wait_for_open(receiver: &Receiver, connections: u64) {
     assert!(came, "{:?}", receiver.connection_counts());
 }
 
-/// For what the receiver does not see.
-#[track_caller]
-fn wait_until(mut done: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < LONG, "it never came to that");
-        thread::yield_now();
-    }
-}
-
 #[test]
 fn workers_and_direct_callers_together_use_no_more_connections_than_there_may_be() {
     // HTTP-05
@@ -172,7 +162,7 @@ fn with_prewarming_connections_are_open_before_there_is_a_request() {
         client.tracer("warm").start("span").end();
         wait_for_open(&receiver, opened);
         assert_eq!(receiver.totals().requests, 0);
-        wait_until(|| client.stats().idle_connections == opened);
+        wait_for("the idle connections", || client.stats().idle_connections == opened);
         // They serve what comes.
         deliver(&client);
         assert_eq!(receiver.connections(), opened);
@@ -199,7 +189,7 @@ fn prewarming_agrees_on_tls_and_the_connection_is_trusted_afterwards() {
         let builder = builder.with_connection_pool_config(warm).with_connection_manager(reuse(strategy));
         let client = builder.build().unwrap();
         client.tracer("warm").start("span").end();
-        wait_until(|| client.stats().idle_connections == 1);
+        wait_for("the idle connections", || client.stats().idle_connections == 1);
         assert_eq!(server.requests().len(), 0, "{strategy:?}");
         deliver(&client);
         deliver(&client);
@@ -365,7 +355,7 @@ fn with_validation_a_connection_the_receiver_closed_is_closed_here_too() {
     let client = calm(client_of(&receiver)).with_connection_manager(checked).build().unwrap();
     deliver(&client);
     assert_eq!((close_all(&receiver), client.stats().idle_connections), (1, 1));
-    wait_until(|| client.stats().idle_connections == 0);
+    wait_for("the idle connections", || client.stats().idle_connections == 0);
     assert_eq!((receiver.connections(), client.stats().requests), (1, 1));
 }
 
@@ -378,12 +368,12 @@ fn with_prewarming_a_connection_the_receiver_closed_is_replaced_before_it_is_nee
     });
     let client = calm(client_of(&receiver)).with_connection_pool_config(config).build().unwrap();
     client.tracer("warm").start("span").end();
-    wait_until(|| client.stats().idle_connections == 1);
+    wait_for("the idle connections", || client.stats().idle_connections == 1);
     wait_for_open(&receiver, 1);
     assert_eq!(close_all(&receiver), 1);
     assert!(receiver.wait_for_connections(|counts| counts.accepted == 2 && counts.open == 1, LONG));
     assert_eq!(receiver.totals().requests, 0);
-    wait_until(|| client.stats().idle_connections == 1);
+    wait_for("the idle connections", || client.stats().idle_connections == 1);
     deliver(&client);
     assert_eq!((receiver.connections(), assert_accounted(&client).requests), (2, 1));
 }

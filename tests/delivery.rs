@@ -4,7 +4,7 @@ mod support;
 
 use std::{
     cell::RefCell,
-    sync::{Arc, Barrier, mpsc},
+    sync::{Barrier, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use otlp::{
     BatchConfig, Client, DropReason, Span, Tracer,
     testing::{Keep, Receiver, Response},
 };
-use support::{Ids, LONG, assert_accounted, assert_received, client_of, ids};
+use support::{Ids, LONG, assert_accounted, assert_received, client_of, gate, ids, wait_for};
 
 /// Makes `count` small nested spans and answers their ids.
 fn record(tracer: &Tracer, count: usize) -> Vec<Ids> {
@@ -154,10 +154,7 @@ fn spans_ended_in_destructors_of_thread_locals_are_not_lost() {
         ending.join().unwrap()
     });
     // The scope ends with the closure, the thread a little later: its destructors hand over through the counts.
-    let deadline = Instant::now() + LONG;
-    while client.stats().ended < 2 && Instant::now() < deadline {
-        thread::yield_now();
-    }
+    wait_for("the end of both spans", || client.stats().ended >= 2);
     assert!(client.flush(LONG).is_complete());
     assert_received(&receiver, &made);
     assert_eq!(assert_accounted(&client).ended, 2);
@@ -165,11 +162,10 @@ fn spans_ended_in_destructors_of_thread_locals_are_not_lost() {
 
 #[test]
 fn queued_spans_are_counted_where_they_are_while_the_receiver_keeps_them_waiting() {
-    let gate = Arc::new(Barrier::new(2));
-    let held = Arc::clone(&gate);
+    let (keeper, gate) = gate();
     let receiver = Receiver::builder()
         .respond_with(move |_| {
-            held.wait();
+            gate.wait();
             Response::ok()
         })
         .start()
@@ -180,18 +176,16 @@ fn queued_spans_are_counted_where_they_are_while_the_receiver_keeps_them_waiting
     thread::scope(|scope| {
         let flushing = scope.spawn(|| client.flush(LONG));
         // Until the first batch has left the ring, then record behind it.
-        while client.stats().requests == 0 {
-            thread::yield_now();
-        }
+        wait_for("the first request", || client.stats().requests > 0);
         record(&tracer, 7);
         let stats = assert_accounted(&client);
         assert_eq!((stats.ended, stats.exported, stats.queued), (17, 0, 17));
-        gate.wait();
+        keeper.let_one_pass();
         let receipt = flushing.join().unwrap();
         assert_eq!((receipt.exported, receipt.pending), (first.len() as u64, 0));
         assert_eq!(assert_accounted(&client).queued, 7);
         let ending = scope.spawn(|| client.shutdown(LONG));
-        gate.wait();
+        drop(keeper);
         assert!(ending.join().unwrap().is_complete());
     });
     assert_eq!(receiver.span_count(), 17);
@@ -229,12 +223,11 @@ fn max_queue_size_bounds_the_spans_that_wait_and_counts_the_others_as_dropped() 
 fn what_the_client_holds_stays_within_the_bound_while_nothing_is_taken() {
     // PERF-01
     const BOUND: usize = 4 << 20;
-    let (release, gate) = mpsc::channel::<()>();
-    let gate = std::sync::Mutex::new(gate);
+    let (keeper, gate) = gate();
     let receiver = Receiver::builder()
         .keep(Keep::Ids)
         .respond_with(move |_| {
-            let _ = gate.lock().unwrap().recv();
+            gate.wait();
             Response::status(400)
         })
         .start()
@@ -260,7 +253,7 @@ fn what_the_client_holds_stays_within_the_bound_while_nothing_is_taken() {
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     assert_eq!((receipt.pending, receipt.exported + receipt.dropped_total()), (0, 400_000));
     assert_accounted(&client);
-    drop(release);
+    drop(keeper);
 }
 
 #[test]
@@ -268,8 +261,10 @@ fn large_spans_give_their_memory_back_when_they_have_ended() {
     let receiver = Receiver::builder().keep(Keep::Ids).start().unwrap();
     let client = client_of(&receiver).with_max_memory_usage(16 << 20).build().unwrap();
     let text = "x".repeat(10_000_000);
-    let (ended, wait) = (Barrier::new(9), Barrier::new(9));
+    let ended = Barrier::new(9);
+    let (keeper, gate) = gate();
     thread::scope(|scope| {
+        let keeper = keeper;
         for _ in 0..8 {
             scope.spawn(|| {
                 let tracer = client.tracer("large");
@@ -278,7 +273,7 @@ fn large_spans_give_their_memory_back_when_they_have_ended() {
                 span.end();
                 ended.wait();
                 // The thread lives on, and records nothing more for now.
-                wait.wait();
+                gate.wait();
             });
         }
         ended.wait();
@@ -288,7 +283,7 @@ fn large_spans_give_their_memory_back_when_they_have_ended() {
         assert!(before.truncated > 0, "{before:?}");
         record(&client.tracer("small"), 1_000);
         assert!(client.flush(LONG).exported >= before.exported + 1_000);
-        wait.wait();
+        drop(keeper);
     });
     assert_accounted(&client);
 }
@@ -329,9 +324,7 @@ fn a_ready_batch_leaves_at_once_and_a_smaller_one_waits_for_its_time_or_a_flush(
     record(&tracer, 10);
     assert!(receiver.wait_for_spans(10, LONG));
     // The receiver has them a moment before its answer is here.
-    while client.stats().exported < 10 {
-        thread::yield_now();
-    }
+    wait_for("the answer", || client.stats().exported >= 10);
     record(&tracer, 9);
     assert_eq!(client.stats().queued, 9);
     assert!(client.flush(LONG).is_complete());
@@ -367,12 +360,10 @@ fn a_flush_with_nothing_to_send_makes_no_request_and_starts_no_thread() {
 #[test]
 fn what_cannot_be_delivered_in_time_is_pending_for_a_flush_and_dropped_by_a_shutdown() {
     // PROC-07, TPR-06
-    let (release, gate) = mpsc::channel::<()>();
-    let gate = std::sync::Mutex::new(gate);
+    let (keeper, gate) = gate();
     let receiver = Receiver::builder()
         .respond_with(move |_| {
-            // Ends when the test drops its end.
-            let _ = gate.lock().unwrap().recv();
+            gate.wait();
             Response::ok()
         })
         .start()
@@ -389,7 +380,7 @@ fn what_cannot_be_delivered_in_time_is_pending_for_a_flush_and_dropped_by_a_shut
     assert_eq!((ended.pending, ended.dropped.get(DropReason::Shutdown)), (0, 5));
     assert!(!ended.is_complete());
     assert_accounted(&client);
-    drop(release);
+    drop(keeper);
 }
 
 #[test]

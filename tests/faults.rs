@@ -17,7 +17,7 @@ use faults::{
 use otlp::{
     Client, ClientBuilder, Compression, DropReason, Error, LogLevel, RetryConfig, Tracer, testing::generate_test_spans,
 };
-use support::{Ids, LONG, assert_accounted, ids};
+use support::{Ids, LONG, assert_accounted, ids, wait_for};
 
 /// Long enough not to be what ends a test, short enough for one that runs into it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -318,9 +318,7 @@ fn other_batches_go_out_while_one_hangs_and_another_backs_off() {
             (is_decided && is_all).then(|| held.into_iter().map(Seen::spans).sum::<u64>())
         });
         // The server knows of its last answer a moment before the client does.
-        while client.stats().exported + held < ended.len() as u64 {
-            thread::yield_now();
-        }
+        wait_for("the answers", || client.stats().exported + held >= ended.len() as u64);
         let receipt = client.shutdown(Duration::from_millis(100));
         assert_eq!((receipt.exported, receipt.dropped.get(DropReason::Shutdown)), (10_000 - held, held));
         // What the flush waited for was decided.

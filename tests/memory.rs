@@ -3,6 +3,7 @@
 mod support;
 
 use std::{
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -231,22 +232,26 @@ fn threads_whose_spans_have_all_left_do_not_stand_in_each_others_way() {
     // Each of the threads holds one of the chunks there may be.
     let pool = MemoryPool::new().with_chunk_size(64 * 1024).with_max_size(128 * 1024);
     let client = client_of(&receiver).with_memory_pool(pool).build().unwrap();
-    let barrier = std::sync::Barrier::new(3);
     let rounds = 20;
-    std::thread::scope(|threads| {
-        for _ in 0..2 {
-            threads.spawn(|| {
-                let tracer = client.tracer("test");
-                for _ in 0..rounds {
+    thread::scope(|threads| {
+        let recorder = || {
+            let (go, rounds) = mpsc::channel::<()>();
+            let (over, recorded) = mpsc::channel();
+            let tracer = client.tracer("test");
+            threads.spawn(move || {
+                for () in rounds {
                     (0..300).for_each(|_| tracer.start("span").end());
-                    barrier.wait();
-                    barrier.wait();
+                    let _ = over.send(());
                 }
             });
-        }
+            (go, recorded)
+        };
+        let recorders = [recorder(), recorder()];
         for round in 0..rounds {
+            // A thread whose chunk is full has it fetched: spans may arrive before the flush.
             let before = receiver.span_count();
-            barrier.wait();
+            recorders.iter().for_each(|(go, _)| go.send(()).unwrap());
+            recorders.iter().for_each(|(_, recorded)| recorded.recv().unwrap());
             client.flush(LONG);
             // Where a chunk ends within a round the rest of that is lost; the next one begins with room.
             assert!(
@@ -254,7 +259,6 @@ fn threads_whose_spans_have_all_left_do_not_stand_in_each_others_way() {
                 "nothing arrived in round {round}: {:?}",
                 client.get_memory_stats()
             );
-            barrier.wait();
         }
     });
     assert!(receiver.span_count() > 2 * rounds * 300 / 2);

@@ -12,7 +12,7 @@ use otlp::{
     Client, Compression, DropReason, Error, ErrorType, RetryConfig,
     testing::{Receiver, ReceiverBuilder, Response},
 };
-use support::{LONG, assert_accounted, client_of};
+use support::{LONG, assert_accounted, client_of, wait_for};
 
 /// Quick and without jitter, so that pauses can be measured.
 fn quick() -> RetryConfig {
@@ -187,9 +187,7 @@ fn other_workers_go_on_while_a_batch_waits_for_its_next_attempt() {
     // The first batch is refused for two seconds...
     thread::scope(|scope| {
         let flushing = scope.spawn(|| client.flush(LONG));
-        while receiver.requests().is_empty() {
-            thread::yield_now();
-        }
+        wait_for("the first request", || !receiver.requests().is_empty());
         // ... and a second one arrives meanwhile.
         let begun = Instant::now();
         record(&client, 600);

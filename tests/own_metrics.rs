@@ -3,13 +3,17 @@
 mod support;
 
 use std::{
-    sync::{Mutex, mpsc},
+    io::{self, BufRead as _, BufReader},
+    net::{SocketAddr, TcpListener},
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
 use otlp::{
-    BatchConfig, Client,
+    BatchConfig, Client, LogLevel,
     config::MonitoringConfig,
+    monitoring::PerformanceMonitor,
     testing::{
         Receiver, Request, Response,
         proto::{
@@ -18,7 +22,7 @@ use otlp::{
         },
     },
 };
-use support::{LONG, assert_accounted, client_of};
+use support::{LONG, assert_accounted, client_of, gate, wait_for_intervals};
 
 const OFTEN: Duration = Duration::from_millis(20);
 const NEVER: Duration = Duration::from_secs(3600);
@@ -182,10 +186,9 @@ fn an_export_that_fails_tells_the_error_of_its_last_attempt() {
 #[test]
 fn a_full_queue_is_told_with_its_size_and_its_bound() {
     // OBS-03, OBS-05
-    let (release, held) = mpsc::channel::<()>();
-    let held = Mutex::new(held);
+    let (keeper, gate) = gate();
     let hold = move |_: &Request| {
-        let _ = held.lock().unwrap().recv_timeout(LONG);
+        gate.wait();
         Response::ok()
     };
     let receiver = Receiver::builder().respond_with(hold).start().unwrap();
@@ -197,7 +200,7 @@ fn a_full_queue_is_told_with_its_size_and_its_bound() {
     let metrics = metrics_until(&receiver, |metrics| sum(metrics, PROCESSED, Some("queue_full")) == dropped);
     assert_eq!(sum(&metrics, QUEUE_CAPACITY, None), 100);
     assert_eq!(sum(&metrics, QUEUE_SIZE, None) + sum(&metrics, INFLIGHT, None), 300 - dropped);
-    drop(release);
+    drop(keeper);
     client.flush(LONG);
     let metrics = metrics_until(&receiver, |metrics| sum(metrics, EXPORTED, None) == 300 - dropped);
     assert_eq!((sum(&metrics, QUEUE_SIZE, None), sum(&metrics, INFLIGHT, None)), (0, 0));
@@ -274,38 +277,46 @@ fn spans_that_are_started_and_live_are_told() {
     metrics_until(&receiver, |metrics| live(metrics) == 0);
 }
 
+/// Listens and never answers; the first line of each request is in the channel.
+fn silent() -> (SocketAddr, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (heads, arriving) = mpsc::channel();
+    thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            let heads = heads.clone();
+            thread::spawn(move || {
+                let mut connection = BufReader::new(connection);
+                let mut head = String::new();
+                let _ = connection.read_line(&mut head);
+                let _ = heads.send(head);
+                io::copy(&mut connection, &mut io::sink())
+            });
+        }
+    });
+    (address, arriving)
+}
+
 #[test]
 fn a_receiver_that_does_not_take_metrics_holds_up_nothing_else() {
-    // Nobody answers here.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}/v1/traces", listener.local_addr().unwrap());
-    let monitor = otlp::monitoring::PerformanceMonitor::new().with_metrics_interval(OFTEN);
+    let (address, heads) = silent();
+    let monitor = PerformanceMonitor::new().with_metrics_interval(OFTEN);
+    // It is also how long each report waits for its answer.
+    let interval = Duration::from_secs(2);
     let client = Client::builder()
-        .with_traces_endpoint(endpoint)
-        .with_log_level(otlp::LogLevel::None)
-        .with_monitoring_config(MonitoringConfig {
-            log_level: otlp::LogLevel::None,
-            ..config(Duration::from_millis(1))
-        })
+        .with_traces_endpoint(format!("http://{address}/v1/traces"))
+        .with_monitoring_config(MonitoringConfig { log_level: LogLevel::None, ..config(interval) })
         .with_performance_monitor(monitor)
         .build()
         .unwrap();
     record(&client, 1);
-    // The metrics hang for as long as a request may take; intervals go on.
+    while !heads.recv_timeout(LONG).unwrap().contains("/v1/metrics") {}
     let begun = Instant::now();
-    let mut seen = 0;
-    let mut last = Duration::ZERO;
-    while seen < 5 {
-        let interval = client.get_performance_metrics().interval;
-        seen += u32::from(interval != last);
-        last = interval;
-        assert!(begun.elapsed() < Duration::from_secs(5), "{seen} intervals");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for_intervals(&client, 5);
+    assert!(begun.elapsed() < interval / 2, "{:?}", begun.elapsed());
     let ending = Instant::now();
     client.shutdown(Duration::from_millis(100));
     assert!(ending.elapsed() < Duration::from_secs(2), "{:?}", ending.elapsed());
-    drop(listener);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use otlp::{
     config::MonitoringConfig,
     testing::{ReceivedSpan, Receiver, Request, Response, proto::common::v1::any_value::Value},
 };
-use support::{LONG, assert_accounted, client_of};
+use support::{LONG, assert_accounted, client_of, wait_for};
 
 const TRACED: MonitoringConfig = MonitoringConfig {
     enable_metrics: false,
@@ -112,9 +112,7 @@ fn a_request_that_is_under_way_when_the_client_is_closed_costs_no_span() {
     let batch = BatchConfig { batch_timeout: Duration::from_millis(1), ..BatchConfig::default() };
     let client = client_of(&receiver).with_batch_config(batch).with_monitoring_config(TRACED).build().unwrap();
     record(&client, 1);
-    while client.stats().requests == 0 {
-        std::thread::yield_now();
-    }
+    wait_for("the first request", || client.stats().requests > 0);
     let receipt = client.close();
     assert!(receipt.is_complete(), "{receipt:?}");
     assert_accounted(&client);

@@ -17,7 +17,7 @@ use otlp::{
     BatchConfig, Client, ClientBuilder, DropReason, RetryConfig, SpanContext, SpanData, SpanId, SpoolConfig, TraceId,
     testing::{Receiver, Request, Response},
 };
-use support::{Ids, LONG, SpoolDir, assert_accounted, assert_received, client_of, ids};
+use support::{Ids, LONG, SpoolDir, assert_accounted, assert_received, client_of, gate, ids, wait_for};
 
 /// A receiver that answers every request with a status of the test's choosing.
 struct Scripted {
@@ -61,14 +61,6 @@ fn deliver_one(client: &Client) -> Vec<Ids> {
     let made = record(client, 1);
     client.flush(LONG);
     made
-}
-
-fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LONG;
-    while !holds() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
 }
 
 #[test]
@@ -471,14 +463,15 @@ fn spans_in_the_spool_give_back_their_places_in_a_bounded_queue() {
 #[test]
 fn a_body_on_its_way_out_of_the_spool_is_queued_and_holds_up_no_flush() {
     let dir = SpoolDir::new();
-    let (outage, held) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
-    let (is_out, is_held) = (Arc::clone(&outage), Arc::clone(&held));
+    let outage = Arc::new(AtomicBool::new(true));
+    let is_out = Arc::clone(&outage);
+    let (keeper, gate) = gate();
     let respond = move |request: &Request| {
         if is_out.load(Ordering::SeqCst) {
             return Response::status(503);
         }
-        while request.spans == 13 && is_held.load(Ordering::SeqCst) {
-            thread::sleep(Duration::from_millis(1));
+        if request.spans == 13 {
+            gate.wait();
         }
         Response::ok()
     };
@@ -499,5 +492,5 @@ fn a_body_on_its_way_out_of_the_spool_is_queued_and_holds_up_no_flush() {
     assert!(receipt.is_complete(), "nothing of its own is missing: {receipt:?}");
     let stats = assert_accounted(&next);
     assert_eq!((stats.queued, stats.restored, dir.bodies().len()), (0, 0, 1));
-    held.store(false, Ordering::SeqCst);
+    drop(keeper);
 }

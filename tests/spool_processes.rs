@@ -15,14 +15,14 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use otlp::{
     Client, DropReason, RetryConfig, Snapshot, Tracer,
     testing::{Receiver, Request, Response},
 };
-use support::{Ids, LONG, SpoolDir, assert_accounted, assert_received, ids};
+use support::{Ids, LONG, SpoolDir, assert_accounted, assert_received, gate, ids, wait_for};
 
 /// Names the role a child process plays.
 const ROLE: &str = "OTLP_TEST_ROLE";
@@ -263,16 +263,13 @@ fn of_several_processes_with_one_directory_each_span_arrives_once() {
 
 #[test]
 fn a_process_that_is_killed_while_it_waits_for_an_answer_leaves_the_body_to_the_next_at_once() {
-    let held = Arc::new(AtomicBool::new(true));
-    let (is_held, reached) = (Arc::clone(&held), Arc::new(AtomicBool::new(false)));
+    let (keeper, gate) = gate();
+    let reached = Arc::new(AtomicBool::new(false));
     let has_reached = Arc::clone(&reached);
     let collector = Collector::answering(move |request| {
         if format!("{:?}", request.message).contains("the first run") {
             has_reached.store(true, Ordering::SeqCst);
-            let deadline = Instant::now() + LONG;
-            while is_held.load(Ordering::SeqCst) && Instant::now() < deadline {
-                thread::sleep(Duration::from_millis(1));
-            }
+            gate.wait();
         }
         Response::ok()
     });
@@ -281,11 +278,9 @@ fn a_process_that_is_killed_while_it_waits_for_an_answer_leaves_the_body_to_the_
     let (first, _) = finish(named.env("OTEL_SERVICE_NAME", "the first run").spawn().unwrap());
     collector.comes_back();
     let victim = Victim::start("endless job", 0, &collector, &dir);
-    while !reached.load(Ordering::SeqCst) {
-        thread::sleep(Duration::from_millis(1));
-    }
+    wait_for("the request that is held", || reached.load(Ordering::SeqCst));
     victim.kill();
-    held.store(false, Ordering::SeqCst);
+    drop(keeper);
     let (next, _) = run("job", 1, &collector, &dir);
     assert_eq!((next.counts[5], dir.bodies().len()), (5, 0));
     // Both the held request and the second one were accepted in the end: the answer to the first had nobody to go to.

@@ -15,7 +15,7 @@ use otlp::{
     monitoring::{MemoryMonitor, MemoryThresholds},
     testing::{Receiver, Request, Response},
 };
-use support::{LONG, assert_accounted, client_of};
+use support::{LONG, assert_accounted, client_of, holds_within, wait_for};
 
 /// Spans per second that leave: one worker sends 500 at a time, and waits for each answer.
 const CAPACITY: f64 = 10_000.0;
@@ -43,6 +43,7 @@ fn overload(client: &Client, time: Duration) {
             tracer.in_span("root", |_| tracer.start("child").end());
         }
         made = made.max(due);
+        // The pace of the load, not a wait.
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -105,11 +106,7 @@ fn under_ten_times_the_load_what_arrives_tells_how_much_there_was_and_traces_sta
 
     // With the load gone all traces are kept again.
     let tracer = client.tracer("test");
-    let begun = Instant::now();
-    while !(0..100).all(|_| tracer.start("after").is_recording()) {
-        assert!(begun.elapsed() < LONG);
-        thread::sleep(Duration::from_millis(10));
-    }
+    wait_for("all traces to be kept", || (0..100).all(|_| tracer.start("after").is_recording()));
 }
 
 /// What happens under the same load, for a moment, with this controller.
@@ -165,16 +162,14 @@ fn memory_that_is_critical_samples_traces_down() {
             .build()
             .unwrap();
         let tracer = client.tracer("test");
-        let begun = Instant::now();
-        while client.stats().sampled_out == 0 && begun.elapsed() < Duration::from_secs(1) {
+        let thinned = holds_within(Duration::from_secs(1), || {
             // Beyond the lower of the thresholds, and far below the other.
             if client.get_memory_stats().used < 3 << 20 {
                 (0..100).for_each(|_| tracer.start("a span that takes some memory").end());
             }
             tracer.start("is it sampled?").end();
-            thread::sleep(Duration::from_millis(1));
-        }
-        let thinned = client.stats().sampled_out > 0;
+            client.stats().sampled_out > 0
+        });
         client.shutdown(Duration::ZERO);
         thinned
     };

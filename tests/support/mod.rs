@@ -5,14 +5,75 @@ use std::{
     collections::HashSet,
     env, fs,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use otlp::{Client, ClientBuilder, Snapshot, SpanContext, testing::Receiver};
 
 /// Longer than anything here takes; what runs into it has hung.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
+
+/// Whether something holds before `time` is over. Nothing tells of counters and files when they change: they are looked
+/// at again and again.
+pub(crate) fn holds_within(time: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + time;
+    while !holds() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    true
+}
+
+#[track_caller]
+pub(crate) fn wait_for(what: &str, holds: impl FnMut() -> bool) {
+    assert!(holds_within(LONG, holds), "waited in vain: {what}");
+}
+
+/// Waits until so many intervals of the client's performance monitor are over. What is done on the same thread at most
+/// as long apart was done as often, but for once.
+#[track_caller]
+pub(crate) fn wait_for_intervals(client: &Client, intervals: usize) {
+    let (mut last, mut over) = (None, HashSet::new());
+    wait_for("the intervals of the performance monitor", || {
+        // In nanoseconds: no two are alike, and one that is not over yet is longer at each look.
+        let interval = client.get_performance_metrics().interval;
+        if last.replace(interval) == Some(interval) {
+            over.insert(interval);
+        }
+        over.len() >= intervals
+    });
+}
+
+/// Where threads wait until its keeper lets them go: all of them once the keeper is dropped, as it is by an assertion
+/// that fails too, so that the test fails and does not hang.
+pub(crate) struct Gate(Mutex<mpsc::Receiver<()>>);
+
+pub(crate) struct Keeper(mpsc::Sender<()>);
+
+pub(crate) fn gate() -> (Keeper, Gate) {
+    let (keeper, gate) = mpsc::channel();
+    (Keeper(keeper), Gate(Mutex::new(gate)))
+}
+
+impl Gate {
+    pub(crate) fn wait(&self) {
+        let _ = self.0.lock().unwrap().recv_timeout(LONG);
+    }
+}
+
+impl Keeper {
+    pub(crate) fn let_one_pass(&self) {
+        self.0.send(()).unwrap();
+    }
+}
 
 /// A builder for a client that sends to `receiver`, and is otherwise as users get it.
 pub(crate) fn client_of(receiver: &Receiver) -> ClientBuilder {
