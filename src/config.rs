@@ -53,3 +53,4 @@ pub(crate) use options::Options;
 pub(crate) use sampler::{RootSampler, SamplerChoice};
 pub(crate) use settings::Settings;
 pub(crate) use tls::Tls;
+pub(crate) use tuning::Way;

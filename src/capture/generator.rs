@@ -64,10 +64,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        capture::{Intake, Limits, Scope, SpanContext, Tracer, intake::Recording},
-        config::DropStrategy,
-    };
+    use crate::capture::{Intake, Limits, Scope, SpanContext, Tracer, intake::Recording};
 
     /// Counts, from a number.
     struct Counting {
@@ -96,15 +93,7 @@ mod tests {
     }
 
     fn tracer(generator: impl IdGenerator + 'static) -> Tracer {
-        let limits = Limits {
-            memory_bytes: 64 << 20,
-            queue_spans: usize::MAX,
-            ready_spans: 512,
-            drop_strategy: DropStrategy::NewestFirst,
-            workers: 0,
-            has_lanes: false,
-            pooling: Default::default(),
-        };
+        let limits = Limits::default();
         let recording = Recording { ids: Some(Arc::new(generator)), ..Recording::default() };
         Tracer::bound(Some(&Intake::recording(limits, recording)), Scope::new("test"))
     }

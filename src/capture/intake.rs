@@ -68,6 +68,22 @@ pub(crate) struct Limits {
     pub(crate) has_lanes: bool,
 }
 
+/// Room for a test's spans, and no worker.
+#[cfg(test)]
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 64 << 20,
+            pooling: Pooling::default(),
+            queue_spans: usize::MAX,
+            ready_spans: 512,
+            drop_strategy: DropStrategy::NewestFirst,
+            workers: 0,
+            has_lanes: false,
+        }
+    }
+}
+
 /// How spans are recorded.
 #[derive(Clone, Default)]
 pub(crate) struct Recording {

@@ -38,16 +38,16 @@ pub(crate) fn mark_own_thread() {
     let _ = IS_OWN.try_with(|is_own| is_own.set(true));
 }
 
+/// Whether it is.
+pub(super) fn is_own_thread() -> bool {
+    IS_OWN.try_with(Cell::get).unwrap_or(false)
+}
+
 pub(crate) struct Local {
     pub(super) clock: Clock,
     pub(super) ids: RandomIds,
     pub(super) spans: CurrentSpans,
     pub(super) seats: Seats,
-}
-
-/// Whether it is.
-pub(super) fn is_own_thread() -> bool {
-    IS_OWN.try_with(Cell::get).unwrap_or(false)
 }
 
 /// Runs `f` with the calling thread's state. Where that is gone (in the destructors of other thread-locals)

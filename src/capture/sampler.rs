@@ -64,9 +64,7 @@ impl Sampling {
             threshold => thin_out(root, threshold),
         }
     }
-}
 
-impl Sampling {
     /// What the sampler says, or where there is none the default, with fewer traces while the client is overloaded.
     pub(super) fn decide(&self, input: &SamplingInput<'_>) -> SamplingResult {
         let default = || SamplingResult::sample(input.parent().is_none_or(SpanContext::is_sampled), input);

@@ -1,4 +1,4 @@
-//! Which controllers a client was given, and when each of them is asked.
+//! Which controllers, sampler and id generator a client was given, and when each controller is asked.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ const LARGEST_BATCH: usize = 16_384;
 /// Intervals after which a change is judged even if what was packed before it has not left.
 const LONGEST_TRANSITION: u32 = 20;
 
-/// The controllers that were set in code.
+/// What was plugged in in code.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Controls {
     pub(super) batch_manager: Option<BatchManager>,
@@ -75,22 +75,7 @@ impl Controls {
             tasks.push((interval, size_batches(manager.clone(), interval)));
         }
         if let Some(adaptive) = &self.adaptive_compression {
-            let Tuning { compression, effort, .. } = exporter.tuning();
-            // It was checked when the client was made.
-            if let Ok(mut chooser) = adaptive.clone().start(compression, effort) {
-                let mut window = Window::new();
-                let choose: Task = Box::new(move |exporter| {
-                    let metrics = exporter.measure(&mut window);
-                    if metrics.network.wire_bytes == 0 {
-                        // Nothing was sent, which is no evidence of anything.
-                        return interval;
-                    }
-                    let (compression, effort) = chooser.choose(&metrics, &exporter.understood());
-                    exporter.tune(Tuning { compression, effort, ..exporter.tuning() });
-                    interval
-                });
-                tasks.push((interval, choose));
-            }
+            tasks.extend(choose_compression(adaptive.clone(), exporter, interval).map(|task| (interval, task)));
         }
         if let Some(tuner) = &self.auto_tuner {
             let interval = tuner.tuning_interval();
@@ -124,6 +109,22 @@ fn size_batches(mut manager: BatchManager, interval: Duration) -> Task {
     })
 }
 
+/// None where it makes no sense, which was checked when the client was made.
+fn choose_compression(adaptive: AdaptiveCompression, exporter: &Exporter, interval: Duration) -> Option<Task> {
+    let Tuning { compression, effort, .. } = exporter.tuning();
+    let mut chooser = adaptive.start(compression, effort).ok()?;
+    let mut window = Window::new();
+    Some(Box::new(move |exporter| {
+        let metrics = exporter.measure(&mut window);
+        // Where nothing was sent there is no evidence of anything.
+        if metrics.network.wire_bytes > 0 {
+            let (compression, effort) = chooser.choose(&metrics, &exporter.understood());
+            exporter.tune(Tuning { compression, effort, ..exporter.tuning() });
+        }
+        interval
+    }))
+}
+
 /// None where the limits leave nothing to tune, which they never do.
 fn tune(tuner: AutoTuner, exporter: &Exporter, interval: Duration) -> Option<Task> {
     let settings = exporter.settings();
@@ -135,7 +136,7 @@ fn tune(tuner: AutoTuner, exporter: &Exporter, interval: Duration) -> Option<Tas
     };
     let strategies = tuner.strategies().to_vec();
     let mut tuner = tuner.start(initial, limits).ok()?;
-    let (mut window, mut before) = (Window::new(), initial);
+    let mut window = Window::new();
     let mut changed: Option<(Barrier, u32)> = None;
     Some(Box::new(move |exporter| {
         let metrics = exporter.measure(&mut window);
@@ -147,6 +148,7 @@ fn tune(tuner: AutoTuner, exporter: &Exporter, interval: Duration) -> Option<Tas
             }
             changed = None;
         }
+        let before = tuner.tuning();
         let tuning = tuner.step(&metrics);
         let mut moved = exporter.tuning();
         // What it was not given to move may be in somebody else's hands.
@@ -160,15 +162,10 @@ fn tune(tuner: AutoTuner, exporter: &Exporter, interval: Duration) -> Option<Tas
             (moved.compression, moved.effort) = (tuning.compression, tuning.effort);
         }
         exporter.tune(moved);
-        if tuning != before
-            && let Some(decision) = tuner.last_decision()
-        {
-            exporter.explain(decision);
-        }
         if tuning != before {
+            tuner.last_decision().into_iter().for_each(|decision| exporter.explain(decision));
             changed = Some((exporter.barrier(), 0));
         }
-        before = tuning;
         interval
     }))
 }

@@ -15,6 +15,12 @@ pub struct Tuning {
     pub effort: Effort,
 }
 
+impl Tuning {
+    pub(crate) fn way(self) -> Way {
+        Way { compression: self.compression, effort: self.effort }
+    }
+}
+
 impl Default for Tuning {
     fn default() -> Self {
         Self { batch_size: 4096, connections: 4, compression: Compression::default(), effort: Effort::default() }
@@ -47,4 +53,17 @@ impl Effort {
             Self::Most => "most",
         }
     }
+}
+
+/// How bodies are compressed, and how hard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub(crate) compression: Compression,
+    pub(crate) effort: Effort,
+}
+
+impl Way {
+    pub(crate) const NONE: Self = Self { compression: Compression::None, effort: Effort::Least };
+    /// What every receiver understands.
+    pub(crate) const GZIP: Self = Self { compression: Compression::Gzip, effort: Effort::Least };
 }

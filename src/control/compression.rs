@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    config::{Compression, Effort},
+    config::{Compression, Effort, Way},
     error::Error,
     stats::PerformanceMetrics,
 };
@@ -101,13 +101,6 @@ impl AdaptiveCompression {
     }
 }
 
-/// A way to compress.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Way {
-    compression: Compression,
-    effort: Effort,
-}
-
 impl Way {
     /// CPU in nanoseconds per byte, and bytes before for each byte after; measured on span records.
     fn cost(self) -> (f64, f64) {
@@ -150,7 +143,8 @@ impl CompressionChooser {
         let at = ladder.iter().position(|way| *way == self.current).unwrap_or_else(|| {
             // The nearest that compresses as hard, or does not.
             let compresses = self.current.compression != Compression::None;
-            let same = ladder.iter().position(|way| compresses && way.effort == self.current.effort && *way != NONE);
+            let same =
+                ladder.iter().position(|way| compresses && way.effort == self.current.effort && *way != Way::NONE);
             same.unwrap_or(0)
         });
         self.current = ladder[at];
@@ -169,7 +163,7 @@ impl CompressionChooser {
     fn next(&self, metrics: &PerformanceMetrics, ladder: &[Way], at: usize) -> usize {
         let scarce = Scarce::new(&self.settings, metrics);
         let harder = (at + 1).min(ladder.len() - 1);
-        let fastest = usize::from(ladder[0] == NONE);
+        let fastest = usize::from(ladder[0] == Way::NONE);
         let fits = |to: usize| cpu_at(metrics.cpu_usage, ladder[at], ladder[to]) <= RELEASE * self.settings.cpu;
         match (scarce.network, scarce.cpu) {
             (true, true) if at > fastest => at - 1,
@@ -219,13 +213,11 @@ fn cpu_at(share: f64, from: Way, to: Way) -> f64 {
     share * (BASE + to.cost().0) / (BASE + from.cost().0)
 }
 
-const NONE: Way = Way { compression: Compression::None, effort: Effort::Least };
-
 /// The ways there are, from none to the hardest.
 fn ladder(available: &[Compression]) -> Vec<Way> {
     let preferred = [Compression::Zstd, Compression::Gzip, Compression::Brotli];
     let best = preferred.into_iter().find(|way| available.contains(way) && way.is_compiled_in());
-    let none = (available.contains(&Compression::None) || best.is_none()).then_some(NONE);
+    let none = (available.contains(&Compression::None) || best.is_none()).then_some(Way::NONE);
     let efforts = [Effort::Least, Effort::Normal, Effort::Most];
     let compressed = best.into_iter().flat_map(|compression| efforts.map(|effort| Way { compression, effort }));
     none.into_iter().chain(compressed).collect()

@@ -81,7 +81,7 @@ impl AutoTuner {
     }
 
     /// How long each setting is measured before the next decision. Default 30 s; at least 1 ms. An exploration takes
-    /// 30 to 150 of these.
+    /// 30 to 180 of these.
     #[must_use]
     pub fn with_tuning_interval(mut self, interval: Duration) -> Self {
         self.interval = interval;

@@ -1,6 +1,6 @@
 //! Gathering: slices from many rings become one batch.
 
-use std::{fmt, mem, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use super::{
     ledger::Ledger,
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     capture::{Intake, Limit, Ring, Slice},
-    config::{BatchConfig, Settings},
+    config::Settings,
     sync::Arc as RingArc,
 };
 
@@ -42,10 +42,14 @@ impl Lane {
             Self::Part { worker, of } => ring.number() % of.max(1) == worker % of.max(1),
         }
     }
+
+    /// Those of `rings` that it includes.
+    fn rings(self, rings: &[RingArc<Ring>]) -> impl Iterator<Item = &RingArc<Ring>> {
+        rings.iter().filter(move |ring| self.includes(ring))
+    }
 }
 
 /// How much of what waits may leave.
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Extent {
     Everything,
     /// What lies before it, by the number of records that each ring has seen.
@@ -53,7 +57,7 @@ pub(crate) enum Extent {
 }
 
 /// A place in every ring: the records that were pushed before it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Position(Vec<(RingArc<Ring>, u64)>);
 
 impl Position {
@@ -66,70 +70,57 @@ impl Position {
     }
 }
 
-/// Positions are equal if they are the same place.
-impl PartialEq for Position {
-    fn eq(&self, other: &Self) -> bool {
-        let places = |position: &Self| -> Vec<_> {
-            position.0.iter().map(|(ring, pushed)| (RingArc::as_ptr(ring), *pushed)).collect()
-        };
-        places(self) == places(other)
-    }
-}
-
-impl Eq for Position {}
-
-impl fmt::Debug for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(_, pushed)| pushed)).finish()
-    }
+/// What a look at the rings of a lane shows.
+pub(crate) struct Look {
+    /// Records that wait in them.
+    pub(crate) waiting: u64,
+    /// When to look again at their age, if any wait.
+    pub(crate) next: Option<Instant>,
+    /// What has waited for too long.
+    pub(crate) overdue: Option<Extent>,
 }
 
 /// Goes round the rings. One worker at a time gathers, so that batches are as large as they can be.
 pub(crate) struct Gatherer {
     intake: Arc<Intake>,
-    config: BatchConfig,
     rings: Vec<RingArc<Ring>>,
     version: usize,
     /// The ring the next batch begins with, so that a busy thread does not shut the others out.
     turn: usize,
     /// The age of what waits: one for all workers, or one for each.
     paces: Vec<Pace<Position>>,
+    /// Whether no thread may fill a batch while others wait.
+    balances: bool,
 }
 
 impl Gatherer {
     pub(crate) fn new(intake: Arc<Intake>, settings: &Settings) -> Self {
-        let config = settings.batch.clone();
-        let pace = || Pace::new(config.strategy, config.batch_timeout);
-        let paces = (0..if config.load_balancing { 1 } else { settings.worker_count }).map(|_| pace()).collect();
+        let config = &settings.batch;
+        let balances = config.load_balancing;
+        let pace = |_| Pace::new(config.strategy, config.batch_timeout);
+        let paces = (0..if balances { 1 } else { settings.worker_count }).map(pace).collect();
         // No list has this version: the first look fetches one.
-        Self { intake, config, rings: Vec::new(), version: usize::MAX, turn: 0, paces }
-    }
-
-    fn rings(&self, lane: Lane) -> impl Iterator<Item = &RingArc<Ring>> {
-        self.rings.iter().filter(move |ring| lane.includes(ring))
+        Self { intake, rings: Vec::new(), version: usize::MAX, turn: 0, paces, balances }
     }
 
     /// Records waiting in the rings of `lane`.
     pub(crate) fn waiting(&mut self, lane: Lane) -> u64 {
         self.intake.registry.refresh(&mut self.version, &mut self.rings);
-        self.rings(lane).map(|ring| ring.waiting()).sum()
+        lane.rings(&self.rings).map(|ring| ring.waiting()).sum()
     }
 
-    /// Looks at the age of what waits: when to look again, and what is overdue.
-    pub(crate) fn look(&mut self, lane: Lane, now: Instant) -> (Option<Instant>, Option<Extent>) {
-        let is_waiting = self.waiting(lane) > 0;
+    /// Looks at what waits, and at its age.
+    pub(crate) fn look(&mut self, lane: Lane, now: Instant) -> Look {
+        let waiting = self.waiting(lane);
         let at = self.pace(lane);
-        let mut paces = mem::take(&mut self.paces);
-        let pace = &mut paces[at];
-        pace.look(now, is_waiting, || Position::of(self.rings(lane)), Position::has_left);
+        let pace = &mut self.paces[at];
+        pace.look(now, waiting > 0, || Position::of(lane.rings(&self.rings)), Position::has_left);
         let overdue = match pace.overdue(now) {
             Overdue::Nothing => None,
             Overdue::Everything => Some(Extent::Everything),
             Overdue::Before(position) => Some(Extent::Before(position)),
         };
-        let next = pace.next();
-        self.paces = paces;
-        (next, overdue)
+        Look { waiting, next: pace.next(), overdue }
     }
 
     /// What was seen to wait is gone; what has come since is new.
@@ -162,13 +153,13 @@ impl Gatherer {
             let mut limit = Limit { records, bytes: limits.bytes };
             self.turn += 1;
             let positions: Vec<_> = match extent {
-                Extent::Everything => self.rings(lane).map(|ring| (ring, u64::MAX)).collect(),
+                Extent::Everything => lane.rings(&self.rings).map(|ring| (ring, u64::MAX)).collect(),
                 Extent::Before(position) => position.0.iter().map(|(ring, pushed)| (ring, *pushed)).collect(),
             };
             let busy = positions.iter().filter(|(ring, _)| ring.waiting() > 0).count();
             // An equal share for each first, so that a flood of one thread does not fill the batch; then what is left.
-            let shares = if self.config.load_balancing && busy > 1 { vec![busy, 1] } else { vec![1] };
-            for share in shares {
+            let shares: &[usize] = if self.balances && busy > 1 { &[busy, 1] } else { &[1] };
+            for &share in shares {
                 let share = Limit { records: limit.records.div_ceil(share as u32), bytes: limit.bytes.div_ceil(share) };
                 for at in 0..positions.len() {
                     if limit.records == 0 || limit.bytes == 0 {

@@ -4,7 +4,9 @@ use std::io::Read as _;
 
 use flate2::read::GzDecoder;
 
-use crate::config::{Compression, Effort};
+#[cfg(any(test, feature = "brotli"))]
+use crate::config::Effort;
+use crate::config::{Compression, Way};
 
 mod gzip;
 #[cfg(feature = "zstd")]
@@ -14,18 +16,6 @@ use gzip::Gzip;
 
 /// Room added to the body when the encoder needs more.
 const BODY_STEP: usize = 16 * 1024;
-
-/// How bodies are compressed, and how hard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Way {
-    pub(crate) compression: Compression,
-    pub(crate) effort: Effort,
-}
-
-impl Way {
-    /// What every receiver understands.
-    pub(crate) const GZIP: Self = Self { compression: Compression::Gzip, effort: Effort::Least };
-}
 
 /// Writes request bodies. It keeps its state between bodies; one worker owns one.
 pub(crate) struct Encoder {

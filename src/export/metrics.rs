@@ -18,13 +18,13 @@ use prost::Message as _;
 
 use super::{
     Exporter,
-    compress::{Encoder, Way},
+    compress::Encoder,
     operations::Operation,
     transport::{Failure, HttpTransport, Outcome},
 };
 use crate::{
     capture::unix_nanos,
-    config::Settings,
+    config::{Compression, Settings, Way},
     error::{DropReason, LogLevel, Subject},
     stats::Snapshot,
 };
@@ -55,7 +55,8 @@ impl Exporter {
         let Some(transport) = &self.metrics_transport else { return };
         let request = self.metrics(SystemTime::now()).encode_to_vec();
         let mut body = Vec::new();
-        let way = if self.settings.compression == crate::config::Compression::None { self.way() } else { Way::GZIP };
+        // Whatever the spans' receiver was found to understand: this may be another one.
+        let way = if self.settings.compression == Compression::None { Way::NONE } else { Way::GZIP };
         Encoder::new(way).encode(&mut body, |sink| sink(&request));
         let send = || transport.send(&body, way.compression, timeout.min(self.settings.export_timeout));
         let outcome = match send() {

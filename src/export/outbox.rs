@@ -53,8 +53,8 @@ impl Outbox {
     /// Whether more are due than may be sent at once: what is added now does not leave before they have, and a batch that
     /// is not full gains nothing by being packed.
     pub(crate) fn is_behind(&self, now: Instant) -> bool {
-        let is_due = |parcel: &&Parcel| parcel.not_before.is_none_or(|not_before| not_before <= now);
-        self.parcels.iter().filter(is_due).nth(self.max_senders).is_some()
+        let senders = self.max_senders.min(self.max_connections);
+        self.parcels.iter().filter(|parcel| parcel.is_due(now)).nth(senders).is_some()
     }
 
     /// The oldest parcel, where the last one that was added took its room.
@@ -130,7 +130,7 @@ impl Outbox {
         if !self.has_place(all_hands) {
             return None;
         }
-        self.parcels.iter().position(|parcel| parcel.not_before.is_none_or(|not_before| not_before <= now))
+        self.parcels.iter().position(|parcel| parcel.is_due(now))
     }
 
     /// The caller is no sender any more.
@@ -217,6 +217,17 @@ mod tests {
             assert_eq!(outbox.spare_bytes(), kept);
             assert_eq!(outbox.spare_body().capacity(), kept);
         }
+    }
+
+    #[test]
+    fn more_are_due_than_connections_are_open_once_fewer_are_allowed() {
+        let options = Options { worker_count: Some(4), ..Options::default() };
+        let mut outbox = Outbox::new(&Settings::resolve(options, Default::default()).expect("valid settings").0);
+        (0..3).for_each(|id| _ = outbox.put(Parcel::new(id, 1, Vec::new())));
+        let now = Instant::now();
+        assert!(!outbox.is_behind(now), "three may be sent at once");
+        outbox.set_max_connections(1);
+        assert!(outbox.is_behind(now));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{
     Exporter, LastFailure,
     batch::Batch,
     body::Body,
-    compress::{self, Encoder, Way},
+    compress::{self, Encoder},
     frame::{CopiedRuns, Frame, Runs, runs_by_scope},
     ledger,
     meter::Ages,
@@ -22,7 +22,7 @@ use super::{
     transport::{Failure, Outcome},
 };
 use crate::{
-    config::{Compression, Effort},
+    config::{Compression, Effort, Way},
     error::{DropReason, LogLevel, Subject},
 };
 
@@ -87,6 +87,11 @@ impl Parcel {
     /// Bytes of memory it takes.
     pub(crate) fn memory(&self) -> usize {
         self.body.capacity() + self.ages.as_ref().map_or(0, Ages::memory)
+    }
+
+    /// Whether it may be sent `now`.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.not_before.is_none_or(|not_before| not_before <= now)
     }
 
     /// Whether it was tried before.
@@ -425,7 +430,7 @@ mod tests {
     use super::*;
     use crate::{
         capture::{Intake, Limits},
-        config::{DropStrategy, Options, PerformanceConfig, Settings},
+        config::{Options, PerformanceConfig, Settings},
         error::Diagnostics,
         export::batch::{Extent, Lane},
     };
@@ -436,15 +441,7 @@ mod tests {
             let performance = PerformanceConfig { enable_zero_copy, ..PerformanceConfig::default() };
             let options = Options { performance: Some(performance), ..Options::default() };
             let (settings, _) = Settings::resolve(options, Default::default()).expect("valid settings");
-            let intake = Intake::new(Limits {
-                memory_bytes: 1 << 20,
-                pooling: Default::default(),
-                queue_spans: usize::MAX,
-                ready_spans: 512,
-                drop_strategy: DropStrategy::NewestFirst,
-                workers: 1,
-                has_lanes: false,
-            });
+            let intake = Intake::new(Limits { memory_bytes: 1 << 20, workers: 1, ..Limits::default() });
             let exporter = Exporter::new(settings, Arc::clone(&intake), Diagnostics::new(LogLevel::None));
             let scopes = ["a", "b"].map(|name| intake.scopes.id(&name.into()));
             let mut producer = intake.registry.check_out();
@@ -459,11 +456,7 @@ mod tests {
                 &exporter.ledger,
             );
             let mut batch = gathered.expect("there is something");
-            let parcel = exporter.pack(
-                &mut batch,
-                &mut Encoder::new(Way { compression: Compression::None, effort: Effort::Least }),
-                Vec::new(),
-            );
+            let parcel = exporter.pack(&mut batch, &mut Encoder::new(Way::NONE), Vec::new());
             assert_eq!(batch.slices.is_empty(), !enable_zero_copy);
             let copied = exporter.snapshot().copied_bytes;
             assert_eq!(copied, if enable_zero_copy { 0 } else { 200 * 100 });

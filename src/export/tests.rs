@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     capture::Limits,
-    config::{Compression, ConnectionPoolConfig, DropStrategy, Options, RetryConfig},
+    config::{Compression, ConnectionPoolConfig, Options, RetryConfig},
     testing::{Receiver, Response, generate_test_spans},
 };
 
@@ -27,15 +27,7 @@ fn exporter(receiver: &Receiver) -> Arc<Exporter> {
     };
     options.set_connection_pool(ConnectionPoolConfig { max_connections: 3, ..ConnectionPoolConfig::default() });
     let (settings, _) = Settings::resolve(options, Default::default()).unwrap();
-    let intake = Intake::new(Limits {
-        memory_bytes: 1 << 20,
-        queue_spans: usize::MAX,
-        ready_spans: 512,
-        drop_strategy: DropStrategy::NewestFirst,
-        workers: 4,
-        has_lanes: false,
-        pooling: Default::default(),
-    });
+    let intake = Intake::new(Limits { memory_bytes: 1 << 20, workers: 4, ..Limits::default() });
     Exporter::new(settings, intake, Diagnostics::new(LogLevel::None))
 }
 

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Exporter, batch::BatchLimits, compress::Way};
+use super::{Exporter, batch::BatchLimits};
 use crate::{
-    config::{Compression, Effort, Settings, Tuning},
+    config::{Compression, Effort, Settings, Tuning, Way},
     error::{LogLevel, Subject},
 };
 
@@ -79,8 +79,7 @@ impl Exporter {
 
     /// How bodies are compressed now.
     pub(super) fn way(&self) -> Way {
-        let Tuning { compression, effort, .. } = self.tuning();
-        Way { compression, effort }
+        self.tuning().way()
     }
 
     /// What one batch may hold now.

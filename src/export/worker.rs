@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Exporter,
-    batch::{Batch, Extent, Lane},
+    batch::{Batch, Extent, Lane, Look},
     compress::Encoder,
     pipeline::{Parcel, QUICK_RETRY, Sent},
 };
@@ -147,8 +147,7 @@ impl Exporter {
         };
         let lane = self.lane(worker);
         let mut gatherer = self.gatherer.lock();
-        let (next_look, overdue) = gatherer.look(lane, now);
-        let waiting = gatherer.waiting(lane);
+        let Look { waiting, next, overdue } = gatherer.look(lane, now);
         let leaves = if waiting > 0 && self.is_urgent() {
             Some((Departure::Urgent, Extent::Everything))
         } else if waiting >= self.intake.arrivals.ready() {
@@ -175,7 +174,7 @@ impl Exporter {
             return Job::Leave;
         }
         // Without room for its body, or with others before it, no batch is overdue: the bell rings when that is over.
-        let until = next_look.filter(|_| has_room && !is_behind).into_iter().chain(due).min();
+        let until = next.filter(|_| has_room && !is_behind).into_iter().chain(due).min();
         Job::Rest(Rest { until, watches: waiting > 0, is_behind })
     }
 
@@ -407,7 +406,7 @@ mod tests {
     use super::*;
     use crate::{
         capture::{Intake, Limits, Tracer},
-        config::{BatchConfig, DropStrategy, Options, Settings},
+        config::{BatchConfig, Options, Settings},
         error::Diagnostics,
         testing::Receiver,
     };
@@ -423,15 +422,7 @@ mod tests {
             ..Options::default()
         };
         let (settings, _) = Settings::resolve(options, Default::default()).unwrap();
-        let intake = Intake::new(Limits {
-            memory_bytes: 1 << 20,
-            pooling: Default::default(),
-            queue_spans: usize::MAX,
-            ready_spans: 512,
-            drop_strategy: DropStrategy::NewestFirst,
-            workers: 1,
-            has_lanes: false,
-        });
+        let intake = Intake::new(Limits { memory_bytes: 1 << 20, workers: 1, ..Limits::default() });
         let exporter = Exporter::new(settings, Arc::clone(&intake), Diagnostics::new(LogLevel::None));
         // It has the only place there is.
         assert_eq!(intake.doorbell.admit(0), Some(0));

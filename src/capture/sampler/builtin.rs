@@ -60,7 +60,7 @@ impl TraceIdRatioBased {
 
 impl Sampler for TraceIdRatioBased {
     fn should_sample(&self, input: &SamplingInput<'_>) -> SamplingResult {
-        let threshold = VALUES - (self.ratio * VALUES as f64).round() as u64;
+        let threshold = exact_threshold(self.ratio);
         let is_sampled = randomness(input.trace_id(), &TraceState::EMPTY) >= threshold;
         SamplingResult { untold_threshold: threshold, ..SamplingResult::sample(is_sampled, input) }
     }
@@ -115,9 +115,12 @@ pub(super) fn threshold(probability: f64) -> u64 {
     // Digits that are all f, or all 0, are not significant.
     let leading = |share: f64| if share > 0.0 { (-share.log2() / 4.0).floor() as i32 } else { 0 };
     let digits = (PRECISION + leading(probability).max(leading(1.0 - probability))).min(14);
-    let threshold = VALUES - (probability * VALUES as f64).round() as u64;
     let unit = 1_u64 << (4 * (14 - digits));
-    ((threshold + unit / 2) / unit * unit).min(VALUES - 1)
+    ((exact_threshold(probability) + unit / 2) / unit * unit).min(VALUES - 1)
+}
+
+fn exact_threshold(probability: f64) -> u64 {
+    VALUES - (probability * VALUES as f64).round() as u64
 }
 
 /// Decides by the parent: one sampler for spans without, and one for each kind of parent.

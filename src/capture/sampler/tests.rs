@@ -5,22 +5,13 @@ use proptest::prelude::*;
 use super::{builtin::threshold, *};
 use crate::{
     capture::{Intake, Limits, Scope, SpanId, Tracer},
-    config::DropStrategy,
     stats::Snapshot,
 };
 
 mod plugged_in;
 
 fn intake() -> Arc<Intake> {
-    Intake::new(Limits {
-        memory_bytes: 64 << 20,
-        queue_spans: usize::MAX,
-        ready_spans: 512,
-        drop_strategy: DropStrategy::NewestFirst,
-        workers: 0,
-        has_lanes: false,
-        pooling: Default::default(),
-    })
+    Intake::new(Limits::default())
 }
 
 fn counted(intake: &Intake) -> Snapshot {
@@ -169,15 +160,7 @@ fn spans_are_open_until_they_end_on_whatever_thread() {
 
 #[test]
 fn what_finds_no_memory_is_lost_only_where_it_would_have_been_recorded() {
-    let limits = |memory_bytes| Limits {
-        memory_bytes,
-        queue_spans: usize::MAX,
-        ready_spans: 512,
-        drop_strategy: DropStrategy::NewestFirst,
-        workers: 0,
-        has_lanes: false,
-        pooling: Default::default(),
-    };
+    let limits = |memory_bytes| Limits { memory_bytes, ..Limits::default() };
     let intake = Intake::new(limits(0));
     let tracer = Tracer::bound(Some(&intake), Scope::new("test"));
     let unsampled = SpanContext::new(trace_id(0), SpanId::from_bytes([1; 8]), 0, false);

@@ -6,7 +6,6 @@ use std::{
 use super::{super::ledger::Ledger, *};
 use crate::{
     capture::{Intake, Limit, Limits, Slice},
-    config::DropStrategy,
     sync::{
         AtomicU64,
         scenario::{explore, spawn, yield_now},
@@ -20,15 +19,7 @@ fn records(slices: &[Slice]) -> u64 {
 }
 
 fn intake() -> Arc<Intake> {
-    Intake::new(Limits {
-        memory_bytes: 1 << 20,
-        pooling: Default::default(),
-        queue_spans: usize::MAX,
-        ready_spans: 1,
-        drop_strategy: DropStrategy::NewestFirst,
-        workers: 0,
-        has_lanes: false,
-    })
+    Intake::new(Limits { memory_bytes: 1 << 20, ready_spans: 1, ..Limits::default() })
 }
 
 fn far() -> Instant {

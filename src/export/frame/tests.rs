@@ -14,20 +14,12 @@ use prost::Message as _;
 use super::*;
 use crate::{
     capture::{Head, Limit, Limits, Record, Scope, SpanContext, SpanId, SpanKind, TraceId},
-    config::{Compression, DropStrategy, Effort},
-    export::compress::{Encoder, Way, decode},
+    config::{Compression, Effort, Way},
+    export::compress::{Encoder, decode},
 };
 
 fn intake() -> Arc<Intake> {
-    Intake::new(Limits {
-        memory_bytes: 64 << 20,
-        pooling: Default::default(),
-        queue_spans: usize::MAX,
-        ready_spans: 512,
-        drop_strategy: DropStrategy::NewestFirst,
-        workers: 1,
-        has_lanes: false,
-    })
+    Intake::new(Limits { workers: 1, ..Limits::default() })
 }
 
 /// A record of a span that says who it is, and the message it stands for.

@@ -9,15 +9,7 @@ use crate::{
 };
 
 fn recording(sampler: impl Sampler + 'static) -> (Arc<Intake>, Tracer) {
-    let limits = Limits {
-        memory_bytes: 64 << 20,
-        queue_spans: usize::MAX,
-        ready_spans: 512,
-        drop_strategy: DropStrategy::NewestFirst,
-        workers: 0,
-        has_lanes: false,
-        pooling: Default::default(),
-    };
+    let limits = Limits::default();
     let intake = Intake::recording(limits, Recording { sampler: Some(Arc::new(sampler)), ..Recording::default() });
     let tracer = Tracer::bound(Some(&intake), Scope::new("test"));
     (intake, tracer)
