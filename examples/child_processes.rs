@@ -1,13 +1,14 @@
-//! One trace through several processes: a job that starts a child for each file, and a child that starts one of its own.
+//! One trace through several processes: a job that starts a child for each file, and a child that starts one of its
+//! own.
 //!
 //! ```text
 //! cargo run --example child_processes
 //! ```
 //!
 //! It needs no collector: a receiver inside the first process takes one's place. Each process makes a client of its own
-//! from the environment and finds its parent there, in `TRACEPARENT`; [`with_trace_context`](CommandExt::with_trace_context)
-//! is all that the one that starts it does. The trace is drawn in the end, and the exit status is 1 if any span has
-//! another parent than it should.
+//! from the environment and finds its parent there, in `TRACEPARENT`;
+//! [`with_trace_context`](CommandExt::with_trace_context) is all that the one that starts it does. The trace is drawn
+//! in the end, and the exit status is 1 if any span has another parent than it should.
 
 use std::{
     collections::HashMap,

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! It needs no collector: a receiver inside the process takes one's place, and decompresses what it gets. Its time is
-//! part of what is measured. The exit status is not 0 if it saw other sizes than the client, or if a compression does not
-//! halve the bytes. Without `--release` the times say nothing.
+//! part of what is measured. The exit status is not 0 if it saw other sizes than the client, or if a compression does
+//! not halve the bytes. Without `--release` the times say nothing.
 //!
 //! Left out: the choice of a compression while the program runs (`otlp::core::AdaptiveCompression`), networks that are
 //! slow enough for bytes to be time, and repetitions: look at the times of a quiet machine, more than once.

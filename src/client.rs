@@ -103,8 +103,8 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::InvalidSpan`] before anything is sent, [`Error::Refused`] or [`Error::Unreachable`] after the
-    /// attempts the outcome allows, [`Error::Shutdown`] once the client is shut down, [`Error::Fault`] for a bug here. What was not accepted is
-    /// then counted as dropped.
+    /// attempts the outcome allows, [`Error::Shutdown`] once the client is shut down, [`Error::Fault`] for a bug here.
+    /// What was not accepted is then counted as dropped.
     pub fn export_spans(&self, spans: impl AsRef<[SpanData]>) -> Result<ExportReport, Error> {
         match self.engine.as_ref().map(Engine::in_this_process) {
             Some(engine) => {
@@ -116,23 +116,24 @@ impl Client {
         }
     }
 
-    /// A buffer to write complete spans into, as [`ZeroCopyBuffer`](crate::config::ZeroCopyBuffer) says: one that was used
-    /// before if there is one, else new memory of the system. Where `max_memory_usage` leaves no room for one, writing spans
-    /// into what is answered is an error. Does not block; allocates, and touches the memory that is to be prefetched.
+    /// A buffer to write complete spans into, as [`ZeroCopyBuffer`](crate::config::ZeroCopyBuffer) says: one that was
+    /// used before if there is one, else new memory of the system. Where `max_memory_usage` leaves no room for one,
+    /// writing spans into what is answered is an error. Does not block; allocates, and touches the memory that is to be
+    /// prefetched.
     pub fn get_zero_copy_buffer(&self) -> SpanBuffer {
         let engine = self.engine.as_ref().map(Engine::in_this_process);
         engine.map_or_else(SpanBuffer::disabled, |engine| engine.exporter.lend_buffer())
     }
 
-    /// Sends the spans in `buffer` as one request, without another copy of them: as they stand there, or compressed from
-    /// there. Otherwise as [`export_spans`](Self::export_spans); the limits of a batch do not apply. An empty buffer is
-    /// sent nowhere.
+    /// Sends the spans in `buffer` as one request, without another copy of them: as they stand there, or compressed
+    /// from there. Otherwise as [`export_spans`](Self::export_spans); the limits of a batch do not apply. An empty
+    /// buffer is sent nowhere.
     ///
     /// Blocks until the answer, or until the request timeout (10 s by default) is used up.
     ///
     /// # Errors
-    /// As [`export_spans`](Self::export_spans). The spans are then counted as dropped, but for [`Error::Shutdown`] before
-    /// anything was sent.
+    /// As [`export_spans`](Self::export_spans). The spans are then counted as dropped, but for [`Error::Shutdown`]
+    /// before anything was sent.
     pub fn send_buffer(&self, buffer: SpanBuffer) -> Result<ExportReport, Error> {
         match self.engine.as_ref().map(Engine::in_this_process) {
             Some(engine) => {
@@ -201,8 +202,8 @@ impl Client {
         self.used().map_or_else(BatchMetrics::default, |engine| engine.exporter.batch_metrics())
     }
 
-    /// How much memory the client holds now, and for what; all zero for one that is disabled. Takes locks, but none that
-    /// recording takes.
+    /// How much memory the client holds now, and for what; all zero for one that is disabled. Takes locks, but none
+    /// that recording takes.
     pub fn get_memory_stats(&self) -> MemoryStats {
         self.used().map_or_else(MemoryStats::default, |engine| engine.exporter.memory_stats())
     }

@@ -181,7 +181,8 @@ pub(crate) enum Subject {
 const SUBJECTS: usize = 9;
 
 /// The only way the library speaks: one line each on stderr, levelled, at most one line per subject in
-/// ten seconds except for configuration, which is read once, and for what is said at the end. A closed stderr is not an error.
+/// ten seconds except for configuration, which is read once, and for what is said at the end. A closed stderr is not an
+/// error.
 #[derive(Debug)]
 pub(crate) struct Diagnostics {
     level: LogLevel,

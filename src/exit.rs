@@ -69,8 +69,8 @@ fn register() {
         run(Some(status & 0xff));
     }
 
-    // SAFETY: declared as in glibc's stdlib.h. The handler is a function of this crate that ignores its pointer and never
-    // unwinds. Registering can fail for want of memory, which loses the handler and nothing else.
+    // SAFETY: declared as in glibc's stdlib.h. The handler is a function of this crate that ignores its pointer and
+    // never unwinds. Registering can fail for want of memory, which loses the handler and nothing else.
     unsafe { on_exit(handler, std::ptr::null_mut()) };
 }
 

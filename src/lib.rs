@@ -39,9 +39,9 @@
 //!
 //! # Further on
 //!
-//! [`config`] holds every setting as structs with public fields. [`core`](mod@core) has what a client can be given beside
-//! them: pools, controllers, a tuner. [`monitoring`] is what it measures of itself. [`propagation`] passes a trace on to
-//! other processes, and [`testing`] receives spans in this one.
+//! [`config`] holds every setting as structs with public fields. [`core`](mod@core) has what a client can be given
+//! beside them: pools, controllers, a tuner. [`monitoring`] is what it measures of itself. [`propagation`] passes a
+//! trace on to other processes, and [`testing`] receives spans in this one.
 
 mod capture;
 mod client;

@@ -19,8 +19,8 @@
 //! assert_eq!(handling.context().trace_id(), call.context().trace_id());
 //! ```
 //!
-//! Baggage goes along as a part of the [`Context`] that is current on a thread: [`Baggage::enter`] and [`Context::enter`]
-//! make it so, and both [`inject`] and [`Context::inject`] pass it on.
+//! Baggage goes along as a part of the [`Context`] that is current on a thread: [`Baggage::enter`] and
+//! [`Context::enter`] make it so, and both [`inject`] and [`Context::inject`] pass it on.
 //!
 //! What travels is decided by the [propagators](Propagators) of the process: `OTEL_PROPAGATORS`, by default
 //! `tracecontext,baggage`.
@@ -29,8 +29,8 @@
 //!
 //! What a process is started with is in its environment, in `TRACEPARENT`, `TRACESTATE` and `BAGGAGE`
 //! ([environment variables as carriers](https://opentelemetry.io/docs/specs/otel/context/env-carriers/)). They are read
-//! once, when the first client or tracer is made: spans without a nearer parent are children of that context, also where
-//! the client is disabled, and where it is not sampled they are not recorded. What is malformed is ignored.
+//! once, when the first client or tracer is made: spans without a nearer parent are children of that context, also
+//! where the client is disabled, and where it is not sampled they are not recorded. What is malformed is ignored.
 //! [`process_context`] and [`process_baggage`] answer what was read.
 //!
 //! [`CommandExt::with_trace_context`] passes the context on to one child at a time. It changes the environment of the
@@ -66,8 +66,9 @@ const TRACESTATE: &str = "tracestate";
 const BAGGAGE: &str = "baggage";
 
 /// Writes `context` into a carrier as `traceparent`, and as `tracestate` unless that is empty, and the
-/// [current](Baggage::current) baggage of the calling thread as `baggage`: what a request for a span takes along, by the
-/// [propagators](Propagators::global) of the process. An invalid context and an empty baggage write nothing. Allocates.
+/// [current](Baggage::current) baggage of the calling thread as `baggage`: what a request for a span takes along, by
+/// the [propagators](Propagators::global) of the process. An invalid context and an empty baggage write nothing.
+/// Allocates.
 pub fn inject(context: &SpanContext, carrier: &mut (impl Injector + ?Sized)) {
     Context::default().with_span_context(context.clone()).with_baggage(Baggage::current()).inject(carrier);
 }

@@ -246,8 +246,8 @@ pub struct Snapshot {
     pub uncompressed_bytes: u64,
     /// Bytes of the request bodies as they were sent.
     pub sent_bytes: u64,
-    /// Bytes that were really sent: request heads, bodies, and what TLS and a proxy on the way add. `sent_bytes` divided
-    /// by this is the network's efficiency, as long as no request was cut off.
+    /// Bytes that were really sent: request heads, bodies, and what TLS and a proxy on the way add. `sent_bytes`
+    /// divided by this is the network's efficiency, as long as no request was cut off.
     pub wire_bytes: u64,
     /// Connections opened.
     pub connections: u64,
@@ -294,7 +294,8 @@ impl Receipt {
         self.dropped.total()
     }
 
-    /// The same counts for the time since an earlier receipt of the same client; `pending` and `spooled` are as they are now.
+    /// The same counts for the time since an earlier receipt of the same client; `pending` and `spooled` are as they
+    /// are now.
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             exported: self.exported.saturating_sub(earlier.exported),

@@ -198,7 +198,8 @@ mod modelled {
     }
 }
 
-/// Has a thread of ours started with all signals blocked. It inherits the mask of the one that starts it: handlers of the host stay on the host's threads.
+/// Has a thread of ours started with all signals blocked. It inherits the mask of the one that starts it: handlers of
+/// the host stay on the host's threads.
 pub(crate) fn with_signals_blocked<R>(spawn: impl FnOnce() -> R) -> R {
     #[cfg(unix)]
     {

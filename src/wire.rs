@@ -46,8 +46,9 @@ pub(crate) fn write_varint(to: &mut [u8], mut value: u64) -> usize {
 /// Bytes of a field's head that is written before the length of its body is known.
 pub(crate) const PADDED_HEAD_BYTES: usize = 6;
 
-/// Writes the head of a length-delimited field with a one-byte tag to the front of `to`, the length in five bytes however few
-/// it needs: no byte behind it moves when it grows. Every decoder takes that; encoders may be as terse as they like.
+/// Writes the head of a length-delimited field with a one-byte tag to the front of `to`, the length in five bytes
+/// however few it needs: no byte behind it moves when it grows. Every decoder takes that; encoders may be as terse as
+/// they like.
 pub(crate) fn put_padded_head(to: &mut [u8], field: u32, len: usize) {
     to[0] = tag(field, LEN) as u8;
     for (at, byte) in to[1..PADDED_HEAD_BYTES].iter_mut().enumerate() {

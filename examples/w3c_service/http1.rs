@@ -39,8 +39,8 @@ impl Refusal {
 }
 
 impl Request {
-    /// Blocks until a request has arrived; `None` if the connection ends, or breaks, or nothing comes for too long. After
-    /// a refusal nobody knows where the next request begins.
+    /// Blocks until a request has arrived; `None` if the connection ends, or breaks, or nothing comes for too long.
+    /// After a refusal nobody knows where the next request begins.
     pub(crate) fn read(reader: &mut impl BufRead) -> Result<Option<Self>, Refusal> {
         let head = match read_head(reader) {
             Ok(head) if head.len() as u64 >= HEAD_LIMIT => return Err(Refusal::new(431, "the head is too large")),

@@ -6,8 +6,8 @@
 //! SPEC_LEVEL=2 python test.py http://127.0.0.1:5055/test    # in the test directory of w3c/trace-context
 //! ```
 //!
-//! It takes the JSON array that it is sent, `[{"url": …, "arguments": …}, …]`, and posts the arguments of each element to
-//! its URL, within the trace the request came with. What is malformed is answered with 400. Its spans go where the
+//! It takes the JSON array that it is sent, `[{"url": …, "arguments": …}, …]`, and posts the arguments of each element
+//! to its URL, within the trace the request came with. What is malformed is answered with 400. Its spans go where the
 //! environment says; no collector is needed, and with `OTEL_LOG_LEVEL=none` nothing is said about its absence.
 //!
 //! `service.rs` shows how context is taken in and passed on; the HTTP is the least that serves, and leaves out TLS and

@@ -67,7 +67,8 @@ impl Workers {
 }
 
 impl Doorbell {
-    /// A bell for up to `allowed` workers, none of which exists yet. With `has_lanes` each of them has rings of its own.
+    /// A bell for up to `allowed` workers, none of which exists yet. With `has_lanes` each of them has rings of its
+    /// own.
     pub(crate) fn new(allowed: usize, has_lanes: bool) -> Self {
         let workers = Workers { allowed, ..Workers::default() };
         Self {

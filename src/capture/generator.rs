@@ -10,8 +10,9 @@ use super::{
     id::{SpanId, TraceId},
 };
 
-/// Makes the ids of new traces and spans ([IdGenerator](https://opentelemetry.io/docs/specs/otel/trace/sdk/#id-generators));
-/// given to [`ClientBuilder::with_id_generator`](crate::ClientBuilder::with_id_generator).
+/// Makes the ids of new traces and spans
+/// ([IdGenerator](https://opentelemetry.io/docs/specs/otel/trace/sdk/#id-generators)); given to
+/// [`ClientBuilder::with_id_generator`](crate::ClientBuilder::with_id_generator).
 ///
 /// It is asked on the thread that starts the span, by many threads at once, and should be fast and must not block. In
 /// place of an id that is all zero, or if it panics, a random one is used.

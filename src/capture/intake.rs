@@ -41,8 +41,8 @@ pub(crate) struct Intake {
     pub(crate) stats: Stats,
     /// The process in which spans are recorded here; [`fork::NEVER`] once the client is shut down.
     open_in: AtomicU32,
-    /// As `open_in`, but only where nothing was plugged in that is asked about each span: so that the usual start of one
-    /// asks once for both.
+    /// As `open_in`, but only where nothing was plugged in that is asked about each span: so that the usual start of
+    /// one asks once for both.
     plain_in: AtomicU32,
     /// The process this was made in.
     made_in: u32,

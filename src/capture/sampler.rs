@@ -2,8 +2,8 @@
 //! every trace that begins here is kept, or while the client is overloaded those that consistent probability sampling
 //! leaves ([ProbabilitySampler](https://opentelemetry.io/docs/specs/otel/trace/sdk/#probabilitysampler)).
 //!
-//! A trace has 56 random bits R, and the client a rejection threshold T: it is kept if R is at least T. Who knows T, from
-//! the trace state, knows that each trace that arrives stands for 2⁵⁶ / (2⁵⁶ − T).
+//! A trace has 56 random bits R, and the client a rejection threshold T: it is kept if R is at least T. Who knows T,
+//! from the trace state, knows that each trace that arrives stands for 2⁵⁶ / (2⁵⁶ − T).
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -48,8 +48,8 @@ impl Sampling {
         self.sampler.is_none()
     }
 
-    /// Keeps the traces whose random value is at least `threshold` (below 2⁵⁶; 0 for all) from now on. Traces that began
-    /// before stay as they are.
+    /// Keeps the traces whose random value is at least `threshold` (below 2⁵⁶; 0 for all) from now on. Traces that
+    /// began before stay as they are.
     pub(crate) fn set(&self, threshold: u64) {
         self.threshold.store(threshold.min(VALUES - 1), Ordering::Relaxed);
     }

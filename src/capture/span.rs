@@ -25,8 +25,8 @@ use crate::{
 /// sampled, or the client is disabled or shut down) accepts every call and does nothing, but still has a
 /// [`context`](Self::context) to pass on.
 ///
-/// Attributes, events and links beyond the [limits](crate::SpanLimits), 128 of each by default, are left out and counted
-/// in the span's dropped counts.
+/// Attributes, events and links beyond the [limits](crate::SpanLimits), 128 of each by default, are left out and
+/// counted in the span's dropped counts.
 ///
 /// A span takes at most 4 MiB: longer text is cut at a character boundary, and what does not fit at all is
 /// left out and counted in the span's dropped counts.
@@ -44,7 +44,8 @@ impl Span {
     }
 
     /// A span that only carries `context` on: nothing is recorded, children get the right parent
-    /// ([Wrapping a SpanContext](https://opentelemetry.io/docs/specs/otel/trace/api/#wrapping-a-spancontext-in-a-span)).
+    /// ([Wrapping a
+    /// SpanContext](https://opentelemetry.io/docs/specs/otel/trace/api/#wrapping-a-spancontext-in-a-span)).
     pub fn from_context(context: SpanContext) -> Self {
         Self { open: None, context }
     }

@@ -19,11 +19,11 @@ const NONE: u64 = u64::MAX;
 /// Bytes of the longest list that is not kept as text: `ot=th:` and all digits.
 pub(super) const INLINE_BYTES: usize = 6 + DIGITS;
 
-/// The W3C [`tracestate`](https://www.w3.org/TR/trace-context-2/#tracestate-header) of a trace: at most 32 members, each
-/// with a key of its own.
+/// The W3C [`tracestate`](https://www.w3.org/TR/trace-context-2/#tracestate-header) of a trace: at most 32 members,
+/// each with a key of its own.
 ///
-/// It never changes: what would change it answers a new one. Cloning takes no memory, and as long as there is no member,
-/// or only a sampling threshold (`ot=th:…`), it touches nothing that other threads use.
+/// It never changes: what would change it answers a new one. Cloning takes no memory, and as long as there is no
+/// member, or only a sampling threshold (`ot=th:…`), it touches nothing that other threads use.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TraceState(Members);
 

@@ -290,9 +290,9 @@ impl ClientBuilder {
         self
     }
 
-    /// Decides which spans are recorded; see [`Sampler`] and the samplers beside it. Default: spans do as their parent did,
-    /// and all roots are recorded, which costs a span nothing; another sampler is asked about each one, also where it
-    /// answers the same. `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG`. While
+    /// Decides which spans are recorded; see [`Sampler`] and the samplers beside it. Default: spans do as their parent
+    /// did, and all roots are recorded, which costs a span nothing; another sampler is asked about each one, also where
+    /// it answers the same. `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG`. While
     /// [throttling](crate::core::BackpressureController::with_adaptive_throttling) asks for fewer traces, of those that
     /// the sampler keeps a part is left out too.
     pub fn with_sampler(mut self, sampler: impl Sampler + 'static) -> Self {
@@ -300,8 +300,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Makes the ids of traces and spans; see [`IdGenerator`]. Default: each thread makes random ones by itself, which is
-    /// faster than asking anybody.
+    /// Makes the ids of traces and spans; see [`IdGenerator`]. Default: each thread makes random ones by itself, which
+    /// is faster than asking anybody.
     pub fn with_id_generator(mut self, generator: impl IdGenerator + 'static) -> Self {
         self.controls.ids = Some(Arc::new(generator));
         self

@@ -62,8 +62,8 @@ pub struct Guard {
 impl Guard {
     /// Starts the process span, which covers the job as a whole: it ends however the process ends, and spans
     /// without another parent are its children. It is itself a child of the
-    /// [context](propagation::process_context) the process was started with, if there is one. There is one to a process;
-    /// a second call answers the first.
+    /// [context](propagation::process_context) the process was started with, if there is one. There is one to a
+    /// process; a second call answers the first.
     pub fn root(&self, name: &str) -> ProcessSpan {
         ProcessSpan::begin(&tracer(ProcessSpan::scope()), name)
     }

@@ -16,8 +16,8 @@ pub struct BatchConfig {
     /// is also the one at which it is ready. At least 1 and at most `max_queue_size`; the default follows where that
     /// is smaller. Environment: `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
     pub max_batch_size: usize,
-    /// The most bytes of one request before compression. Default 1 MiB; at least 1, at most 64 MiB, and never more than an
-    /// eighth of `max_memory_usage`. A single larger span is sent alone. No environment variable.
+    /// The most bytes of one request before compression. Default 1 MiB; at least 1, at most 64 MiB, and never more than
+    /// an eighth of `max_memory_usage`. A single larger span is sent alone. No environment variable.
     pub max_batch_bytes: usize,
     /// How long an ended span waits for its batch to become ready. Default 5 s; longer than zero. Environment:
     /// `OTEL_BSP_SCHEDULE_DELAY` in milliseconds, where 0 means 1 ms.
@@ -27,12 +27,13 @@ pub struct BatchConfig {
     pub max_queue_size: usize,
     /// When a batch leaves. Default [`BatchStrategy::Hybrid`].
     pub strategy: BatchStrategy,
-    /// Whether the size at which a batch is ready follows the load and the latency, between 64 spans and the queue's size;
+    /// Whether the size at which a batch is ready follows the load and the latency, between 64 spans and the queue's
+    /// size;
     /// `max_batch_size` is where it begins. Default false.
     pub adaptive_sizing: bool,
     /// Whether the rings of all threads are spread over all workers, each taking an equal share of every batch, so
-    /// that a thread that records a flood does not delay the others. Default true. Off, each ring stays with one worker,
-    /// and waits while that one is busy.
+    /// that a thread that records a flood does not delay the others. Default true. Off, each ring stays with one
+    /// worker, and waits while that one is busy.
     pub load_balancing: bool,
 }
 
@@ -61,8 +62,8 @@ pub enum BatchStrategy {
     /// Full batches of `max_batch_size` leave as soon as there are any. Of the rest only what has waited for
     /// `batch_timeout` leaves, up to an eighth of that early: few requests, and each as large as it can be.
     SizeFirst,
-    /// All that waits leaves when there are `max_batch_size` spans or the oldest has waited for `batch_timeout`, whichever
-    /// comes first. The default.
+    /// All that waits leaves when there are `max_batch_size` spans or the oldest has waited for `batch_timeout`,
+    /// whichever comes first. The default.
     #[default]
     Hybrid,
 }

@@ -10,8 +10,8 @@ use crate::value::KeyValue;
 
 /// Everything that can be set, section by section; see [`Client::with_config`](crate::Client::with_config).
 ///
-/// `default()` reads no environment. In `transport` and `resource`, `None` and empty lists mean the environment, then the
-/// default; the other sections count as they stand, and the environment's variables for them do not.
+/// `default()` reads no environment. In `transport` and `resource`, `None` and empty lists mean the environment, then
+/// the default; the other sections count as they stand, and the environment's variables for them do not.
 #[derive(Debug, Clone, Default)]
 pub struct OtlpConfig {
     /// Where to send, and how.

@@ -15,8 +15,8 @@ pub enum Compression {
     /// Bodies are sent with `Content-Encoding: gzip`, which every OTLP receiver understands. The default.
     #[default]
     Gzip,
-    /// Bodies are sent with `Content-Encoding: br`: twice the CPU of gzip and no fewer bytes, for receivers that want it.
-    /// Needs the cargo feature `brotli`.
+    /// Bodies are sent with `Content-Encoding: br`: twice the CPU of gzip and no fewer bytes, for receivers that want
+    /// it. Needs the cargo feature `brotli`.
     Brotli,
     /// Bodies are sent with `Content-Encoding: zstd`, which the OpenTelemetry Collector understands: less CPU and fewer
     /// bytes than gzip. Needs the cargo feature `zstd`, and a C compiler to build it.

@@ -23,7 +23,8 @@ pub enum DropStrategy {
     OldestFirst,
     /// Ending a span waits for room, at most for so long each time; then that span is dropped. Starting one waits too,
     /// where what has ended leaves no memory for it. Where spans that are still open fill the bound, it waits 0.1 s at
-    /// most: the thread might wait for itself. For batch jobs that must lose nothing and may rather be slowed down. Longer than zero.
+    /// most: the thread might wait for itself. For batch jobs that must lose nothing and may rather be slowed down.
+    /// Longer than zero.
     Block(Duration),
 }
 
@@ -56,8 +57,8 @@ impl WorkerPool {
         self
     }
 
-    /// The most spans a worker sends at a time, as [`max_batch_size`](super::BatchConfig::max_batch_size): from 1 to the queue's
-    /// size.
+    /// The most spans a worker sends at a time, as [`max_batch_size`](super::BatchConfig::max_batch_size): from 1 to
+    /// the queue's size.
     pub fn with_batch_size(mut self, spans: usize) -> Self {
         self.batch_size = Some(spans);
         self
@@ -113,9 +114,10 @@ impl BackpressureController {
     }
 
     /// Whether fewer new traces are sampled while the queue is filled beyond the threshold, by
-    /// [consistent probability sampling](https://opentelemetry.io/docs/specs/otel/trace/tracestate-probability-sampling/):
-    /// each span that arrives says in its `tracestate` (`ot=th:…`) how many it stands for. Traces stay whole, and spans
-    /// that were sampled out were never recorded. Default false.
+    /// [consistent probability
+    /// sampling](https://opentelemetry.io/docs/specs/otel/trace/tracestate-probability-sampling/): each span that
+    /// arrives says in its `tracestate` (`ot=th:…`) how many it stands for. Traces stay whole, and spans that were
+    /// sampled out were never recorded. Default false.
     pub fn with_adaptive_throttling(mut self, is_on: bool) -> Self {
         self.adaptive_throttling = Some(is_on);
         self

@@ -18,16 +18,17 @@ pub struct PerformanceConfig {
     /// batch is copied first and its ring memory freed, at one more copy and its memory: there to measure what it buys.
     /// [`Snapshot::copied_bytes`](crate::Snapshot::copied_bytes) tells how much was copied.
     pub enable_zero_copy: bool,
-    /// Whether buffers are used again: chunks of rings, bodies, records of open spans, zero-copy buffers. Default true. Off, each
-    /// is allocated when it is needed and freed when it is not, by the recording threads too: there to measure what it buys.
+    /// Whether buffers are used again: chunks of rings, bodies, records of open spans, zero-copy buffers. Default true.
+    /// Off, each is allocated when it is needed and freed when it is not, by the recording threads too: there to
+    /// measure what it buys.
     pub enable_memory_pool: bool,
     /// The hard bound on what the client holds, in bytes. Default 64 MiB; at least 1 MiB. Environment:
     /// `OTLP_MAX_MEMORY_USAGE`.
     pub max_memory_usage: usize,
-    /// The share of the pool's chunks that may be idle, from 0 to 1: beyond it idle ones go back to the operating system when a
-    /// worker has nothing else to do, until no more than this share is idle. A pool of less than 80 chunks, or 1.25 MiB where
-    /// chunks are larger, counts as one of so many, so that what one burst takes and gives back stays. Default 0.8; 0 keeps
-    /// nothing, 1 everything.
+    /// The share of the pool's chunks that may be idle, from 0 to 1: beyond it idle ones go back to the operating
+    /// system when a worker has nothing else to do, until no more than this share is idle. A pool of less than 80
+    /// chunks, or 1.25 MiB where chunks are larger, counts as one of so many, so that what one burst takes and gives
+    /// back stays. Default 0.8; 0 keeps nothing, 1 everything.
     pub gc_threshold: f64,
 }
 
@@ -63,33 +64,36 @@ impl MemoryPool {
         Self::default()
     }
 
-    /// Bytes of chunks that the first worker makes when it starts, which is when the first span is recorded, and touches, so that
-    /// recording into them meets no page fault. The pool is not trimmed below that while workers rest. Default 0; at most
+    /// Bytes of chunks that the first worker makes when it starts, which is when the first span is recorded, and
+    /// touches, so that recording into them meets no page fault. The pool is not trimmed below that while workers rest.
+    /// Default 0; at most
     /// `max_size`. Without [`enable_memory_pool`](PerformanceConfig::enable_memory_pool) nothing is made ahead.
     pub fn with_initial_size(mut self, bytes: usize) -> Self {
         self.initial_size = Some(bytes);
         self
     }
 
-    /// The most bytes that all chunks may take together, idle or not: a span that would need more finds no room, and the
-    /// [`DropStrategy`](crate::DropStrategy) decides; where that sheds the oldest, spans in rings go and no body does. Default
+    /// The most bytes that all chunks may take together, idle or not: a span that would need more finds no room, and
+    /// the [`DropStrategy`](crate::DropStrategy) decides; where that sheds the oldest, spans in rings go and no body
+    /// does. Default
     /// `max_memory_usage`; at least two chunks, since a thread keeps one until it goes on in the next.
     pub fn with_max_size(mut self, bytes: usize) -> Self {
         self.max_size = Some(bytes);
         self
     }
 
-    /// Bytes of one chunk, in which spans of one thread lie side by side: 4 KiB to 1 MiB, rounded up to whole pages, and at most
-    /// an eighth of `max_memory_usage`. Default 16 KiB, less where the bound is below 16 MiB. Each thread that records keeps one;
-    /// a span that needs more than a chunk gets one of its own, which is not used again.
+    /// Bytes of one chunk, in which spans of one thread lie side by side: 4 KiB to 1 MiB, rounded up to whole pages,
+    /// and at most an eighth of `max_memory_usage`. Default 16 KiB, less where the bound is below 16 MiB. Each thread
+    /// that records keeps one; a span that needs more than a chunk gets one of its own, which is not used again.
     pub fn with_chunk_size(mut self, bytes: usize) -> Self {
         self.chunk_size = Some(bytes);
         self
     }
 
-    /// By how much the pool grows when a thread finds it exhausted: 2.0 doubles it, as far as its bounds allow. That thread makes
-    /// the chunks at once, with a system call for each, and others find them ready. Default 1.0, one chunk at a time; finite
-    /// and at least 1. Without [`enable_memory_pool`](PerformanceConfig::enable_memory_pool) it is always one.
+    /// By how much the pool grows when a thread finds it exhausted: 2.0 doubles it, as far as its bounds allow. That
+    /// thread makes the chunks at once, with a system call for each, and others find them ready. Default 1.0, one chunk
+    /// at a time; finite and at least 1. Without [`enable_memory_pool`](PerformanceConfig::enable_memory_pool) it is
+    /// always one.
     pub fn with_growth_factor(mut self, factor: f64) -> Self {
         self.growth_factor = Some(factor);
         self
@@ -121,8 +125,9 @@ impl MemoryPool {
 
 /// How the buffers of [`get_zero_copy_buffer`](crate::Client::get_zero_copy_buffer) are made.
 ///
-/// Sizes above `max_memory_usage` are capped by it, with one line on stderr. A buffer counts with its whole capacity towards
-/// that bound, from when it is handed out until it is sent or dropped; a few that were used wait to be handed out again.
+/// Sizes above `max_memory_usage` are capped by it, with one line on stderr. A buffer counts with its whole capacity
+/// towards that bound, from when it is handed out until it is sent or dropped; a few that were used wait to be handed
+/// out again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "it takes effect when it is given to a builder"]
 pub struct ZeroCopyBuffer {
@@ -143,8 +148,8 @@ impl ZeroCopyBuffer {
         Self::default()
     }
 
-    /// Bytes of one buffer: the most that one may hold. Default 1 MiB, or an eighth of `max_memory_usage` if that is less; 4 KiB
-    /// to 64 MiB.
+    /// Bytes of one buffer: the most that one may hold. Default 1 MiB, or an eighth of `max_memory_usage` if that is
+    /// less; 4 KiB to 64 MiB.
     pub fn with_capacity(mut self, bytes: usize) -> Self {
         self.capacity = bytes;
         self
@@ -156,8 +161,8 @@ impl ZeroCopyBuffer {
         self
     }
 
-    /// How many of its bytes are touched when it is handed out, so that writing them later meets no page fault. Default 0;
-    /// at most `capacity`.
+    /// How many of its bytes are touched when it is handed out, so that writing them later meets no page fault. Default
+    /// 0; at most `capacity`.
     pub fn with_prefetch_size(mut self, bytes: usize) -> Self {
         self.prefetch_size = bytes;
         self

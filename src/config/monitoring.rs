@@ -115,8 +115,8 @@ pub struct MemoryThresholds {
     /// From here on a line on stderr says so, once until memory has fallen below 95 % of this. Default 0.7; above 0, at
     /// most `critical`.
     pub warning: f64,
-    /// From here on idle memory goes back at once and fewer new traces are sampled, until memory has fallen below 95 % of
-    /// this. Default 0.9; at most 1.
+    /// From here on idle memory goes back at once and fewer new traces are sampled, until memory has fallen below 95 %
+    /// of this. Default 0.9; at most 1.
     pub critical: f64,
 }
 

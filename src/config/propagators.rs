@@ -41,13 +41,14 @@ impl Propagator {
     }
 }
 
-/// Propagators in the order they run in, each at most once; the default is `tracecontext,baggage`, and there may be none
-/// ([composite propagator](https://opentelemetry.io/docs/specs/otel/context/api-propagators/#composite-propagator)).
+/// Propagators in the order they run in, each at most once; the default is `tracecontext,baggage`, and there may be
+/// none ([composite
+/// propagator](https://opentelemetry.io/docs/specs/otel/context/api-propagators/#composite-propagator)).
 ///
 /// Those of the process are the [global](Self::global) ones: [`inject`](crate::propagation::inject),
 /// [`extract`](crate::propagation::extract), [`CommandExt`](crate::propagation::CommandExt) and the
-/// [context](crate::propagation::process_context) the process was started with go by them. `OTEL_PROPAGATORS` sets them,
-/// and in code [`set_global`](Self::set_global).
+/// [context](crate::propagation::process_context) the process was started with go by them. `OTEL_PROPAGATORS` sets
+/// them, and in code [`set_global`](Self::set_global).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Propagators {
     /// Without gaps.

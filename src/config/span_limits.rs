@@ -3,9 +3,9 @@
 /// How many attributes, events and links a span keeps, and how long a value may be
 /// ([Span limits](https://opentelemetry.io/docs/specs/otel/trace/sdk/#span-limits)).
 ///
-/// What comes beyond a count is left out and counted in the span (`dropped_attributes_count` and the like); the value of
-/// a key that is there can still be replaced. Longer text is cut after that many characters. Zero keeps nothing of the
-/// kind. The resource and scopes have no limits; a span as a whole takes at most 4 MiB.
+/// What comes beyond a count is left out and counted in the span (`dropped_attributes_count` and the like); the value
+/// of a key that is there can still be replaced. Longer text is cut after that many characters. Zero keeps nothing of
+/// the kind. The resource and scopes have no limits; a span as a whole takes at most 4 MiB.
 ///
 /// Given in code, the whole struct counts and the environment does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +14,9 @@ pub struct SpanLimits {
     /// `OTEL_ATTRIBUTE_COUNT_LIMIT`.
     pub attribute_count_limit: usize,
     /// Characters of a text and bytes of a byte array, in the attributes of the span, its events and its links, and in
-    /// the arrays and maps there. Default `None`: no limit. With one, or with fewer than 64 attributes, setting an attribute costs a
-    /// little more. Environment: `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`, then `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`.
+    /// the arrays and maps there. Default `None`: no limit. With one, or with fewer than 64 attributes, setting an
+    /// attribute costs a little more. Environment: `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`, then
+    /// `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`.
     pub attribute_value_length_limit: Option<usize>,
     /// Events of a span. Default 128. Environment: `OTEL_SPAN_EVENT_COUNT_LIMIT`.
     pub event_count_limit: usize,

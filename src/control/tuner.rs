@@ -1,9 +1,9 @@
 //! Finding better settings by trying them.
 //!
-//! One experiment at a time: change one knob by one step (or two against one another), let an interval pass, measure, compare with what was before,
-//! and keep the step or take it back. `cost` says what "better" means, `plan` which step comes next, `window` whether
-//! a difference is more than noise; this file conducts. When no step helps any more, or the targets are met, the tuner
-//! rests until conditions change.
+//! One experiment at a time: change one knob by one step (or two against one another), let an interval pass, measure,
+//! compare with what was before, and keep the step or take it back. `cost` says what "better" means, `plan` which step
+//! comes next, `window` whether a difference is more than noise; this file conducts. When no step helps any more, or
+//! the targets are met, the tuner rests until conditions change.
 
 use std::{collections::VecDeque, ops::RangeInclusive, time::Duration};
 
@@ -27,8 +27,8 @@ const TRANSITION: u32 = 1;
 /// Intervals over which the settings to improve on are measured, unless there is no noise, and over which conditions
 /// are compared.
 const BASELINE: u32 = 8;
-/// A step is kept after two intervals at the earliest and taken back after three. After eight it is taken back unless it
-/// is half way to a sure gain, and after twenty in any case.
+/// A step is kept after two intervals at the earliest and taken back after three. After eight it is taken back unless
+/// it is half way to a sure gain, and after twenty in any case.
 const KEPT_AFTER: u32 = 2;
 const REVERTED_AFTER: u32 = 3;
 const DOUBTED_AFTER: u32 = 8;

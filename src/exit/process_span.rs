@@ -10,8 +10,8 @@ use crate::{
     value::{KeyValue, Value},
 };
 
-/// The longest anybody waits for a thread that is just setting something on the span. In the child of a fork that thread
-/// may be gone.
+/// The longest anybody waits for a thread that is just setting something on the span. In the child of a fork that
+/// thread may be gone.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 static OPEN: Mutex<Option<Open>> = Mutex::new(None);
@@ -27,8 +27,8 @@ struct Open {
 /// It belongs to the process-wide client and not to this handle: dropping the handle does nothing. It ends when
 /// the guard is dropped or the process exits, also by a panic, and by a signal where
 /// [`Guard::close_on_signals`](crate::Guard::close_on_signals) asks for that. `process.exit.code` is set where
-/// [`std::process::exit`] ends the process and the platform tells the code (glibc does). A process that panics, is ended by a signal or exits with
-/// a code other than 0 gives it the status error, unless it has a status.
+/// [`std::process::exit`] ends the process and the platform tells the code (glibc does). A process that panics, is
+/// ended by a signal or exits with a code other than 0 gives it the status error, unless it has a status.
 ///
 /// Spans without another parent are its children, on every thread. Each method takes a lock for a moment.
 #[derive(Clone)]
@@ -86,7 +86,8 @@ impl ProcessSpan {
         self.change(|span| span.record_failure(std::any::type_name::<E>(), &message))
     }
 
-    /// `change` runs nothing of the host's: what uses the process span itself, or ends the process, would find it locked.
+    /// `change` runs nothing of the host's: what uses the process span itself, or ends the process, would find it
+    /// locked.
     fn change(&self, change: impl FnOnce(&mut Span) -> &mut Span) -> &Self {
         let mut open = OPEN.try_lock_for(PATIENCE);
         let open = open.as_mut().and_then(|open| open.as_mut());

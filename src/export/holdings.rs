@@ -32,8 +32,8 @@ impl Exporter {
         .summed()
     }
 
-    /// Gives everything that is idle back to the system at once, and answers how many bytes that were: chunks, spare bodies
-    /// and buffers. What threads keep for their next spans stays with them.
+    /// Gives everything that is idle back to the system at once, and answers how many bytes that were: chunks, spare
+    /// bodies and buffers. What threads keep for their next spans stays with them.
     pub(crate) fn trim_now(&self) -> usize {
         let bodies = self.outbox.lock().drop_spare();
         self.intake.supply.release(bodies);

@@ -50,8 +50,8 @@ impl Outbox {
         self.sheds_oldest || self.bytes < self.max_bytes
     }
 
-    /// Whether more are due than may be sent at once: what is added now does not leave before they have, and a batch that
-    /// is not full gains nothing by being packed.
+    /// Whether more are due than may be sent at once: what is added now does not leave before they have, and a batch
+    /// that is not full gains nothing by being packed.
     pub(crate) fn is_behind(&self, now: Instant) -> bool {
         let senders = self.max_senders.min(self.max_connections);
         self.parcels.iter().filter(|parcel| parcel.is_due(now)).nth(senders).is_some()

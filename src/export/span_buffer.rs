@@ -26,10 +26,10 @@ const IDLE_SHARE: usize = 16;
 /// [`Client::get_zero_copy_buffer`](crate::Client::get_zero_copy_buffer), for
 /// [`Client::send_buffer`](crate::Client::send_buffer).
 ///
-/// Its bytes are a valid `ExportTraceServiceRequest` after each call, with the resource of the client that made it. They lie in
-/// pages of the operating system, and so at a multiple of any [alignment](crate::config::ZeroCopyBuffer::with_alignment) there
-/// may be. The whole capacity counts towards `max_memory_usage` until the buffer is sent or dropped. Dropping one forgets its
-/// spans; they were never counted.
+/// Its bytes are a valid `ExportTraceServiceRequest` after each call, with the resource of the client that made it.
+/// They lie in pages of the operating system, and so at a multiple of any
+/// [alignment](crate::config::ZeroCopyBuffer::with_alignment) there may be. The whole capacity counts towards
+/// `max_memory_usage` until the buffer is sent or dropped. Dropping one forgets its spans; they were never counted.
 pub struct SpanBuffer {
     /// Who made it; nobody, for a client that is disabled.
     exporter: Option<Arc<Exporter>>,
@@ -58,13 +58,13 @@ impl SpanBuffer {
         Self { exporter: None, pages: None, capacity: 0, accounted: 0, written: Written::default() }
     }
 
-    /// Adds spans, each encoded once and put behind the others; spans of one call that share a scope stand together. All of
-    /// them or, on an error, none: what was written before stays as it is. May allocate, does not block.
+    /// Adds spans, each encoded once and put behind the others; spans of one call that share a scope stand together.
+    /// All of them or, on an error, none: what was written before stays as it is. May allocate, does not block.
     ///
     /// # Errors
-    /// [`Error::InvalidSpan`] for a trace id or span id of zero, [`Error::BufferFull`] if they do not fit behind what is there:
-    /// send it and write them into another one. [`Error::NoMemory`] if `max_memory_usage` left no room for the buffer when it
-    /// was made, [`Error::Shutdown`] in the child of a `fork` for a buffer of its parent's.
+    /// [`Error::InvalidSpan`] for a trace id or span id of zero, [`Error::BufferFull`] if they do not fit behind what
+    /// is there: send it and write them into another one. [`Error::NoMemory`] if `max_memory_usage` left no room for
+    /// the buffer when it was made, [`Error::Shutdown`] in the child of a `fork` for a buffer of its parent's.
     pub fn write_spans(&mut self, spans: &[SpanData]) -> Result<(), Error> {
         if let Some(index) = spans.iter().position(|span| !span.context.is_valid()) {
             return Err(Error::InvalidSpan { index });

@@ -17,8 +17,8 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b',').add(b';').add
 /// whoever works on it next. It is not recorded in spans. [`enter`](Self::enter) makes it current on a thread.
 ///
 /// It never changes: what would change it answers a new one. Names and values are case-sensitive, and values may be any
-/// text. A name that is no token of HTTP (letters, digits and `` !#$%&'*+-.^_`|~ ``) is kept, and left out when the baggage
-/// is sent.
+/// text. A name that is no token of HTTP (letters, digits and `` !#$%&'*+-.^_`|~ ``) is kept, and left out when the
+/// baggage is sent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Baggage {
     entries: Vec<Entry>,
@@ -33,9 +33,9 @@ struct Entry {
 }
 
 impl Baggage {
-    /// Reads a header, or several that were joined with commas. Members that are malformed are left out, as is what goes
-    /// beyond 64 members or 8192 bytes; of members with one name the last counts. What is not UTF-8 in a value becomes
-    /// U+FFFD.
+    /// Reads a header, or several that were joined with commas. Members that are malformed are left out, as is what
+    /// goes beyond 64 members or 8192 bytes; of members with one name the last counts. What is not UTF-8 in a value
+    /// becomes U+FFFD.
     pub fn parse(header: &str) -> Self {
         Self::read(header).0
     }
@@ -60,14 +60,14 @@ impl Baggage {
         (baggage, is_whole)
     }
 
-    /// Reads the baggage that a carrier holds, whatever the [propagators](super::Propagators) of the process are; several
-    /// headers are one list.
+    /// Reads the baggage that a carrier holds, whatever the [propagators](super::Propagators) of the process are;
+    /// several headers are one list.
     pub fn extract(carrier: &(impl Extractor + ?Sized)) -> Self {
         Self::parse(&carrier.get_all(BAGGAGE).join(","))
     }
 
-    /// Writes the baggage into a carrier, if there is anything to write, whatever the [propagators](super::Propagators) of
-    /// the process are.
+    /// Writes the baggage into a carrier, if there is anything to write, whatever the [propagators](super::Propagators)
+    /// of the process are.
     pub fn inject(&self, carrier: &mut (impl Injector + ?Sized)) {
         let header = self.to_string();
         if !header.is_empty() {

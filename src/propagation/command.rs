@@ -13,9 +13,9 @@ pub trait CommandExt {
     /// environment the child will have.
     ///
     /// The parent is what a span started now on this thread would have: its current span, else the
-    /// [process span](crate::ProcessSpan), else the [context](super::process_context) this process was started with. A trace that is
-    /// not sampled is passed on as such. The baggage is the thread's [current](super::Baggage::current) one, by default that
-    /// of the process as it came, unless the command was given a `BAGGAGE` before, by whomever.
+    /// [process span](crate::ProcessSpan), else the [context](super::process_context) this process was started with. A
+    /// trace that is not sampled is passed on as such. The baggage is the thread's [current](super::Baggage::current)
+    /// one, by default that of the process as it came, unless the command was given a `BAGGAGE` before, by whomever.
     ///
     /// Where there is nothing to pass on, or its propagator is not among the [global](Propagators::global) ones, the
     /// variables are removed: the child does not take what happens to be in this process's environment, or what an

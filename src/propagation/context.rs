@@ -86,8 +86,8 @@ impl Default for Context {
 }
 
 impl Propagators {
-    /// Has each write its part of `context` into a carrier, in order. An invalid span context and an empty baggage write
-    /// nothing. Allocates.
+    /// Has each write its part of `context` into a carrier, in order. An invalid span context and an empty baggage
+    /// write nothing. Allocates.
     pub fn inject(&self, context: &Context, carrier: &mut (impl Injector + ?Sized)) {
         for propagator in self.iter() {
             match propagator {

@@ -1,4 +1,5 @@
-//! Which baggage is current on a thread. Spans know nothing of it, so that starting one costs no more where there is some.
+//! Which baggage is current on a thread. Spans know nothing of it, so that starting one costs no more where there is
+//! some.
 
 use std::{cell::RefCell, fmt, marker::PhantomData};
 
@@ -23,7 +24,8 @@ impl Baggage {
 
     /// Makes this the current baggage of the calling thread until the guard is dropped
     /// ([Attach](https://opentelemetry.io/docs/specs/otel/context/#attach-context)): [`inject`](super::inject) and
-    /// [`CommandExt`](super::CommandExt) pass it on. An empty one hides what is current. Other threads do not see it, and spans do not record it.
+    /// [`CommandExt`](super::CommandExt) pass it on. An empty one hides what is current. Other threads do not see it,
+    /// and spans do not record it.
     ///
     /// Guards may be dropped in any order: what was left never becomes current again. Where the thread's own variables
     /// are gone already, in the destructors of others, it does nothing. Allocates.

@@ -16,8 +16,8 @@ const KNOWN: u8 = 0x80;
 const BITS: usize = 2;
 
 impl Propagators {
-    /// What `OTEL_PROPAGATORS` says now; the default where it says nothing usable. Names that are not supported are left
-    /// out: making a client says so.
+    /// What `OTEL_PROPAGATORS` says now; the default where it says nothing usable. Names that are not supported are
+    /// left out: making a client says so.
     pub fn from_env() -> Self {
         let text = env::variable(env::PROPAGATORS).filter(|text| !text.is_empty());
         text.and_then(|text| Self::parse(text.to_str()?).0).unwrap_or_default()

@@ -58,14 +58,15 @@ pub(crate) fn adopt(propagators: Propagators) -> bool {
     incoming.is_malformed && !SAID.swap(true, Ordering::Relaxed)
 }
 
-/// The context this process was started with, from `TRACEPARENT` and `TRACESTATE` in its environment; `None` if there is
-/// none that is valid, or `tracecontext` is not among the [propagators](Propagators::global). Read once: later changes of the environment do not count.
+/// The context this process was started with, from `TRACEPARENT` and `TRACESTATE` in its environment; `None` if there
+/// is none that is valid, or `tracecontext` is not among the [propagators](Propagators::global). Read once: later
+/// changes of the environment do not count.
 pub fn process_context() -> Option<SpanContext> {
     incoming().context.clone()
 }
 
-/// The baggage this process was started with, from `BAGGAGE` in its environment; empty if there is none, or `baggage` is
-/// not among the [propagators](Propagators::global). Read once: later changes of the environment do not count.
+/// The baggage this process was started with, from `BAGGAGE` in its environment; empty if there is none, or `baggage`
+/// is not among the [propagators](Propagators::global). Read once: later changes of the environment do not count.
 pub fn process_baggage() -> Baggage {
     incoming().baggage.clone()
 }

@@ -3,9 +3,11 @@
 /// The memory of a client now, in bytes unless said otherwise. See
 /// [`get_memory_stats`](crate::Client::get_memory_stats).
 ///
-/// `used` is the sum of `chunks_in_use`, `chunks_idle`, `open_spans`, the three kinds of bodies, the two kinds of buffers and
-/// `set_aside`, and at most `limit` but for bodies that exist before what they were made of is free. Chunks and buffers count
-/// with all of their bytes, also with those that were never touched and that the system therefore has not provided yet.
+/// `used` is the sum of `chunks_in_use`, `chunks_idle`, `open_spans`, the three kinds of bodies, the two kinds of
+/// buffers and
+/// `set_aside`, and at most `limit` but for bodies that exist before what they were made of is free. Chunks and buffers
+/// count with all of their bytes, also with those that were never touched and that the system therefore has not
+/// provided yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct MemoryStats {
@@ -25,7 +27,8 @@ pub struct MemoryStats {
     pub bodies_in_flight: u64,
     /// Body buffers that wait to be used again.
     pub bodies_spare: u64,
-    /// Buffers of [`get_zero_copy_buffer`](crate::Client::get_zero_copy_buffer) that the program has, or that are being sent.
+    /// Buffers of [`get_zero_copy_buffer`](crate::Client::get_zero_copy_buffer) that the program has, or that are being
+    /// sent.
     pub buffers: u64,
     /// Such buffers that wait to be handed out again.
     pub buffers_idle: u64,

@@ -46,8 +46,8 @@ pub struct PerformanceMetrics {
     pub avg_batch_size: f64,
     /// Mean time from the first byte of a request to the end of its answer.
     pub request_latency: Duration,
-    /// Kilobits per second, from the time in which bodies of 16 KiB and more were sent and answered, less a round trip: a
-    /// slow receiver counts as a slow network. 0 if there was none.
+    /// Kilobits per second, from the time in which bodies of 16 KiB and more were sent and answered, less a round trip:
+    /// a slow receiver counts as a slow network. 0 if there was none.
     pub bandwidth_kbits: f64,
     /// The settings in force.
     pub tuning: Tuning,

@@ -120,8 +120,8 @@ impl Chunk {
         self.refs.load(Ordering::Acquire) == 1
     }
 
-    /// Forgets what is in it. The caller is the ring's producer, holds the consumer's claim and has seen that the chain's
-    /// reference is the only one: nobody reads what is written here from now on until it is published.
+    /// Forgets what is in it. The caller is the ring's producer, holds the consumer's claim and has seen that the
+    /// chain's reference is the only one: nobody reads what is written here from now on until it is published.
     pub(super) fn rewind(&self) {
         self.published.store(0, Ordering::Relaxed);
         #[cfg(loom)]

@@ -44,8 +44,9 @@ impl Sampler for AlwaysOff {
 /// Samples a share of all traces by their ids alone, and says nothing of it in the trace state. The specification
 /// deprecates it: [`ProbabilitySampler`] decides alike and says so.
 ///
-/// A trace is sampled if the last 56 bits of its id, as a number, are at least (1 − ratio) · 2⁵⁶, so that a higher ratio
-/// samples all that a lower one does. It does not look at the parent: usually it is the root of a [`ParentBased`].
+/// A trace is sampled if the last 56 bits of its id, as a number, are at least (1 − ratio) · 2⁵⁶, so that a higher
+/// ratio samples all that a lower one does. It does not look at the parent: usually it is the root of a
+/// [`ParentBased`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TraceIdRatioBased {
     ratio: f64,
@@ -73,7 +74,8 @@ impl Sampler for TraceIdRatioBased {
 
 /// Samples a share of all traces by their randomness, and says so in the trace state (`ot=th:…`), so that what was
 /// there can be estimated from what arrives
-/// ([ProbabilitySampler](https://opentelemetry.io/docs/specs/otel/trace/sdk/#probabilitysampler), in development there).
+/// ([ProbabilitySampler](https://opentelemetry.io/docs/specs/otel/trace/sdk/#probabilitysampler), in development
+/// there).
 ///
 /// The randomness of a trace is `rv` in the `ot` member of its trace state, else the last 56 bits of its id; it is
 /// sampled if that is at least the threshold, (1 − p) · 2⁵⁶ to four significant hex digits. The parent's decision does

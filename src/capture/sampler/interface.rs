@@ -49,7 +49,8 @@ pub struct SamplingResult {
     /// Its trace state, in place of the one in the input; an empty one clears it.
     pub trace_state: TraceState,
     /// Of a sampler that decides by chance and does not say so in the trace state: it keeps a trace if the last 56 bits
-    /// of its id are at least this. 0 for all others. Only where the client itself asks for fewer traces does it matter.
+    /// of its id are at least this. 0 for all others. Only where the client itself asks for fewer traces does it
+    /// matter.
     pub untold_threshold: u64,
 }
 

@@ -254,7 +254,8 @@ impl Kept {
         if self.transport.is_open() {
             return true;
         }
-        // A TLS server sends tickets for later sessions when it likes to; they are read on the way to what was asked for.
+        // A TLS server sends tickets for later sessions when it likes to; they are read on the way to what was asked
+        // for.
         let timeout = NextTimeout { after: TICKET.into(), reason: Timeout::PerRead, ..NextTimeout::default() };
         self.transport.is_tls() && matches!(self.transport.await_input(timeout), Err(Error::Timeout(_)))
     }

@@ -1,5 +1,5 @@
-//! Names to addresses, within the time there is. The system's resolver knows no deadline: it is asked on a thread of its
-//! own, once for all who wait, and what it said is remembered. ureq's own resolver does so for each request, which
+//! Names to addresses, within the time there is. The system's resolver knows no deadline: it is asked on a thread of
+//! its own, once for all who wait, and what it said is remembered. ureq's own resolver does so for each request, which
 //! doubles the CPU a request costs.
 
 use std::{

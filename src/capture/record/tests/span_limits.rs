@@ -140,8 +140,8 @@ fn the_length_limit_counts_characters_and_bytes_at_any_depth() {
 }
 
 proptest! {
-    /// LIM-02: whatever is set in whatever order, the first keys are kept with their last values, where the filter of keys
-    /// knows them apart and where it does not.
+    /// LIM-02: whatever is set in whatever order, the first keys are kept with their last values, where the filter of
+    /// keys knows them apart and where it does not.
     #[test]
     fn as_many_keys_as_are_allowed_are_kept_each_with_its_last_value(
         set in prop::collection::vec((0_u16..250, any::<i64>()), 0..400),
