@@ -64,7 +64,7 @@ fn main() -> Result<()> {
 /// What came of a run.
 enum Run {
     /// How long it took until the last span was accepted, and what the client counted.
-    Took(Duration, Snapshot),
+    Took(Duration, Box<Snapshot>),
     /// The compression is not compiled in; the client says which feature is missing.
     Unavailable(otlp::Error),
 }
@@ -83,7 +83,7 @@ fn run(compression: Compression, way: Way, spans: &[SpanData]) -> Result<Run> {
     let Totals { spans: received, encoded_bytes, decoded_bytes, .. } = receiver.totals();
     let seen = (received, encoded_bytes, decoded_bytes);
     assert_eq!(seen, (SPANS as u64, stats.sent_bytes, stats.uncompressed_bytes), "the receiver saw something else");
-    Ok(Run::Took(time, stats))
+    Ok(Run::Took(time, Box::new(stats)))
 }
 
 /// Complete spans, encoded, compressed and sent on this thread.

@@ -74,7 +74,7 @@ impl Client {
         options.sampler = controls.sampler.as_ref().map(|sampler| sampler.description().into_owned());
         let (mut settings, warnings) = Settings::resolve(options, environment)?;
         let controls = controls.checked(&mut settings)?;
-        let diagnostics = Diagnostics::new(settings.log_level);
+        let diagnostics = Diagnostics::new(settings.log_level, controls.error_handler.clone());
         for warning in warnings {
             diagnostics.say(LogLevel::Warn, Subject::Config, format_args!("{warning}"));
         }
@@ -281,7 +281,7 @@ impl Engine {
         while engine.intake.is_inherited() {
             engine = engine.heir.get_or_init(|| {
                 let settings = engine.exporter.settings().clone();
-                let diagnostics = Diagnostics::new(settings.log_level);
+                let diagnostics = engine.exporter.diagnostics().anew();
                 Box::new(Self::new(settings, engine.controls.clone(), diagnostics))
             });
         }

@@ -1,11 +1,12 @@
-//! What can go wrong and how it is told: the [`Error`] of fallible calls, the closed list of
-//! [`DropReason`]s, and the one door through which the library speaks about itself.
+//! What can go wrong and how it is told: the [`Error`] of fallible calls, the closed list of [`DropReason`]s, and the
+//! one door through which the library speaks about itself.
 
-use std::{
-    fmt,
-    sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant},
-};
+use std::fmt;
+
+mod diagnostics;
+
+pub use diagnostics::{Diagnostic, LogLevel};
+pub(crate) use diagnostics::{Diagnostics, ErrorHandler, Subject};
 
 /// What a fallible call of this crate answers. Recording a span never returns one.
 ///
@@ -148,98 +149,6 @@ impl fmt::Display for DropReason {
     }
 }
 
-/// How much the library says about itself on stderr. `OTEL_LOG_LEVEL` sets it; the default is `Info`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// Nothing at all.
-    None,
-    /// Only what cost spans or made the configuration unusable.
-    Error,
-    /// Also what was ignored or replaced by a default.
-    Warn,
-    /// Also what a user may want to know once.
-    #[default]
-    Info,
-    /// Also each batch that failed and will be tried again.
-    Debug,
-}
-
-/// What a diagnostic is about. Each subject has its own rate limit, so that a flood of one kind hides no other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Subject {
-    Config,
-    Export,
-    Queue,
-    Worker,
-    Shutdown,
-    Spool,
-    Memory,
-    Tuning,
-    Metrics,
-}
-
-const SUBJECTS: usize = 9;
-
-/// The only way the library speaks: one line each on stderr, levelled, at most one line per subject in
-/// ten seconds except for configuration, which is read once, and for what is said at the end. A closed stderr is not an
-/// error.
-#[derive(Debug)]
-pub(crate) struct Diagnostics {
-    level: LogLevel,
-    since: Instant,
-    /// Milliseconds after `since` before which a subject stays silent.
-    silent_until: [AtomicU64; SUBJECTS],
-}
-
-/// Without the standard library's lock: in the child of a fork it may be held for ever, by a thread that is gone, and
-/// elsewhere by one of the host's for as long as it likes.
-#[cfg(unix)]
-fn write_to_stderr(mut line: &[u8]) {
-    while !line.is_empty() {
-        match nix::unistd::write(std::io::stderr(), line) {
-            Ok(0) => return,
-            Ok(written) => line = &line[written..],
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(_) => return,
-        }
-    }
-}
-
-#[cfg(not(unix))]
-fn write_to_stderr(line: &[u8]) {
-    use std::io::Write as _;
-    // `eprintln!` would panic where stderr is closed.
-    let _ = std::io::stderr().lock().write_all(line);
-}
-
-const QUIET: Duration = Duration::from_secs(10);
-
-impl Diagnostics {
-    pub(crate) fn new(level: LogLevel) -> Self {
-        Self { level, since: Instant::now(), silent_until: std::array::from_fn(|_| AtomicU64::new(0)) }
-    }
-
-    /// Says one line, unless the level or the subject's rate limit forbids it.
-    pub(crate) fn say(&self, level: LogLevel, subject: Subject, line: fmt::Arguments<'_>) {
-        if self.admits(level, subject, self.since.elapsed()) {
-            write_to_stderr(format!("otlp: {line}\n").as_bytes());
-        }
-    }
-
-    fn admits(&self, level: LogLevel, subject: Subject, elapsed: Duration) -> bool {
-        if level == LogLevel::None || level > self.level {
-            return false;
-        }
-        if matches!(subject, Subject::Config | Subject::Shutdown) {
-            return true;
-        }
-        let now = elapsed.as_millis() as u64;
-        let quiet = QUIET.as_millis() as u64;
-        let until = &self.silent_until[subject as usize];
-        until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |until| (now >= until).then_some(now + quiet)).is_ok()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,24 +166,5 @@ mod tests {
         for (at, reason) in DropReason::ALL.iter().enumerate() {
             assert_eq!(reason.index(), at);
         }
-    }
-
-    #[test]
-    fn a_subject_speaks_once_in_ten_seconds_and_hides_no_other() {
-        let diagnostics = Diagnostics::new(LogLevel::Info);
-        let at = Duration::from_secs;
-        assert!(diagnostics.admits(LogLevel::Warn, Subject::Export, at(0)));
-        assert!(!diagnostics.admits(LogLevel::Warn, Subject::Export, at(9)));
-        assert!(diagnostics.admits(LogLevel::Warn, Subject::Queue, at(9)));
-        assert!(diagnostics.admits(LogLevel::Warn, Subject::Export, at(10)));
-    }
-
-    #[test]
-    fn a_level_admits_itself_and_what_is_graver() {
-        let quiet = Diagnostics::new(LogLevel::Error);
-        assert!(!quiet.admits(LogLevel::Warn, Subject::Config, Duration::ZERO));
-        assert!(quiet.admits(LogLevel::Error, Subject::Config, Duration::ZERO));
-        let none = Diagnostics::new(LogLevel::None);
-        assert!(!none.admits(LogLevel::Error, Subject::Config, Duration::ZERO));
     }
 }

@@ -23,6 +23,7 @@ mod operations;
 mod outbox;
 mod pace;
 mod pipeline;
+mod remarks;
 mod retry;
 mod salvage;
 mod span_buffer;
@@ -44,6 +45,7 @@ use ledger::Ledger;
 use meter::Meter;
 use operations::Operations;
 use outbox::Outbox;
+use remarks::Remarks;
 use salvage::Salvage;
 use span_buffer::IdleBuffers;
 use tracing::OwnTracing;
@@ -93,8 +95,7 @@ pub(crate) struct Exporter {
     in_trouble: AtomicBool,
     /// Undelivered bodies on disk, if the user wants them there.
     salvage: Option<Salvage>,
-    /// Spans that were lost to a full queue when it was last said.
-    full_before: AtomicU64,
+    remarks: Remarks,
     /// Why the last attempt that failed did, for the line at the end.
     last_failure: Mutex<Option<LastFailure>>,
     /// State of the generator behind the retry jitter.
@@ -133,7 +134,7 @@ impl Exporter {
             decision: Mutex::new(None),
             in_trouble: AtomicBool::new(false),
             salvage: Salvage::new(&settings),
-            full_before: AtomicU64::new(0),
+            remarks: Remarks::default(),
             last_failure: Mutex::new(None),
             chance: AtomicU64::new(std::process::id().into()),
             working: OnceLock::new(),

@@ -72,7 +72,7 @@ pub use config::{
     SpoolConfig,
 };
 pub use env::{VARIABLES, Variable};
-pub use error::{DropReason, Error, LogLevel};
+pub use error::{Diagnostic, DropReason, Error, LogLevel};
 pub use exit::ProcessSpan;
 pub use export::{Event, ExportReport, Link, SpanBuffer, SpanData};
 pub use stats::{Dropped, MemoryStats, Receipt, Snapshot};

@@ -28,6 +28,7 @@ pub(crate) struct Stats {
     lost: AtomicU64,
     outcome: CachePadded<Outcome>,
     truncated: AtomicU64,
+    limited: AtomicU64,
     requests: AtomicU64,
     uncompressed_bytes: AtomicU64,
     sent_bytes: AtomicU64,
@@ -88,8 +89,15 @@ impl Stats {
         self.dropped(reason, 1);
     }
 
-    pub(crate) fn truncated(&self) {
-        self.truncated.fetch_add(1, Ordering::Relaxed);
+    /// Spans that do not hold all they were given, since they would have been too large, or by the limits.
+    pub(crate) fn lacking(&self, truncated: u64, limited: u64) {
+        self.truncated.fetch_add(truncated, Ordering::Relaxed);
+        self.limited.fetch_add(limited, Ordering::Relaxed);
+    }
+
+    /// Spans of which the limits left something out.
+    pub(crate) fn limited(&self) -> u64 {
+        self.limited.load(Ordering::Relaxed)
     }
 
     /// One request with a body of so many bytes, before and after compression.
@@ -127,6 +135,7 @@ impl Stats {
             spooled,
             restored,
             truncated: self.truncated.load(Ordering::Relaxed),
+            limited: self.limited(),
             requests: self.requests.load(Ordering::Relaxed),
             uncompressed_bytes: self.uncompressed_bytes.load(Ordering::Relaxed),
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
@@ -240,6 +249,9 @@ pub struct Snapshot {
     pub restored: u64,
     /// Spans that were cut because they exceeded the 4 MiB a record may take; they were exported all the same.
     pub truncated: u64,
+    /// Spans of which attributes, events or links were left out, since there were more than the
+    /// [limits](crate::SpanLimits) allow; they were exported all the same.
+    pub limited: u64,
     /// Export requests made, those that were made again counted each time.
     pub requests: u64,
     /// Bytes of the request bodies before compression.

@@ -161,8 +161,9 @@ struct ScopeParts {
 
 impl ScopeParts {
     fn scope(&self) -> Scope {
-        let scope = Scope::new(self.name.clone()).version(self.version.clone()).schema_url(self.schema_url.clone());
-        self.attributes.iter().cloned().fold(scope, Scope::attribute)
+        let scope =
+            Scope::new(self.name.clone()).with_version(self.version.clone()).with_schema_url(self.schema_url.clone());
+        self.attributes.iter().cloned().fold(scope, Scope::with_attribute)
     }
 }
 

@@ -126,7 +126,7 @@ fn spans_of_many_scopes_arrive_as_they_were_given_and_stand_with_their_own() {
         let id = &received.span.span_id;
         let given = spans.iter().find(|span| span.context.span_id().to_bytes() == id[..]).unwrap();
         assert_eq!(received.span.name, given.name);
-        assert_eq!(Scope::new(received.scope.name.clone()).version("1.2.0"), given.scope);
+        assert_eq!(Scope::new(received.scope.name.clone()).with_version("1.2.0"), given.scope);
         assert_eq!(received.span.attributes.len(), given.attributes.len());
     }
 }

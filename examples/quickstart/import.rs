@@ -28,10 +28,10 @@ impl Importer {
     pub(crate) fn new(client: &Client, spans: usize) -> Self {
         // One tracer per component, made once and kept.
         Self {
-            jobs: client.tracer(Scope::new("nightly-import").version("1.4.0")),
-            storage: client.tracer(Scope::new("object-storage").version("0.9.2")),
-            csv: client.tracer(Scope::new("csv").version("3.0.0").attribute(KeyValue::new("strict", true))),
-            database: client.tracer(Scope::new("orders-db").version("2.1.0")),
+            jobs: client.tracer(Scope::new("nightly-import").with_version("1.4.0")),
+            storage: client.tracer(Scope::new("object-storage").with_version("0.9.2")),
+            csv: client.tracer(Scope::new("csv").with_version("3.0.0").with_attribute(KeyValue::new("strict", true))),
+            database: client.tracer(Scope::new("orders-db").with_version("2.1.0")),
             made: Made::with_capacity(spans),
         }
     }

@@ -8,9 +8,10 @@ use std::sync::{
 use super::{
     doorbell::Doorbell,
     generator::IdGenerator,
+    notice::Notices,
     overflow::{Overflow, Shed},
     quota::{Arrivals, Quota},
-    record,
+    record::{self, Record},
     registry::Registry,
     ring::{Limit, Ring},
     sampler::{Sampler, Sampling},
@@ -39,6 +40,7 @@ pub(crate) struct Intake {
     /// Of each span.
     pub(crate) span_limits: record::Limits,
     pub(crate) stats: Stats,
+    pub(crate) notices: Notices,
     /// The process in which spans are recorded here; [`fork::NEVER`] once the client is shut down.
     open_in: AtomicU32,
     /// As `open_in`, but only where nothing was plugged in that is asked about each span: so that the usual start of
@@ -115,6 +117,7 @@ impl Intake {
             ids: recording.ids,
             span_limits: record::Limits::from(&recording.span_limits),
             stats: Stats::default(),
+            notices: Notices::default(),
             open_in: AtomicU32::new(fork::generation()),
             plain_in: AtomicU32::new(plain_in),
             made_in: fork::generation(),
@@ -147,6 +150,11 @@ impl Intake {
             }
             shed => shed,
         }
+    }
+
+    /// Counts what a record could not hold.
+    pub(crate) fn count_lacking(&self, record: &Record) {
+        self.stats.lacking(record.is_truncated().into(), record.is_limited().into());
     }
 
     /// Whether nothing is recorded here: the client was shut down, or this is the child of a fork.

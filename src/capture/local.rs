@@ -252,8 +252,8 @@ impl Seat {
     pub(super) fn end(&mut self, mut open: Box<OpenSpan>, end: u64) {
         let record = open.record.finish(end);
         self.push(open.scope, open.accounted, record);
-        if open.record.is_truncated() {
-            self.intake.stats.truncated();
+        if !open.record.is_whole() {
+            self.intake.count_lacking(&open.record);
         }
         self.recycle(open);
     }

@@ -125,7 +125,18 @@ pub(crate) struct Record {
     dropped_attributes: u32,
     dropped_events: u32,
     dropped_links: u32,
-    truncated: bool,
+    lacks: Lacks,
+}
+
+/// Whether a span was given more than its record holds, and why that is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Lacks(u8);
+
+impl Lacks {
+    /// The record would have been too large.
+    const TRUNCATED: u8 = 1;
+    /// A limit left something out.
+    const LIMITED: u8 = 2;
 }
 
 /// How much of each kind a span may have.
@@ -176,7 +187,7 @@ impl Record {
             dropped_attributes: 0,
             dropped_events: 0,
             dropped_links: 0,
-            truncated: false,
+            lacks: Lacks::default(),
         }
     }
 
@@ -210,7 +221,7 @@ impl Record {
         self.dropped_attributes = 0;
         self.dropped_events = 0;
         self.dropped_links = 0;
-        self.truncated = false;
+        self.lacks = Lacks::default();
         self.buffer.clear();
         self.buffer.room(FIELDS_AT)[PREFIX..].copy_from_slice(&HEAD);
         self.put_name(name);
@@ -247,7 +258,7 @@ impl Record {
         if self.fits(field_len(state.len())) {
             self.buffer.bytes_field(TRACE_STATE, state.as_bytes());
         } else {
-            self.truncated = true;
+            self.lacks.0 |= Lacks::TRUNCATED;
         }
     }
 
@@ -261,9 +272,20 @@ impl Record {
         self.start
     }
 
+    /// Nothing was cut or left out.
+    #[inline]
+    pub(crate) fn is_whole(&self) -> bool {
+        self.lacks.0 == 0
+    }
+
     /// Something was cut or left out because the record would have been too large.
     pub(crate) fn is_truncated(&self) -> bool {
-        self.truncated
+        self.lacks.0 & Lacks::TRUNCATED != 0
+    }
+
+    /// Attributes, events or links were left out because there were more than the limits allow.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.lacks.0 & Lacks::LIMITED != 0
     }
 
     fn fits(&self, bytes: usize) -> bool {
@@ -303,7 +325,7 @@ impl Record {
         if text.len() <= room {
             return text;
         }
-        self.truncated = true;
+        self.lacks.0 |= Lacks::TRUNCATED;
         prefix(text, room)
     }
 
@@ -370,7 +392,9 @@ impl Record {
         // The tail is kept free: short descriptions always fit, long ones as far as there is room.
         let fits = self.left().max(TAIL_BYTES - 128);
         let text = prefix(&description, fits);
-        self.truncated |= text.len() < description.len();
+        if text.len() < description.len() {
+            self.lacks.0 |= Lacks::TRUNCATED;
+        }
         let message_len = if text.is_empty() { 0 } else { field_len(text.len()) };
         self.buffer.len_head(STATUS, message_len + 2);
         if !text.is_empty() {

@@ -29,19 +29,39 @@ impl Scope {
     }
 
     /// The version of the instrumented component.
-    pub fn version(self, version: impl Into<Cow<'static, str>>) -> Self {
+    pub fn with_version(self, version: impl Into<Cow<'static, str>>) -> Self {
         Self { version: version.into(), ..self }
     }
 
     /// The schema its attribute names follow.
-    pub fn schema_url(self, schema_url: impl Into<Cow<'static, str>>) -> Self {
+    pub fn with_schema_url(self, schema_url: impl Into<Cow<'static, str>>) -> Self {
         Self { schema_url: schema_url.into(), ..self }
     }
 
     /// An attribute of the scope itself; of equal keys the last wins.
-    pub fn attribute(mut self, attribute: KeyValue<'static>) -> Self {
+    pub fn with_attribute(mut self, attribute: KeyValue<'static>) -> Self {
         self.attributes.push(attribute);
         self
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its version; empty if there is none.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Its schema; empty if there is none.
+    pub fn schema_url(&self) -> &str {
+        &self.schema_url
+    }
+
+    /// Its attributes, as they were given.
+    pub fn attributes(&self) -> &[KeyValue<'static>] {
+        &self.attributes
     }
 
     fn encode(&self) -> EncodedScope {
@@ -126,9 +146,9 @@ mod tests {
         let plain = scopes.id(&"a".into());
         assert_eq!(scopes.id(&Scope::new("a")), plain);
         let others = [
-            Scope::new("a").version("1"),
-            Scope::new("a").schema_url("https://example.com/1"),
-            Scope::new("a").attribute(KeyValue::new("k", 1)),
+            Scope::new("a").with_version("1"),
+            Scope::new("a").with_schema_url("https://example.com/1"),
+            Scope::new("a").with_attribute(KeyValue::new("k", 1)),
             Scope::new("b"),
         ];
         let mut ids: Vec<_> = others.iter().map(|scope| scopes.id(scope)).collect();

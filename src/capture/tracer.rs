@@ -13,6 +13,7 @@ use super::{
     id::{RandomIds, SpanId},
     intake::{self, Intake},
     local::{self, OpenSpan},
+    notice::Notice,
     record::Head,
     sampler::{Sampling, SamplingDecision, SamplingInput, SamplingResult},
     scope::Scope,
@@ -151,6 +152,9 @@ impl Tracer {
 
 impl Target {
     fn new(intake: &Arc<Intake>, scope: &Scope) -> Self {
+        if scope.name().is_empty() {
+            intake.notices.note(Notice::UnnamedTracer);
+        }
         Self { intake: Arc::clone(intake), scope: intake.scopes.id(scope), heir: OnceBox::new() }
     }
 }
@@ -296,6 +300,7 @@ impl SpanBuilder<'_> {
             Some(parent) => input.with_parent(parent),
             None => input.with_trace_state(&state),
         };
+        let input = input.with_notices(&target.intake.notices);
         let SamplingResult { decision, attributes, trace_state, .. } = sampling.decide(&input);
         let span_id = generator::span_id(ids, || local::with(|local| local.ids.span_id()));
         let is_sampled = decision == SamplingDecision::RecordAndSample;

@@ -13,7 +13,7 @@ use crate::{
     },
     control::{AdaptiveCompression, AutoTuner, BatchManager},
     env::Environment,
-    error::{Error, LogLevel},
+    error::{Diagnostic, Error, LogLevel},
     value::KeyValue,
 };
 
@@ -189,6 +189,19 @@ impl ClientBuilder {
     /// How much the library says about itself on stderr. Default `Info`; `OTEL_LOG_LEVEL`.
     pub fn with_log_level(mut self, level: LogLevel) -> Self {
         self.options.log_level = Some(level);
+        self
+    }
+
+    /// Tells `handler` what the library says about itself, in place of stderr: what went wrong with the configuration,
+    /// with delivery, with the queue and with limits
+    /// ([error handlers](https://opentelemetry.io/docs/specs/otel/error-handling/#configuring-error-handlers)). The
+    /// [level](Self::with_log_level) decides what is told, and each subject speaks at most once in ten seconds, as on
+    /// stderr.
+    ///
+    /// It is called on the client's threads, and on those that build, flush and shut it down; it should be quick, since
+    /// delivery waits for it. If it panics, the panic ends here. In the child of a `fork` it is the same one.
+    pub fn with_error_handler(mut self, handler: impl Fn(&Diagnostic<'_>) + Send + Sync + 'static) -> Self {
+        self.controls.error_handler = Some(Arc::new(handler));
         self
     }
 

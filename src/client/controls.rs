@@ -7,7 +7,7 @@ use crate::{
     capture::{AlwaysOff, AlwaysOn, IdGenerator, ParentBased, Recording, Sampler, TraceIdRatioBased},
     config::{MetricType, RootSampler, SamplerChoice, Settings, Tuning},
     control::{AdaptiveCompression, AutoTuner, BatchManager, TuningLimits, TuningStrategy},
-    error::Error,
+    error::{Error, ErrorHandler},
     export::{Barrier, Exporter, Window},
 };
 
@@ -22,13 +22,15 @@ const LARGEST_BATCH: usize = 16_384;
 const LONGEST_TRANSITION: u32 = 20;
 
 /// What was plugged in in code.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Controls {
     pub(super) batch_manager: Option<BatchManager>,
     pub(super) adaptive_compression: Option<AdaptiveCompression>,
     pub(super) auto_tuner: Option<AutoTuner>,
     pub(super) sampler: Option<Arc<dyn Sampler>>,
     pub(super) ids: Option<Arc<dyn IdGenerator>>,
+    /// Who is told what the library says of itself.
+    pub(super) error_handler: Option<ErrorHandler>,
 }
 
 impl Controls {

@@ -55,7 +55,7 @@ impl ProcessSpan {
 
     /// The scope of process spans.
     pub(crate) fn scope() -> Scope {
-        Scope::new(env!("CARGO_PKG_NAME")).version(env!("CARGO_PKG_VERSION"))
+        Scope::new(env!("CARGO_PKG_NAME")).with_version(env!("CARGO_PKG_VERSION"))
     }
 
     /// What identifies the span, here and in other processes.

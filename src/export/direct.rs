@@ -156,7 +156,8 @@ impl Exporter {
             spans
         });
         let id = id.unwrap_or(u64::MAX);
-        (0..buffer.truncated()).for_each(|_| self.intake.stats.truncated());
+        let (truncated, limited) = buffer.lacking();
+        self.intake.stats.lacking(truncated, limited);
         let unsettled = LoseOnPanic::direct(self, id);
         let parcel = self.pack_request(id, spans, &pages, len);
         let held = self.intake.supply.hold_for_now(parcel.memory());
@@ -181,9 +182,7 @@ impl Exporter {
             bytes += encoded.len();
             taken += 1;
             scopes.entry(self.intake.scopes.id(&span.scope)).or_default().extend_from_slice(encoded);
-            if record.is_truncated() {
-                self.intake.stats.truncated();
-            }
+            self.intake.count_lacking(&record);
         }
         let spans = taken as u64;
         let id = self.ledger.begin(|| {

@@ -200,6 +200,7 @@ impl Exporter {
         // Threads that recorded here keep what they share with the client for as long as they meet no other one.
         self.trim_now();
         let receipt = self.receipt();
+        self.remark();
         self.say_spooled(&receipt);
         self.say_lost(&receipt);
         receipt

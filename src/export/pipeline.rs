@@ -205,9 +205,11 @@ impl Exporter {
                     return Sent::Settled(parcel.body);
                 }
                 parcel.leave_spool();
+                // Asked before: who waits for the outcome may shut down as soon as it is counted.
+                let is_ending = self.intake.is_closed();
                 self.lose(&parcel, reason, &outcome);
                 // During a shutdown one line at the end is enough.
-                if !self.intake.is_closed() {
+                if !is_ending {
                     let level = if self.is_default_and_refused(&outcome) { LogLevel::Debug } else { LogLevel::Error };
                     let spans = parcel.spans;
                     self.say_failure(level, &parcel, &outcome, format_args!("{spans} spans were dropped ({reason})"));
@@ -442,7 +444,7 @@ mod tests {
             let options = Options { performance: Some(performance), ..Options::default() };
             let (settings, _) = Settings::resolve(options, Default::default()).expect("valid settings");
             let intake = Intake::new(Limits { memory_bytes: 1 << 20, workers: 1, ..Limits::default() });
-            let exporter = Exporter::new(settings, Arc::clone(&intake), Diagnostics::new(LogLevel::None));
+            let exporter = Exporter::new(settings, Arc::clone(&intake), Diagnostics::new(LogLevel::None, None));
             let scopes = ["a", "b"].map(|name| intake.scopes.id(&name.into()));
             let mut producer = intake.registry.check_out();
             for number in 0..200_usize {

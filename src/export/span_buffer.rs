@@ -48,6 +48,7 @@ struct Written {
     len: usize,
     spans: u64,
     truncated: u64,
+    limited: u64,
     /// The scope that was written last, and where its `ScopeSpans` begin.
     open: Option<(u32, usize)>,
 }
@@ -111,8 +112,9 @@ impl SpanBuffer {
         self.pages.as_ref().map_or(&[], |pages| &pages[..self.written.len])
     }
 
-    pub(super) fn truncated(&self) -> u64 {
-        self.written.truncated
+    /// Spans in it that would have been too large, and those of which the limits left something out.
+    pub(super) fn lacking(&self) -> (u64, u64) {
+        (self.written.truncated, self.written.limited)
     }
 
     /// Takes the memory out, for a request to be sent from; none if there is none.
@@ -168,6 +170,7 @@ impl Writer<'_> {
             self.put(spans[at].encode(&mut record))?;
             self.written.spans += 1;
             self.written.truncated += u64::from(record.is_truncated());
+            self.written.limited += u64::from(record.is_limited());
         }
         Some(())
     }

@@ -28,7 +28,7 @@ fn exporter(receiver: &Receiver) -> Arc<Exporter> {
     options.set_connection_pool(ConnectionPoolConfig { max_connections: 3, ..ConnectionPoolConfig::default() });
     let (settings, _) = Settings::resolve(options, Default::default()).unwrap();
     let intake = Intake::new(Limits { memory_bytes: 1 << 20, workers: 4, ..Limits::default() });
-    Exporter::new(settings, intake, Diagnostics::new(LogLevel::None))
+    Exporter::new(settings, intake, Diagnostics::new(LogLevel::None, None))
 }
 
 /// The most requests that the receiver sees at once of so many threads.

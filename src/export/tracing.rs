@@ -22,7 +22,7 @@ impl OwnTracing {
         if !settings.monitoring.enable_tracing {
             return None;
         }
-        let scope = Scope::new(env!("CARGO_PKG_NAME")).version(env!("CARGO_PKG_VERSION"));
+        let scope = Scope::new(env!("CARGO_PKG_NAME")).with_version(env!("CARGO_PKG_VERSION"));
         let (address, port) = settings.endpoint.address();
         Some(Self {
             scope: intake.scopes.id(&scope),

@@ -267,29 +267,13 @@ impl Exporter {
         self.put(parcel);
         drop(batch);
         self.intake.overflow.made_room();
-        self.say_overflow();
+        self.remark();
     }
 
     fn spare_body(&self) -> Vec<u8> {
         let body = self.outbox.lock().spare_body();
         self.intake.supply.release(body.capacity());
         body
-    }
-
-    /// Says that spans found no room, while they do.
-    fn say_overflow(&self) {
-        let full = self.intake.registry.totals().refused + self.intake.stats.lost_so_far(DropReason::QueueFull);
-        let new = full.saturating_sub(self.full_before.swap(full, Ordering::Relaxed));
-        if new > 0 {
-            self.diagnostics.say(
-                LogLevel::Warn,
-                Subject::Queue,
-                format_args!(
-                    "the queue is full: {new} more spans were dropped, {full} in all; raise OTLP_MAX_MEMORY_USAGE \
-                     or OTEL_BSP_MAX_QUEUE_SIZE if the receiver keeps up on average"
-                ),
-            );
-        }
     }
 
     fn put(&self, parcel: Parcel) {
@@ -423,7 +407,7 @@ mod tests {
         };
         let (settings, _) = Settings::resolve(options, Default::default()).unwrap();
         let intake = Intake::new(Limits { memory_bytes: 1 << 20, workers: 1, ..Limits::default() });
-        let exporter = Exporter::new(settings, Arc::clone(&intake), Diagnostics::new(LogLevel::None));
+        let exporter = Exporter::new(settings, Arc::clone(&intake), Diagnostics::new(LogLevel::None, None));
         // It has the only place there is.
         assert_eq!(intake.doorbell.admit(0), Some(0));
         Tracer::bound(Some(&intake), "test".into()).start("waits").end();

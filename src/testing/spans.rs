@@ -122,7 +122,7 @@ fn span(context: SpanContext, operation: &Operation, start: SystemTime, duration
         kind: operation.kind,
         start,
         end: start + duration,
-        scope: Scope::new(operation.scope).version("1.2.0"),
+        scope: Scope::new(operation.scope).with_version("1.2.0"),
         ..SpanData::new(context, operation.name)
     }
 }

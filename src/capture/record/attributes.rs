@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{ATTRIBUTES, FIELDS_AT, Record, keys::key_bit};
+use super::{ATTRIBUTES, FIELDS_AT, Lacks, Record, keys::key_bit};
 use crate::{
     capture::attribute::{Scalar, bounded_field_len, put_bounded, put_short_scalar, put_short_text},
     value::Value,
@@ -70,6 +70,7 @@ impl Record {
         if is_known || self.keys.add(bit, self.limits.attributes) {
             self.attribute_long(key, value);
         } else {
+            self.lacks.0 |= Lacks::LIMITED;
             self.dropped_attributes = self.dropped_attributes.saturating_add(1);
         }
     }
@@ -103,7 +104,7 @@ impl Record {
         }
         // The key's own field, the heads of attribute, value and text: at most 6 bytes each.
         let overhead = key.len() + 24;
-        self.truncated = true;
+        self.lacks.0 |= Lacks::TRUNCATED;
         match value {
             Value::String(text) if overhead < self.left() => {
                 let text = self.cut(text, overhead);

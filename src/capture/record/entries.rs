@@ -1,6 +1,6 @@
 //! What a span may have several of, beside attributes: events and links.
 
-use super::{EVENTS, HAS_IS_REMOTE, IS_REMOTE, LINKS, Record, link};
+use super::{EVENTS, HAS_IS_REMOTE, IS_REMOTE, LINKS, Lacks, Record, link};
 use crate::{
     capture::{
         attribute::{bounded_field_len, put_bounded, recorded_of},
@@ -30,7 +30,7 @@ impl Record {
         let body = 9 + field_len(name.len()) + attributes_len + count_len(left_out);
         let (fits, is_allowed) = (self.fits(field_len(body)), self.events < self.limits.events);
         if !fits || !is_allowed {
-            self.truncated |= is_allowed;
+            self.lacks.0 |= if is_allowed { Lacks::TRUNCATED } else { Lacks::LIMITED };
             self.dropped_events = self.dropped_events.saturating_add(1);
             return;
         }
@@ -40,6 +40,7 @@ impl Record {
         self.buffer.bytes_field(NAME, name.as_bytes());
         attributes.for_each(|entry| put_bounded(&mut self.buffer, ATTRIBUTES, &entry.key, &entry.value, length));
         if left_out > 0 {
+            self.lacks.0 |= Lacks::LIMITED;
             self.buffer.varint_field(DROPPED_ATTRIBUTES, left_out.into());
         }
     }
@@ -61,7 +62,7 @@ impl Record {
         let body = 18 + 10 + state_len + 5 + attributes_len + count_len(left_out);
         let (fits, is_allowed) = (self.fits(field_len(body)), self.links < self.limits.links);
         if !fits || !is_allowed {
-            self.truncated |= is_allowed;
+            self.lacks.0 |= if is_allowed { Lacks::TRUNCATED } else { Lacks::LIMITED };
             self.dropped_links = self.dropped_links.saturating_add(1);
             return;
         }
@@ -75,6 +76,7 @@ impl Record {
         }
         attributes.for_each(|entry| put_bounded(&mut self.buffer, ATTRIBUTES, &entry.key, &entry.value, length));
         if left_out > 0 {
+            self.lacks.0 |= Lacks::LIMITED;
             self.buffer.varint_field(DROPPED_ATTRIBUTES, left_out.into());
         }
         self.buffer.fixed32_field(FLAGS, flags);

@@ -8,7 +8,11 @@ use super::{
     interface::{Sampler, SamplingDecision, SamplingInput, SamplingResult},
     randomness,
 };
-use crate::capture::tracestate::TraceState;
+use crate::capture::{
+    context::{RANDOM, SpanContext},
+    notice::Notice,
+    tracestate::TraceState,
+};
 
 /// Hex digits of a threshold that matter: `ot=th:` says a probability to one part in 65,536.
 const PRECISION: i32 = 4;
@@ -46,7 +50,7 @@ impl Sampler for AlwaysOff {
 ///
 /// A trace is sampled if the last 56 bits of its id, as a number, are at least (1 − ratio) · 2⁵⁶, so that a higher
 /// ratio samples all that a lower one does. It does not look at the parent: usually it is the root of a
-/// [`ParentBased`].
+/// [`ParentBased`], and the client says so once where it is asked about the child of another span.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TraceIdRatioBased {
     ratio: f64,
@@ -61,6 +65,9 @@ impl TraceIdRatioBased {
 
 impl Sampler for TraceIdRatioBased {
     fn should_sample(&self, input: &SamplingInput<'_>) -> SamplingResult {
+        if input.parent().is_some() {
+            input.note(Notice::RatioOfAChild);
+        }
         let threshold = exact_threshold(self.ratio);
         let is_sampled = randomness(input.trace_id(), &TraceState::EMPTY) >= threshold;
         SamplingResult { untold_threshold: threshold, ..SamplingResult::sample(is_sampled, input) }
@@ -79,7 +86,8 @@ impl Sampler for TraceIdRatioBased {
 ///
 /// The randomness of a trace is `rv` in the `ot` member of its trace state, else the last 56 bits of its id; it is
 /// sampled if that is at least the threshold, (1 − p) · 2⁵⁶ to four significant hex digits. The parent's decision does
-/// not count: usually it is the root of a [`ParentBased`].
+/// not count: usually it is the root of a [`ParentBased`]. Where neither the parent's trace state nor its Random flag
+/// says so, the id is presumed to be random, and the client says that once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProbabilitySampler {
     probability: f64,
@@ -96,6 +104,11 @@ impl ProbabilitySampler {
 
 impl Sampler for ProbabilitySampler {
     fn should_sample(&self, input: &SamplingInput<'_>) -> SamplingResult {
+        let says_it_is_random =
+            |parent: &SpanContext| parent.trace_flags() & RANDOM != 0 || parent.trace_state().random_value().is_some();
+        if input.parent().is_some_and(|parent| !says_it_is_random(parent)) {
+            input.note(Notice::PresumedRandomness);
+        }
         let is_sampled = randomness(input.trace_id(), input.trace_state()) >= self.threshold;
         let mut result = SamplingResult::sample(is_sampled, input);
         result.trace_state = if is_sampled {

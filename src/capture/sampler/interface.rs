@@ -3,7 +3,15 @@
 use std::{borrow::Cow, fmt};
 
 use crate::{
-    capture::{context::SpanContext, decode, id::TraceId, record::Record, status::SpanKind, tracestate::TraceState},
+    capture::{
+        context::SpanContext,
+        decode,
+        id::TraceId,
+        notice::{Notice, Notices},
+        record::Record,
+        status::SpanKind,
+        tracestate::TraceState,
+    },
     value::KeyValue,
 };
 
@@ -75,6 +83,7 @@ pub struct SamplingInput<'a> {
     name: &'a str,
     kind: SpanKind,
     given: Given<'a>,
+    notices: Option<&'a Notices>,
 }
 
 /// Where attributes and links are.
@@ -96,7 +105,7 @@ impl<'a> SamplingInput<'a> {
     pub fn new(trace_id: TraceId, name: &'a str) -> Self {
         const NONE: &TraceState = &TraceState::EMPTY;
         let given = Given::Lists(&[], &[]);
-        Self { parent: None, trace_id, trace_state: NONE, name, kind: SpanKind::Internal, given }
+        Self { parent: None, trace_id, trace_state: NONE, name, kind: SpanKind::Internal, given, notices: None }
     }
 
     /// The same as a child of `parent`, in its trace; as a root with its trace state, if `parent` is invalid.
@@ -132,6 +141,19 @@ impl<'a> SamplingInput<'a> {
     pub(in crate::capture) fn with_trace_state(mut self, trace_state: &'a TraceState) -> Self {
         self.trace_state = trace_state;
         self
+    }
+
+    /// The same, with a place for what the samplers of this crate notice.
+    pub(in crate::capture) fn with_notices(mut self, notices: &'a Notices) -> Self {
+        self.notices = Some(notices);
+        self
+    }
+
+    /// Has a worker say so, if a client asks.
+    pub(super) fn note(&self, notice: Notice) {
+        if let Some(notices) = self.notices {
+            notices.note(notice);
+        }
     }
 
     /// The parent; `None` for the root of a trace.

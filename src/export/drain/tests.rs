@@ -128,7 +128,7 @@ mod on_real_threads {
         let (settings, _) = Settings::resolve(options, Environment::default()).unwrap();
         let intake = intake();
         let tracer = Tracer::bound(Some(&intake), "threadless".into());
-        (Exporter::new(settings, intake, Diagnostics::new(LogLevel::None)), tracer)
+        (Exporter::new(settings, intake, Diagnostics::new(LogLevel::None, None)), tracer)
     }
 
     #[test]

@@ -63,15 +63,16 @@ fn scopes() -> Vec<(Scope, ScopeSpans)> {
     };
     let url = "https://opentelemetry.io/schemas/1.44.0";
     let long = "s".repeat(20_000);
-    let repeated = Scope::new("a").attribute(KeyValue::new("k", "first")).attribute(KeyValue::new("", "nameless"));
+    let repeated =
+        Scope::new("a").with_attribute(KeyValue::new("k", "first")).with_attribute(KeyValue::new("", "nameless"));
     vec![
         (Scope::default(), message("", "", vec![], "")),
         (Scope::new("a"), message("a", "", vec![], "")),
-        (Scope::new("a").version("1"), message("a", "1", vec![], "")),
-        (Scope::new("a").schema_url(url), message("a", "", vec![], url)),
-        (Scope::new("a").version("1").schema_url(url), message("a", "1", vec![], url)),
-        (repeated.attribute(KeyValue::new("k", "last")), message("a", "", vec![text("k", "last")], "")),
-        (Scope::new(long.clone()).version("日本語"), message(&long, "日本語", vec![], "")),
+        (Scope::new("a").with_version("1"), message("a", "1", vec![], "")),
+        (Scope::new("a").with_schema_url(url), message("a", "", vec![], url)),
+        (Scope::new("a").with_version("1").with_schema_url(url), message("a", "1", vec![], url)),
+        (repeated.with_attribute(KeyValue::new("k", "last")), message("a", "", vec![text("k", "last")], "")),
+        (Scope::new(long.clone()).with_version("日本語"), message(&long, "日本語", vec![], "")),
     ]
 }
 

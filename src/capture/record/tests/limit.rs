@@ -156,16 +156,16 @@ fn every_call_on_a_nearly_full_record_keeps_the_bound() {
             // The same record each time, as it was.
             record.buffer.clear();
             record.buffer.raw(&before);
-            (record.truncated, record.keys) = (false, record.no_keys);
+            (record.lacks, record.keys) = (Lacks::default(), record.no_keys);
             (record.dropped_attributes, record.dropped_events, record.dropped_links) = (0, 0, 0);
             call(&mut record);
             // A name that is cut may end up shorter than the one before.
             let taken = record.buffer.len().saturating_sub(before.len());
             let lost = record.dropped_attributes + record.dropped_events + record.dropped_links;
             if need <= left {
-                assert_eq!((taken, lost, record.truncated), (need, 0, false), "{what} with {left} left");
+                assert_eq!((taken, lost, record.is_truncated()), (need, 0, false), "{what} with {left} left");
             } else {
-                assert!(taken <= left && record.truncated, "{what} with {left} left");
+                assert!(taken <= left && record.is_truncated(), "{what} with {left} left");
                 let may_be_cut = ["text", "bytes", "rename", "long rename"].contains(&what);
                 assert!(lost == 1 && taken == 0 || lost == 0 && may_be_cut, "{what} with {left} left");
             }

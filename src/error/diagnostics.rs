@@ -1,0 +1,205 @@
+//! How the library speaks about itself: one line at a time, levelled, so often and no more.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// How much the library says about itself on stderr. `OTEL_LOG_LEVEL` sets it; the default is `Info`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Nothing at all.
+    None,
+    /// Only what cost spans or made the configuration unusable.
+    Error,
+    /// Also what was ignored or replaced by a default.
+    Warn,
+    /// Also what a user may want to know once.
+    #[default]
+    Info,
+    /// Also each batch that failed and will be tried again.
+    Debug,
+}
+
+/// What a diagnostic is about. Each subject has its own rate limit, so that a flood of one kind hides no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Config,
+    Export,
+    Queue,
+    Worker,
+    Shutdown,
+    Spool,
+    Memory,
+    Tuning,
+    Metrics,
+    Limits,
+    Recovery,
+    Tracing,
+}
+
+impl Subject {
+    const COUNT: usize = Self::Tracing as usize + 1;
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Export => "export",
+            Self::Queue | Self::Recovery => "queue",
+            Self::Worker => "worker",
+            Self::Shutdown => "shutdown",
+            Self::Spool => "spool",
+            Self::Memory => "memory",
+            Self::Tuning => "tuning",
+            Self::Metrics => "metrics",
+            Self::Limits => "limits",
+            Self::Tracing => "tracing",
+        }
+    }
+}
+
+/// One thing the library says about itself; given to the handler of
+/// [`with_error_handler`](crate::ClientBuilder::with_error_handler). It shows itself as its message.
+#[derive(Debug, Clone, Copy)]
+pub struct Diagnostic<'a> {
+    level: LogLevel,
+    subject: Subject,
+    message: &'a str,
+}
+
+impl Diagnostic<'_> {
+    /// How grave it is; never [`LogLevel::None`].
+    pub fn level(&self) -> LogLevel {
+        self.level
+    }
+
+    /// What it is about: `config`, `export`, `queue`, `limits`, `memory`, `metrics`, `shutdown`, `spool`, `tracing`
+    /// (calls of the recording API that make no sense), `tuning` or `worker`.
+    pub fn subject(&self) -> &'static str {
+        self.subject.name()
+    }
+
+    /// One line, without a secret: what happened, where, and what helps.
+    pub fn message(&self) -> &str {
+        self.message
+    }
+}
+
+impl fmt::Display for Diagnostic<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message)
+    }
+}
+
+/// Who is told in place of stderr.
+pub(crate) type ErrorHandler = Arc<dyn Fn(&Diagnostic<'_>) + Send + Sync>;
+
+/// The only way the library speaks: one line each on stderr, or to the program's handler, levelled, at most one line
+/// per subject in ten seconds except for what is said once: about configuration, about use, and at the end. A closed
+/// stderr is not an error.
+pub(crate) struct Diagnostics {
+    level: LogLevel,
+    handler: Option<ErrorHandler>,
+    since: Instant,
+    /// Milliseconds after `since` before which a subject stays silent.
+    silent_until: [AtomicU64; Subject::COUNT],
+}
+
+/// Without the standard library's lock: in the child of a fork it may be held for ever, by a thread that is gone, and
+/// elsewhere by one of the host's for as long as it likes.
+#[cfg(unix)]
+fn write_to_stderr(mut line: &[u8]) {
+    while !line.is_empty() {
+        match nix::unistd::write(std::io::stderr(), line) {
+            Ok(0) => return,
+            Ok(written) => line = &line[written..],
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn write_to_stderr(line: &[u8]) {
+    use std::io::Write as _;
+    // `eprintln!` would panic where stderr is closed.
+    let _ = std::io::stderr().lock().write_all(line);
+}
+
+const QUIET: Duration = Duration::from_secs(10);
+
+impl Diagnostics {
+    pub(crate) fn new(level: LogLevel, handler: Option<ErrorHandler>) -> Self {
+        let silent_until = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { level, handler, since: Instant::now(), silent_until }
+    }
+
+    /// The same with nothing said yet, for the child of a fork.
+    pub(crate) fn anew(&self) -> Self {
+        Self::new(self.level, self.handler.clone())
+    }
+
+    /// Says one line, unless the level or the subject's rate limit forbids it. Answers whether it was said.
+    pub(crate) fn say(&self, level: LogLevel, subject: Subject, line: fmt::Arguments<'_>) -> bool {
+        let is_said = self.admits(level, subject, self.since.elapsed());
+        match &self.handler {
+            _ if !is_said => {}
+            None => write_to_stderr(format!("otlp: {line}\n").as_bytes()),
+            Some(handler) => {
+                let message = line.to_string();
+                let diagnostic = Diagnostic { level, subject, message: &message };
+                // What a program plugs in must not unwind into what it is told by.
+                let _ = catch_unwind(AssertUnwindSafe(|| handler(&diagnostic)));
+            }
+        }
+        is_said
+    }
+
+    fn admits(&self, level: LogLevel, subject: Subject, elapsed: Duration) -> bool {
+        if level == LogLevel::None || level > self.level {
+            return false;
+        }
+        if matches!(subject, Subject::Config | Subject::Shutdown | Subject::Tracing) {
+            return true;
+        }
+        let now = elapsed.as_millis() as u64;
+        let quiet = QUIET.as_millis() as u64;
+        let until = &self.silent_until[subject as usize];
+        until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |until| (now >= until).then_some(now + quiet)).is_ok()
+    }
+}
+
+impl fmt::Debug for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Diagnostics").field("level", &self.level).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_speaks_once_in_ten_seconds_and_hides_no_other() {
+        let diagnostics = Diagnostics::new(LogLevel::Info, None);
+        let at = Duration::from_secs;
+        assert!(diagnostics.admits(LogLevel::Warn, Subject::Export, at(0)));
+        assert!(!diagnostics.admits(LogLevel::Warn, Subject::Export, at(9)));
+        assert!(diagnostics.admits(LogLevel::Warn, Subject::Queue, at(9)));
+        assert!(diagnostics.admits(LogLevel::Warn, Subject::Export, at(10)));
+    }
+
+    #[test]
+    fn a_level_admits_itself_and_what_is_graver() {
+        let quiet = Diagnostics::new(LogLevel::Error, None);
+        assert!(!quiet.admits(LogLevel::Warn, Subject::Config, Duration::ZERO));
+        assert!(quiet.admits(LogLevel::Error, Subject::Config, Duration::ZERO));
+        let none = Diagnostics::new(LogLevel::None, None);
+        assert!(!none.admits(LogLevel::Error, Subject::Config, Duration::ZERO));
+    }
+}
