@@ -6,14 +6,17 @@
 mod attribute;
 mod clock;
 mod context;
+mod data;
 mod decode;
 mod doorbell;
+mod ended;
 mod generator;
 mod id;
 mod intake;
 mod local;
 mod notice;
 mod overflow;
+mod processor;
 mod quota;
 mod record;
 mod registry;
@@ -28,8 +31,11 @@ mod tracestate;
 
 pub use context::SpanContext;
 pub(crate) use context::{set_incoming, set_process_span};
+pub use data::{Event, Link, SpanData};
+pub use ended::EndedSpan;
 pub use generator::IdGenerator;
 pub use id::{SpanId, TraceId};
+pub use processor::SpanProcessor;
 pub use sampler::{
     AlwaysOff, AlwaysOn, AlwaysRecord, ParentBased, ProbabilitySampler, Sampler, SamplingDecision, SamplingInput,
     SamplingResult, TraceIdRatioBased,
@@ -48,7 +54,10 @@ pub(crate) use intake::{Intake, Limits, Recording, set_global};
 pub(crate) use local::mark_own_thread;
 pub(crate) use notice::Notice;
 pub(crate) use overflow::Shed;
-pub(crate) use record::{Head, Record, ends};
+pub(crate) use processor::{Processors, processing};
+#[cfg(test)]
+pub(crate) use record::Head;
+pub(crate) use record::{Record, ends};
 pub(crate) use ring::{Limit, Ring, Slice};
 pub(crate) use span::unix_nanos;
 pub(crate) use supply::Pooling;

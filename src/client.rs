@@ -3,18 +3,21 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Weak},
-    time::Duration,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use once_cell::race::OnceBox;
 
 use crate::{
-    capture::{Clock, Intake, Limits, Pooling, Scope, Tracer},
+    capture::{Clock, Intake, Limits, Pooling, Processors, Scope, SpanData, Tracer},
     config::{DropStrategy, Options, OtlpConfig, Settings},
     env::Environment,
-    error::{Diagnostics, Error, LogLevel, Subject},
-    export::{ExportReport, Exporter, Patience, SpanBuffer, SpanData},
+    error::{Diagnostics, Error, ExportError, LogLevel, Subject},
+    export::{ExportReport, Exporter, Patience, SpanBuffer},
     fork, propagation,
     stats::{BatchMetrics, MemoryStats, PerformanceMetrics, Receipt, Snapshot},
     sync::locks::Mutex,
@@ -25,6 +28,7 @@ mod conductor;
 mod controls;
 mod global;
 mod rota;
+mod span_exporter;
 mod thinning;
 
 use conductor::Conductor;
@@ -72,6 +76,7 @@ impl Client {
 
     fn assemble(mut options: Options, controls: Controls, environment: Environment) -> Result<Self, Error> {
         options.sampler = controls.sampler.as_ref().map(|sampler| sampler.description().into_owned());
+        options.has_processors = !controls.processors.is_empty();
         let (mut settings, warnings) = Settings::resolve(options, environment)?;
         let controls = controls.checked(&mut settings)?;
         let diagnostics = Diagnostics::new(settings.log_level, controls.error_handler.clone());
@@ -157,7 +162,7 @@ impl Client {
     }
 
     fn flush_with(&self, patience: impl FnOnce(&Exporter) -> Patience) -> Receipt {
-        self.used().map_or_else(Receipt::default, |engine| engine.exporter.flush(patience(&engine.exporter)))
+        self.used().map_or_else(Receipt::default, |engine| engine.flush(patience(&engine.exporter)))
     }
 
     /// Ends recording, sends what was ended before, and waits for it, at most for `timeout`; what has not
@@ -247,6 +252,8 @@ struct Engine {
     conductor: Conductor,
     /// Held by the one call that shuts down.
     closing: Mutex<()>,
+    /// Processors that did not finish at the shutdown.
+    failed_processors: AtomicU32,
     /// What takes over in the child of a fork.
     heir: OnceBox<Arc<Engine>>,
 }
@@ -271,7 +278,15 @@ impl Engine {
             let this = this.clone();
             intake.when_inherited(move || Some(Arc::clone(&this.upgrade()?.in_this_process().intake)));
             let conductor = Conductor::new(&exporter, &controls);
-            Self { intake, exporter, controls, conductor, closing: Mutex::new(()), heir: OnceBox::new() }
+            Self {
+                intake,
+                exporter,
+                controls,
+                conductor,
+                closing: Mutex::new(()),
+                failed_processors: AtomicU32::new(0),
+                heir: OnceBox::new(),
+            }
         })
     }
 
@@ -282,20 +297,46 @@ impl Engine {
             engine = engine.heir.get_or_init(|| {
                 let settings = engine.exporter.settings().clone();
                 let diagnostics = engine.exporter.diagnostics().anew();
-                Box::new(Self::new(settings, engine.controls.clone(), diagnostics))
+                // Threads and locks of processors are the parent's.
+                let controls = Controls { processors: Vec::new(), ..engine.controls.clone() };
+                Box::new(Self::new(settings, controls, diagnostics))
             });
         }
         engine
+    }
+
+    fn flush(&self, patience: Patience) -> Receipt {
+        let begun = Instant::now();
+        let receipt = self.exporter.flush(patience.clone());
+        // Nothing tells whether they make progress.
+        let deadline = patience.deadline(begun, Instant::now());
+        self.with_processors(receipt, |processors| processors.force_flush(deadline))
     }
 
     fn end(&self, patience: Patience) -> Receipt {
         // Whoever holds it is shutting down, within a time of its own.
         let closing = self.closing.try_lock_for(patience.longest());
         if closing.is_none() || self.exporter.is_stopped() {
-            return self.exporter.receipt();
+            let failed_processors = self.failed_processors.load(Ordering::Relaxed);
+            return Receipt { failed_processors, ..self.exporter.receipt() };
         }
-        let receipt = self.exporter.shutdown(patience);
+        let begun = Instant::now();
+        let receipt = self.exporter.shutdown(patience.clone());
         self.conductor.stop();
+        let deadline = patience.deadline(begun, Instant::now());
+        let receipt = self.with_processors(receipt, |processors| processors.shutdown(deadline));
+        self.failed_processors.store(receipt.failed_processors, Ordering::Relaxed);
         receipt
+    }
+
+    /// The receipt with how many processors did not finish, which is told too.
+    fn with_processors(&self, receipt: Receipt, finish: impl FnOnce(&Processors) -> Vec<ExportError>) -> Receipt {
+        let Some(processors) = &self.intake.processors else { return receipt };
+        let failures = finish(processors);
+        for failure in &failures {
+            let line = format_args!("a span processor did not finish: {failure}");
+            self.exporter.diagnostics().say(LogLevel::Error, Subject::Shutdown, line);
+        }
+        Receipt { failed_processors: failures.len() as u32, ..receipt }
     }
 }

@@ -88,6 +88,31 @@ impl Error {
     }
 }
 
+/// Why a span processor or a span exporter did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// There was more to do than fits into the time.
+    #[error("there was no time to finish")]
+    TimedOut,
+    /// It was shut down before the call.
+    #[error("it is shut down")]
+    Shutdown,
+    /// It failed.
+    #[error("{message}")]
+    Failed {
+        /// Why, in one line without secrets: it may be written to stderr.
+        message: String,
+    },
+}
+
+impl ExportError {
+    /// A failure for this reason.
+    pub fn failed(why: impl fmt::Display) -> Self {
+        Self::Failed { message: why.to_string() }
+    }
+}
+
 /// Why a span that was ended did not arrive. Every lost span has exactly one reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]

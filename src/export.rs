@@ -34,7 +34,7 @@ mod transport;
 mod tune;
 mod worker;
 
-pub use direct::{Event, ExportReport, Link, SpanData};
+pub use direct::ExportReport;
 pub(crate) use drain::{Barrier, Patience};
 pub(crate) use meter::{Flow, Window};
 pub use span_buffer::SpanBuffer;

@@ -53,6 +53,7 @@ mod error;
 mod exit;
 mod export;
 mod fork;
+pub mod processing;
 pub mod propagation;
 mod resource;
 mod stats;
@@ -62,8 +63,8 @@ mod value;
 mod wire;
 
 pub use capture::{
-    Entered, IdGenerator, Scope, Span, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceId, TraceState, Tracer,
-    current_span,
+    Entered, Event, IdGenerator, Link, Scope, Span, SpanBuilder, SpanContext, SpanData, SpanId, SpanKind, Status,
+    TraceId, TraceState, Tracer, current_span,
 };
 pub use client::{Client, ClientBuilder, Guard, client, init, tracer};
 pub use compat::{core, monitoring};
@@ -74,7 +75,7 @@ pub use config::{
 pub use env::{VARIABLES, Variable};
 pub use error::{Diagnostic, DropReason, Error, LogLevel};
 pub use exit::ProcessSpan;
-pub use export::{Event, ExportReport, Link, SpanBuffer, SpanData};
+pub use export::{ExportReport, SpanBuffer};
 pub use stats::{Dropped, MemoryStats, Receipt, Snapshot};
 pub use value::{KeyValue, Value};
 

@@ -287,18 +287,22 @@ pub struct Receipt {
     pub pending: u64,
     /// Spans of this client that lie in the spool: not lost, and not arrived either.
     pub spooled: u64,
+    /// Span [processors](crate::processing) that did not finish: they failed, or there was no time. Why is told on stderr.
+    pub failed_processors: u32,
 }
 
 impl Receipt {
     pub(crate) fn new(snapshot: &Snapshot, pending: u64) -> Self {
         let Snapshot { exported, dropped, spooled, .. } = *snapshot;
-        Self { exported, rejected: dropped.get(DropReason::Rejected), dropped, pending, spooled }
+        let rejected = dropped.get(DropReason::Rejected);
+        Self { exported, rejected, dropped, pending, spooled, failed_processors: 0 }
     }
 
-    /// Whether every span ended before the call has arrived: nothing is pending or in the spool, and nothing was lost
-    /// since the client began (or since the earlier receipt, for one made by [`since`](Self::since)).
+    /// Whether every span ended before the call has arrived: nothing is pending or in the spool, nothing was lost since
+    /// the client began (or since the earlier receipt, for one made by [`since`](Self::since)), and every processor has
+    /// finished.
     pub fn is_complete(&self) -> bool {
-        self.pending == 0 && self.spooled == 0 && self.dropped.total() == 0
+        self.pending == 0 && self.spooled == 0 && self.dropped.total() == 0 && self.failed_processors == 0
     }
 
     /// Spans lost for any reason, rejected ones included.
@@ -306,15 +310,14 @@ impl Receipt {
         self.dropped.total()
     }
 
-    /// The same counts for the time since an earlier receipt of the same client; `pending` and `spooled` are as they
-    /// are now.
+    /// The same counts for the time since an earlier receipt of the same client; `pending`, `spooled` and
+    /// `failed_processors` are as they are now.
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             exported: self.exported.saturating_sub(earlier.exported),
             rejected: self.rejected.saturating_sub(earlier.rejected),
             dropped: self.dropped.since(&earlier.dropped),
-            pending: self.pending,
-            spooled: self.spooled,
+            ..*self
         }
     }
 }

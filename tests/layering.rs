@@ -23,6 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("export", &["capture", "config", "error", "stats", "sync", "value", "wire"]),
     ("control", &["config", "error", "stats"]),
     ("compat", &["client", "config", "control", "export", "stats"]),
+    ("processing", &["capture", "error", "sync", "value"]),
     ("propagation", &["capture", "config", "env"]),
     (
         "client",
@@ -35,6 +36,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "exit",
             "export",
             "fork",
+            "processing",
             "propagation",
             "stats",
             "sync",
@@ -78,6 +80,7 @@ const FENCES: &[(&str, &[&str])] = &[
             "src/export/transport/connections.rs",
             "src/export/transport/resolver.rs",
             "src/export/worker.rs",
+            "src/processing/batch.rs",
             "src/testing/receiver.rs",
             "src/testing/shared.rs",
         ],

@@ -1,4 +1,5 @@
-//! Reads back what a span was started with, from its record: samplers see it. Texts and bytes stay where they are.
+//! Reads back what is in a record: samplers see what a span was started with, processors what it ended with. Texts and
+//! bytes stay where they are.
 
 use std::borrow::Cow;
 
@@ -6,7 +7,8 @@ use super::{
     attribute::{ARRAY, BOOL, BYTES, DOUBLE, INT, KEY, MAP, STRING, VALUE, VALUES},
     context::SpanContext,
     id::{SpanId, TraceId},
-    record::{self, link},
+    record::{self, event, link},
+    status::{SpanKind, Status},
     tracestate::TraceState,
 };
 use crate::{
@@ -28,6 +30,27 @@ pub(super) fn name(record: &[u8]) -> &str {
     bodies(record, record::FIELDS_AT, tag(record::NAME, LEN)).next().map_or("", text)
 }
 
+/// The kind in a record.
+pub(super) fn kind(record: &[u8]) -> SpanKind {
+    let kinds = [SpanKind::Server, SpanKind::Client, SpanKind::Producer, SpanKind::Consumer];
+    let kind = kinds.into_iter().find(|kind| record.get(record::KIND_AT) == Some(&(*kind as u8)));
+    kind.unwrap_or(SpanKind::Internal)
+}
+
+/// The start in a record, in UNIX nanoseconds.
+pub(super) fn start(record: &[u8]) -> u64 {
+    fixed64(record.get(record::START_AT..record::START_AT + 8))
+}
+
+/// The end in a record that is closed.
+pub(super) fn end(record: &[u8]) -> u64 {
+    fixed64(record.get(record::END_AT..record::END_AT + 8))
+}
+
+fn fixed64(bytes: Option<&[u8]>) -> u64 {
+    bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
 /// The attributes in a record.
 pub(super) fn attributes(record: &[u8]) -> Vec<KeyValue<'_>> {
     bodies(record, record::FIELDS_AT, tag(record::ATTRIBUTES, LEN)).map(key_value).collect()
@@ -36,6 +59,31 @@ pub(super) fn attributes(record: &[u8]) -> Vec<KeyValue<'_>> {
 /// The links in a record.
 pub(super) fn links(record: &[u8]) -> Vec<(SpanContext, Vec<KeyValue<'_>>)> {
     bodies(record, record::FIELDS_AT, tag(record::LINKS, LEN)).map(read_link).collect()
+}
+
+/// The events in a record: names, times, attributes.
+pub(super) fn events(record: &[u8]) -> impl Iterator<Item = (&str, u64, Vec<KeyValue<'_>>)> {
+    bodies(record, record::FIELDS_AT, tag(record::EVENTS, LEN)).map(|message| {
+        let name = bodies(message, 0, tag(event::NAME, LEN)).next().map_or("", text);
+        let time = fixed64(bodies(message, 0, tag(event::TIME, FIXED64)).next());
+        (name, time, bodies(message, 0, tag(event::ATTRIBUTES, LEN)).map(key_value).collect())
+    })
+}
+
+/// The status in a record that is closed.
+pub(super) fn status(record: &[u8]) -> Status {
+    use record::status::{CODE, ERROR, MESSAGE, OK};
+    let Some(message) = bodies(record, record::FIELDS_AT, tag(record::STATUS, LEN)).next() else {
+        return Status::Unset;
+    };
+    let code = bodies(message, 0, tag(CODE, VARINT)).next().and_then(read_varint).map(|(code, _)| code);
+    match code {
+        Some(code) if code == u64::from(OK) => Status::Ok,
+        Some(code) if code == u64::from(ERROR) => {
+            Status::error(bodies(message, 0, tag(MESSAGE, LEN)).next().map_or("", text).to_owned())
+        }
+        _ => Status::Unset,
+    }
 }
 
 fn read_link(message: &[u8]) -> (SpanContext, Vec<KeyValue<'_>>) {

@@ -10,6 +10,7 @@ use super::{
     generator::IdGenerator,
     notice::Notices,
     overflow::{Overflow, Shed},
+    processor::Processors,
     quota::{Arrivals, Quota},
     record::{self, Record},
     registry::Registry,
@@ -41,6 +42,8 @@ pub(crate) struct Intake {
     pub(crate) span_limits: record::Limits,
     pub(crate) stats: Stats,
     pub(crate) notices: Notices,
+    /// Who is told of spans; nobody by default.
+    pub(crate) processors: Option<Arc<Processors>>,
     /// The process in which spans are recorded here; [`fork::NEVER`] once the client is shut down.
     open_in: AtomicU32,
     /// As `open_in`, but only where nothing was plugged in that is asked about each span: so that the usual start of
@@ -94,6 +97,8 @@ pub(crate) struct Recording {
     pub(crate) span_limits: SpanLimits,
     /// Who makes ids; `None` for random ones.
     pub(crate) ids: Option<Arc<dyn IdGenerator>>,
+    /// Who is told of spans; `None` for nobody.
+    pub(crate) processors: Option<Arc<Processors>>,
 }
 
 impl Intake {
@@ -104,7 +109,8 @@ impl Intake {
 
     pub(crate) fn recording(limits: Limits, recording: Recording) -> Arc<Self> {
         let sampling = Sampling::new(recording.sampler);
-        let plain_in = if sampling.is_default() && recording.ids.is_none() { fork::generation() } else { fork::NEVER };
+        let is_plain = sampling.is_default() && recording.ids.is_none() && recording.processors.is_none();
+        let plain_in = if is_plain { fork::generation() } else { fork::NEVER };
         Arc::new(Self {
             supply: Supply::with_pool(limits.memory_bytes, limits.pooling),
             registry: Registry::new(),
@@ -118,6 +124,7 @@ impl Intake {
             span_limits: record::Limits::from(&recording.span_limits),
             stats: Stats::default(),
             notices: Notices::default(),
+            processors: recording.processors,
             open_in: AtomicU32::new(fork::generation()),
             plain_in: AtomicU32::new(plain_in),
             made_in: fork::generation(),

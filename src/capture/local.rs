@@ -12,6 +12,7 @@ use super::{
     id::{RandomIds, SpanId},
     intake::Intake,
     overflow::{Prospect, Shed},
+    processor::Watch,
     record::Record,
     ring::{Producer, Pushed},
     supply::Supply,
@@ -116,6 +117,8 @@ pub(crate) struct OpenSpan {
     pub(super) started: Option<u64>,
     /// Recorded, but not to be exported.
     is_sampled_out: bool,
+    /// What processors have to be told of its end; `None` where nobody was told of its start.
+    pub(super) watch: Option<Box<Watch>>,
     /// Bytes of the record that the supply knows of.
     accounted: usize,
 }
@@ -132,6 +135,7 @@ impl OpenSpan {
                 scope: 0,
                 started: None,
                 is_sampled_out: false,
+                watch: None,
                 accounted,
             })
         })
@@ -145,6 +149,12 @@ impl OpenSpan {
     pub(super) fn sample_out(&mut self) {
         self.started = None;
         self.is_sampled_out = true;
+    }
+
+    /// Processors are told of the span. There is no start to reckon from then: its end has to look twice.
+    pub(super) fn watch(&mut self, mut watch: Watch) {
+        watch.started = self.started.take();
+        self.watch = Some(Box::new(watch));
     }
 
     pub(super) fn is_sampled_out(&self) -> bool {
@@ -250,7 +260,14 @@ impl Seat {
     /// Finishes the span at `end` (UNIX nanoseconds) and keeps its memory for the next.
     #[inline]
     pub(super) fn end(&mut self, mut open: Box<OpenSpan>, end: u64) {
-        let record = open.record.finish(end);
+        open.record.close(end);
+        self.hand_over(open);
+    }
+
+    /// Hands a span over that was finished.
+    #[inline]
+    pub(super) fn hand_over(&mut self, mut open: Box<OpenSpan>) {
+        let record = open.record.framed();
         self.push(open.scope, open.accounted, record);
         if !open.record.is_whole() {
             self.intake.count_lacking(&open.record);

@@ -48,11 +48,11 @@ const PARENT_SPAN_ID: u32 = 4;
 pub(super) const NAME: u32 = 5;
 pub(super) const ATTRIBUTES: u32 = 9;
 const DROPPED_ATTRIBUTES: u32 = 10;
-const EVENTS: u32 = 11;
+pub(super) const EVENTS: u32 = 11;
 const DROPPED_EVENTS: u32 = 12;
 pub(super) const LINKS: u32 = 13;
 const DROPPED_LINKS: u32 = 14;
-const STATUS: u32 = 15;
+pub(super) const STATUS: u32 = 15;
 
 /// The fields every span has, with their ids and times still zero. One copy writes them all; the offsets
 /// below say where the values go.
@@ -68,9 +68,9 @@ const HEAD: [u8; 54] = [
 const TRACE_ID_AT: usize = PREFIX + 2;
 const SPAN_ID_AT: usize = PREFIX + 20;
 const FLAGS_AT: usize = PREFIX + 30;
-const KIND_AT: usize = PREFIX + 35;
-const START_AT: usize = PREFIX + 37;
-const END_AT: usize = PREFIX + 46;
+pub(super) const KIND_AT: usize = PREFIX + 35;
+pub(super) const START_AT: usize = PREFIX + 37;
+pub(super) const END_AT: usize = PREFIX + 46;
 pub(super) const FIELDS_AT: usize = PREFIX + HEAD.len();
 
 /// Bits 8 and 9 of `flags`: whether the parent is remote is known, and it is.
@@ -87,8 +87,21 @@ pub(super) mod link {
     pub(in crate::capture) const FLAGS: u32 = 6;
 }
 
-const OK: u8 = 1;
-const ERROR: u8 = 2;
+/// The fields of `Event`.
+pub(super) mod event {
+    pub(in crate::capture) const TIME: u32 = 1;
+    pub(in crate::capture) const NAME: u32 = 2;
+    pub(in crate::capture) const ATTRIBUTES: u32 = 3;
+    pub(in crate::capture) const DROPPED_ATTRIBUTES: u32 = 4;
+}
+
+/// The fields of `Status`, and its codes.
+pub(super) mod status {
+    pub(in crate::capture) const MESSAGE: u32 = 2;
+    pub(in crate::capture) const CODE: u32 = 3;
+    pub(in crate::capture) const OK: u8 = 1;
+    pub(in crate::capture) const ERROR: u8 = 2;
+}
 
 /// What the fixed fields of a span hold.
 #[derive(Debug, Clone, Copy)]
@@ -329,12 +342,19 @@ impl Record {
         prefix(text, room)
     }
 
+    /// Counts attributes, events and links that the span was given elsewhere and does not have.
+    pub(crate) fn add_dropped(&mut self, [attributes, events, links]: [u32; 3]) {
+        self.dropped_attributes = self.dropped_attributes.saturating_add(attributes);
+        self.dropped_events = self.dropped_events.saturating_add(events);
+        self.dropped_links = self.dropped_links.saturating_add(links);
+    }
+
     /// Ok is final, Unset changes nothing, the last Error wins.
     pub(crate) fn set_status(&mut self, status: &Status) {
         match status {
             Status::Unset => {}
             Status::Ok => {
-                self.status = OK;
+                self.status = status::OK;
                 self.description.clear();
             }
             Status::Error(description) => self.set_error(description),
@@ -343,8 +363,8 @@ impl Record {
 
     /// A failure, unless the status is Ok already.
     pub(crate) fn set_error(&mut self, description: &str) {
-        if self.status != OK {
-            self.status = ERROR;
+        if self.status != status::OK {
+            self.status = status::ERROR;
             self.description.clear();
             // The rest would be cut at the end; it need not take memory until then.
             self.description.push_str(prefix(description, MAX_RECORD_BYTES));
@@ -356,14 +376,31 @@ impl Record {
         self.status != 0
     }
 
+    /// Attributes, events and links that were left out.
+    pub(super) fn dropped(&self) -> [u32; 3] {
+        [self.dropped_attributes, self.dropped_events, self.dropped_links]
+    }
+
     /// Ends the span and answers the finished record. A time before the start counts as the start.
     #[inline]
     pub(crate) fn finish(&mut self, end: u64) -> &[u8] {
+        self.close(end);
+        self.framed()
+    }
+
+    /// Ends the span: nothing may be added from now on.
+    #[inline]
+    pub(super) fn close(&mut self, end: u64) {
         let end = end.max(self.start);
         self.buffer.as_mut_slice()[END_AT..END_AT + 8].copy_from_slice(&end.to_le_bytes());
         if self.status != 0 || self.dropped_attributes | self.dropped_events | self.dropped_links != 0 {
             self.finish_rare();
         }
+    }
+
+    /// The finished record.
+    #[inline]
+    pub(super) fn framed(&mut self) -> &[u8] {
         let len = self.buffer.len() - PREFIX;
         let head_len = 1 + varint_len(len as u64);
         let record = &mut self.buffer.as_mut_slice()[PREFIX - head_len..];
@@ -375,8 +412,6 @@ impl Record {
     #[cold]
     #[inline(never)]
     fn finish_rare(&mut self) {
-        const MESSAGE: u32 = 2;
-        const CODE: u32 = 3;
         let counts = [
             (DROPPED_ATTRIBUTES, self.dropped_attributes),
             (DROPPED_EVENTS, self.dropped_events),
@@ -398,9 +433,9 @@ impl Record {
         let message_len = if text.is_empty() { 0 } else { field_len(text.len()) };
         self.buffer.len_head(STATUS, message_len + 2);
         if !text.is_empty() {
-            self.buffer.bytes_field(MESSAGE, text.as_bytes());
+            self.buffer.bytes_field(status::MESSAGE, text.as_bytes());
         }
-        self.buffer.varint_field(CODE, self.status.into());
+        self.buffer.varint_field(status::CODE, self.status.into());
         self.description = description;
     }
 }

@@ -9,8 +9,9 @@ use std::{
 
 use super::{
     attribute::Scalar,
+    clock::Clock,
     context::SpanContext,
-    local::{self, Local, OpenSpan},
+    local::{self, OpenSpan},
     status::Status,
 };
 use crate::{
@@ -244,27 +245,45 @@ fn finish(open: Box<OpenSpan>, end: Option<u64>) {
     if open.intake.is_closed() {
         return lose(&open);
     }
-    local::with(move |local| match (end, open.started) {
-        (None, Some(started)) => {
-            // By the monotonic clock, so that a step of the wall clock does not change a duration.
-            let end = open.record.start().saturating_add(local.clock.now().saturating_sub(started));
+    match (end, open.started) {
+        (None, Some(started)) => local::with(move |local| {
+            let end = later(&open, started, &mut local.clock);
             local.seats.at(&open.intake).end(open, end);
-        }
-        _ => finish_otherwise(local, open, end),
-    });
+        }),
+        _ => finish_otherwise(open, end),
+    }
 }
 
-/// Where the user gave a time, or nothing is exported.
+/// Now, by the monotonic clock since the start, so that a step of the wall clock does not change a duration.
+#[inline]
+fn later(open: &OpenSpan, started: u64, clock: &mut Clock) -> u64 {
+    open.record.start().saturating_add(clock.now().saturating_sub(started))
+}
+
+/// Where the user gave a time, or nothing is exported, or processors are told.
 #[cold]
 #[inline(never)]
-fn finish_otherwise(local: &mut Local, open: Box<OpenSpan>, end: Option<u64>) {
-    let now = local.clock.now();
-    let end = end.unwrap_or_else(|| match open.started {
-        Some(started) => open.record.start().saturating_add(now.saturating_sub(started)),
-        None => local.clock.unix(now),
+fn finish_otherwise(mut open: Box<OpenSpan>, end: Option<u64>) {
+    let watch = open.watch.take();
+    let started = open.started.or(watch.as_ref().and_then(|watch| watch.started));
+    let end = end.unwrap_or_else(|| {
+        local::with(|local| match started {
+            Some(started) => later(&open, started, &mut local.clock),
+            None => {
+                let now = local.clock.now();
+                local.clock.unix(now)
+            }
+        })
     });
-    let seat = local.seats.at(&open.intake);
-    if open.is_sampled_out() { seat.discard(open) } else { seat.end(open, end) }
+    open.record.close(end);
+    // While nothing of the thread is borrowed: they may record spans themselves.
+    if let (Some(watch), Some(processors)) = (watch, &open.intake.processors) {
+        processors.on_end(&open.record, &watch);
+    }
+    local::with(move |local| {
+        let seat = local.seats.at(&open.intake);
+        if open.is_sampled_out() { seat.discard(open) } else { seat.hand_over(open) }
+    });
 }
 
 /// Counts a span that ended too late. What a fork copied is the parent's, which counts it; and what the client's own

@@ -90,6 +90,10 @@ impl Tracer {
         Some(self.0.target.get_or_init(|| Box::new(intake.map(|intake| Target::new(&intake, &self.0.scope)))))
     }
 
+    pub(super) fn scope(&self) -> &Scope {
+        &self.0.scope
+    }
+
     /// Whether spans started now would go anywhere
     /// ([Enabled](https://opentelemetry.io/docs/specs/otel/trace/api/#enabled)).
     pub fn enabled(&self) -> bool {
@@ -304,28 +308,38 @@ impl SpanBuilder<'_> {
         let SamplingResult { decision, attributes, trace_state, .. } = sampling.decide(&input);
         let span_id = generator::span_id(ids, || local::with(|local| local.ids.span_id()));
         let is_sampled = decision == SamplingDecision::RecordAndSample;
+        let processors = target.intake.processors.as_deref();
+        let told = processors.filter(|processors| processors.are_told());
+        let is_exported = is_sampled && processors.is_none_or(|processors| processors.exports);
         let flags = random | if is_sampled { SAMPLED } else { 0 };
         let context = SpanContext::new(trace_id, span_id, flags, false).with_trace_state(trace_state);
-        let parent = parent.map(|parent| (parent.span_id(), parent.is_remote()));
+        let origin = parent.map(|parent| (parent.span_id(), parent.is_remote()));
         local::with(|local| {
             let seat = local.seats.at(&target.intake);
-            seat.started(parent, is_sampled);
+            seat.started(origin, is_exported);
             match &mut open {
                 unused if decision == SamplingDecision::Drop => {
                     unused.take().into_iter().for_each(|unused| seat.recycle(unused));
                 }
                 Some(open) => {
                     attributes.into_iter().for_each(|KeyValue { key, value }| open.set_attribute(&key, value));
-                    launch(open, &mut local.clock, &context, parent, self.kind, self.start);
-                    if !is_sampled {
+                    launch(open, &mut local.clock, &context, origin, self.kind, self.start);
+                    if let Some(processors) = told {
+                        open.watch(processors.watch(self.tracer, &context, parent));
+                    }
+                    if !is_exported {
                         open.sample_out();
                     }
                 }
-                None if is_sampled => seat.lose(),
+                None if is_exported => seat.lose(),
                 None => {}
             }
         });
-        Span::new(open, context)
+        let mut span = Span::new(open, context);
+        if let Some(processors) = told.filter(|_| span.is_recording()) {
+            processors.on_start(&mut span, parent);
+        }
+        span
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{Client, controls::Controls};
 use crate::{
-    capture::{IdGenerator, Sampler},
+    capture::{IdGenerator, Sampler, SpanProcessor},
     config::{
         BackpressureController, BatchConfig, Compression, ConnectionManager, ConnectionPoolConfig, DropStrategy,
         ExitBudget, MemoryMonitor, MemoryPool, MonitoringConfig, Options, OtlpConfig, PerformanceConfig,
@@ -189,6 +189,14 @@ impl ClientBuilder {
     /// How much the library says about itself on stderr. Default `Info`; `OTEL_LOG_LEVEL`.
     pub fn with_log_level(mut self, level: LogLevel) -> Self {
         self.options.log_level = Some(level);
+        self
+    }
+
+    /// Tells `processor` of each recorded span, after those that were given before; see
+    /// [`SpanProcessor`](crate::processing::SpanProcessor). Default: there is none, and spans go to the receiver only,
+    /// as they do beside processors. With one, each span takes a slower path.
+    pub fn with_span_processor(mut self, processor: impl SpanProcessor + 'static) -> Self {
+        self.controls.processors.push(Arc::new(processor));
         self
     }
 

@@ -1,10 +1,12 @@
-//! Which controllers, sampler and id generator a client was given, and when each controller is asked.
+//! What a client was given in code: controllers, sampler, id generator, processors, and when each controller is asked.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{rota::Task, thinning};
 use crate::{
-    capture::{AlwaysOff, AlwaysOn, IdGenerator, ParentBased, Recording, Sampler, TraceIdRatioBased},
+    capture::{
+        AlwaysOff, AlwaysOn, IdGenerator, ParentBased, Processors, Recording, Sampler, SpanProcessor, TraceIdRatioBased,
+    },
     config::{MetricType, RootSampler, SamplerChoice, Settings, Tuning},
     control::{AdaptiveCompression, AutoTuner, BatchManager, TuningLimits, TuningStrategy},
     error::{Error, ErrorHandler},
@@ -29,6 +31,7 @@ pub(super) struct Controls {
     pub(super) auto_tuner: Option<AutoTuner>,
     pub(super) sampler: Option<Arc<dyn Sampler>>,
     pub(super) ids: Option<Arc<dyn IdGenerator>>,
+    pub(super) processors: Vec<Arc<dyn SpanProcessor>>,
     /// Who is told what the library says of itself.
     pub(super) error_handler: Option<ErrorHandler>,
 }
@@ -65,6 +68,7 @@ impl Controls {
             sampler: self.sampler.clone().or_else(|| named_sampler(&settings.sampler)),
             span_limits: settings.span_limits.clone(),
             ids: self.ids.clone(),
+            processors: Processors::new(self.processors.clone(), &settings.resource, settings.exports),
         }
     }
 

@@ -49,6 +49,8 @@ pub(crate) struct Options {
     pub(crate) log_level: Option<LogLevel>,
     /// The description of a sampler that is given to the client itself. Default: parent-based, always on.
     pub(crate) sampler: Option<String>,
+    /// Whether somebody is told of spans even if they are not exported.
+    pub(crate) has_processors: bool,
     pub(crate) span_limits: Option<SpanLimits>,
     pub(crate) spool: Option<SpoolConfig>,
     pub(crate) protocol: Option<Protocol>,

@@ -42,6 +42,8 @@ pub(super) const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 pub(crate) struct Settings {
     /// Nothing is recorded or sent (SDKV-01, SDKV-11).
     pub(crate) disabled: bool,
+    /// Whether spans are sent to the receiver.
+    pub(crate) exports: bool,
     pub(crate) log_level: LogLevel,
     /// What the environment says about them; they count for the whole process, disabled or not (SDKV-02).
     pub(crate) propagators: Propagators,
@@ -110,7 +112,8 @@ impl Settings {
         let exporters = [("otlp", TracesExporter::Otlp), ("none", TracesExporter::None)];
         let exporter =
             choose.one(None, env::TRACES_EXPORTER, |text| env::choice(text, &exporters), TracesExporter::Otlp);
-        let disabled = disabled || exporter == TracesExporter::None;
+        let exports = exporter != TracesExporter::None;
+        let disabled = disabled || !exports && !options.has_processors;
         let sizes = options.sizes();
         let monitoring = options.monitoring.take();
         monitoring.as_ref().map_or(Ok(()), MonitoringConfig::check)?;
@@ -208,6 +211,7 @@ impl Settings {
 
         let settings = Self {
             disabled,
+            exports,
             log_level,
             propagators,
             endpoint,

@@ -83,7 +83,7 @@ impl Patience {
     }
 
     /// When to give up, if nothing went forward since `progress`.
-    fn deadline(&self, begun: Instant, progress: Instant) -> Instant {
+    pub(crate) fn deadline(&self, begun: Instant, progress: Instant) -> Instant {
         let far = Duration::from_secs(365 * 24 * 3600);
         let after = |from: Instant, wait: Duration| from + wait.min(far);
         match self {

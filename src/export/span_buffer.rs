@@ -4,9 +4,9 @@ use std::{fmt, mem, sync::Arc};
 
 use memmap2::MmapMut;
 
-use super::{Exporter, direct::SpanData};
+use super::Exporter;
 use crate::{
-    capture::Record,
+    capture::{Record, SpanData},
     error::Error,
     sync::locks::Mutex,
     wire::{PADDED_HEAD_BYTES, put_padded_head},

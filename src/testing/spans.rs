@@ -6,8 +6,7 @@ use std::{
 };
 
 use crate::{
-    capture::{Scope, SpanContext, SpanId, SpanKind, Status, TraceId},
-    export::{Event, Link, SpanData},
+    capture::{Event, Link, Scope, SpanContext, SpanData, SpanId, SpanKind, Status, TraceId},
     value::KeyValue,
 };
 

@@ -1,6 +1,6 @@
 //! What a span may have several of, beside attributes: events and links.
 
-use super::{EVENTS, HAS_IS_REMOTE, IS_REMOTE, LINKS, Lacks, Record, link};
+use super::{EVENTS, HAS_IS_REMOTE, IS_REMOTE, LINKS, Lacks, Record, event, link};
 use crate::{
     capture::{
         attribute::{bounded_field_len, put_bounded, recorded_of},
@@ -19,10 +19,7 @@ fn count_len(count: u32) -> usize {
 impl Record {
     /// Appends an event; `time` is in UNIX nanoseconds.
     pub(crate) fn event(&mut self, name: &str, time: u64, attributes: &[KeyValue<'_>]) {
-        const TIME: u32 = 1;
-        const NAME: u32 = 2;
-        const ATTRIBUTES: u32 = 3;
-        const DROPPED_ATTRIBUTES: u32 = 4;
+        use event::{ATTRIBUTES, DROPPED_ATTRIBUTES, NAME, TIME};
         let length = self.limits.value_length;
         let (attributes, left_out) = recorded_of(attributes, self.limits.event_attributes);
         let attributes_len: usize =

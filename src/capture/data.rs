@@ -1,0 +1,104 @@
+//! A complete span as a value: what is exported directly, and what processors hand to exporters.
+
+use std::{borrow::Cow, time::SystemTime};
+
+use super::{
+    context::SpanContext,
+    record::{Head, Record},
+    scope::Scope,
+    span::unix_nanos,
+    status::{SpanKind, Status},
+};
+use crate::value::KeyValue;
+
+/// A complete span, made elsewhere, in a test, or read back from one that has ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpanData {
+    /// The span's ids and flags. Both ids must be other than zero.
+    pub context: SpanContext,
+    /// The parent, if there is one.
+    pub parent: Option<SpanContext>,
+    /// The operation's name.
+    pub name: Cow<'static, str>,
+    /// What the span does, seen from this process.
+    pub kind: SpanKind,
+    /// When it began. Times before 1970 count as 1970.
+    pub start: SystemTime,
+    /// When it ended; counts as `start` if it is earlier.
+    pub end: SystemTime,
+    /// Its attributes; of equal keys the last wins.
+    pub attributes: Vec<KeyValue<'static>>,
+    /// What happened meanwhile.
+    pub events: Vec<Event>,
+    /// Other spans it has to do with.
+    pub links: Vec<Link>,
+    /// How it ended.
+    pub status: Status,
+    /// What made it.
+    pub scope: Scope,
+    /// Attributes it was given and does not have.
+    pub dropped_attributes: u32,
+    /// Events it was given and does not have.
+    pub dropped_events: u32,
+    /// Links it was given and does not have.
+    pub dropped_links: u32,
+}
+
+impl SpanData {
+    /// A span of no duration at the UNIX epoch, to be filled in.
+    pub fn new(context: SpanContext, name: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            context,
+            parent: None,
+            name: name.into(),
+            kind: SpanKind::default(),
+            start: SystemTime::UNIX_EPOCH,
+            end: SystemTime::UNIX_EPOCH,
+            attributes: Vec::new(),
+            events: Vec::new(),
+            links: Vec::new(),
+            status: Status::default(),
+            scope: Scope::default(),
+            dropped_attributes: 0,
+            dropped_events: 0,
+            dropped_links: 0,
+        }
+    }
+
+    /// Encodes the span as it would have been, had it been recorded.
+    pub(crate) fn encode<'r>(&self, record: &'r mut Record) -> &'r [u8] {
+        record.begin(&self.name);
+        record.set_head(Head {
+            context: &self.context,
+            parent: self.parent.as_ref().map(|parent| (parent.span_id(), parent.is_remote())),
+            kind: self.kind,
+            start: unix_nanos(self.start),
+        });
+        self.attributes.iter().for_each(|entry| record.attribute(&entry.key, &entry.value));
+        self.events.iter().for_each(|event| record.event(&event.name, unix_nanos(event.time), &event.attributes));
+        self.links.iter().for_each(|link| record.link(&link.context, &link.attributes));
+        record.add_dropped([self.dropped_attributes, self.dropped_events, self.dropped_links]);
+        record.set_status(&self.status);
+        record.finish(unix_nanos(self.end))
+    }
+}
+
+/// Something that happened during a span.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// What happened.
+    pub name: Cow<'static, str>,
+    /// When.
+    pub time: SystemTime,
+    /// More about it.
+    pub attributes: Vec<KeyValue<'static>>,
+}
+
+/// A reference to another span.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Link {
+    /// The other span.
+    pub context: SpanContext,
+    /// More about the relation.
+    pub attributes: Vec<KeyValue<'static>>,
+}

@@ -1,0 +1,147 @@
+//! A span that has ended, read from its record: what processors see.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    context::SpanContext,
+    data::{Event, Link, SpanData},
+    decode,
+    record::Record,
+    scope::Scope,
+    status::{SpanKind, Status},
+};
+use crate::value::KeyValue;
+
+/// A recorded span that has just ended
+/// ([Readable span](https://opentelemetry.io/docs/specs/otel/trace/sdk/#additional-span-interfaces)); given to
+/// [`SpanProcessor::on_end`](super::SpanProcessor::on_end). It is read from the bytes that will be exported: each call
+/// looks for what it answers, and nothing is copied before.
+pub struct EndedSpan<'a> {
+    pub(super) record: &'a Record,
+    pub(super) context: &'a SpanContext,
+    pub(super) parent: Option<&'a SpanContext>,
+    pub(super) scope: &'a Scope,
+    pub(super) resource: &'a [KeyValue<'static>],
+}
+
+impl<'a> EndedSpan<'a> {
+    /// What identifies it. Its [flags](SpanContext::is_sampled) say whether it is exported.
+    pub fn context(&self) -> &'a SpanContext {
+        self.context
+    }
+
+    /// Its parent; `None` for the root of a trace.
+    pub fn parent(&self) -> Option<&'a SpanContext> {
+        self.parent
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'a str {
+        decode::name(self.record.as_slice())
+    }
+
+    /// What it did, seen from this process.
+    pub fn kind(&self) -> SpanKind {
+        decode::kind(self.record.as_slice())
+    }
+
+    /// When it began.
+    pub fn start_time(&self) -> SystemTime {
+        time(decode::start(self.record.as_slice()))
+    }
+
+    /// When it ended; not before it began.
+    pub fn end_time(&self) -> SystemTime {
+        time(decode::end(self.record.as_slice()))
+    }
+
+    /// Its attributes, each key once. Arrays are lists. Allocates the list, but no texts.
+    pub fn attributes(&self) -> Vec<KeyValue<'a>> {
+        decode::attributes(self.record.as_slice())
+    }
+
+    /// What happened meanwhile, in order. Allocates.
+    pub fn events(&self) -> Vec<Event> {
+        decode::events(self.record.as_slice())
+            .map(|(name, at, attributes)| Event {
+                name: name.to_owned().into(),
+                time: time(at),
+                attributes: owned(attributes),
+            })
+            .collect()
+    }
+
+    /// Its links, in order. Allocates.
+    pub fn links(&self) -> Vec<Link> {
+        let links = decode::links(self.record.as_slice()).into_iter();
+        links.map(|(context, attributes)| Link { context, attributes: owned(attributes) }).collect()
+    }
+
+    /// How it ended. Allocates for the description of an error.
+    pub fn status(&self) -> Status {
+        decode::status(self.record.as_slice())
+    }
+
+    /// Attributes that were left out, by the limits or for want of room.
+    pub fn dropped_attributes(&self) -> u32 {
+        self.record.dropped()[0]
+    }
+
+    /// Events that were left out.
+    pub fn dropped_events(&self) -> u32 {
+        self.record.dropped()[1]
+    }
+
+    /// Links that were left out.
+    pub fn dropped_links(&self) -> u32 {
+        self.record.dropped()[2]
+    }
+
+    /// What made it.
+    pub fn scope(&self) -> &'a Scope {
+        self.scope
+    }
+
+    /// What all spans of the client share.
+    pub fn resource(&self) -> &'a [KeyValue<'static>] {
+        self.resource
+    }
+
+    /// All of it, to be kept. Allocates.
+    pub fn to_data(&self) -> SpanData {
+        let [dropped_attributes, dropped_events, dropped_links] = self.record.dropped();
+        SpanData {
+            context: self.context.clone(),
+            parent: self.parent.cloned(),
+            name: self.name().to_owned().into(),
+            kind: self.kind(),
+            start: self.start_time(),
+            end: self.end_time(),
+            attributes: owned(self.attributes()),
+            events: self.events(),
+            links: self.links(),
+            status: self.status(),
+            scope: self.scope.clone(),
+            dropped_attributes,
+            dropped_events,
+            dropped_links,
+        }
+    }
+}
+
+impl fmt::Debug for EndedSpan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndedSpan").field("name", &self.name()).field("context", self.context).finish_non_exhaustive()
+    }
+}
+
+fn owned(attributes: Vec<KeyValue<'_>>) -> Vec<KeyValue<'static>> {
+    attributes.into_iter().map(KeyValue::into_owned).collect()
+}
+
+fn time(nanos: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(nanos)
+}

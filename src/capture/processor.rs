@@ -1,0 +1,187 @@
+//! Span processors: who is told of spans as they start and end, on the thread that starts and ends them.
+
+use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{context::SpanContext, ended::EndedSpan, local, record::Record, span::Span, tracer::Tracer};
+use crate::{error::ExportError, value::KeyValue};
+
+/// Is told of each span that is recorded ([Span
+/// processor](https://opentelemetry.io/docs/specs/otel/trace/sdk/#span-processor)); given to
+/// [`ClientBuilder::with_span_processor`](crate::ClientBuilder::with_span_processor).
+///
+/// What it is told it is told synchronously, on the thread that starts or ends the span and in the order in which the
+/// processors were given, by many threads at once: it should be fast and must not block. Spans that are recorded by a
+/// processor go to the client and to no processor. If it panics, the panic ends here. In the child of a `fork` there
+/// are no processors: their threads and locks are those of the parent.
+pub trait SpanProcessor: Send + Sync {
+    /// What all spans of the client share. Called once, before the first span.
+    fn set_resource(&self, resource: &[KeyValue<'static>]) {
+        let _ = resource;
+    }
+
+    /// A span was started, below `parent` if it is not the root of a trace. Whatever is set on it is exported. Baggage
+    /// that is current is found at [`Context::current`](crate::propagation::Context::current).
+    fn on_start(&self, span: &mut Span, parent: Option<&SpanContext>) {
+        let _ = (span, parent);
+    }
+
+    /// A span has ended. Those of traces that are not sampled are told too, if they
+    /// [are recorded](crate::sampling::SamplingDecision::RecordOnly).
+    fn on_end(&self, span: &EndedSpan<'_>);
+
+    /// Finishes what was ended before the call, within `timeout`.
+    ///
+    /// # Errors
+    /// [`ExportError::TimedOut`] if it could not be finished in time, others if it failed.
+    fn force_flush(&self, timeout: Duration) -> Result<(), ExportError> {
+        let _ = timeout;
+        Ok(())
+    }
+
+    /// Finishes what was ended before the call, within `timeout`, and ends. Called once; nothing is told afterwards.
+    ///
+    /// # Errors
+    /// As [`force_flush`](Self::force_flush).
+    fn shutdown(&self, timeout: Duration) -> Result<(), ExportError> {
+        self.force_flush(timeout)
+    }
+}
+
+impl<P: SpanProcessor + ?Sized> SpanProcessor for Arc<P> {
+    fn set_resource(&self, resource: &[KeyValue<'static>]) {
+        (**self).set_resource(resource);
+    }
+
+    fn on_start(&self, span: &mut Span, parent: Option<&SpanContext>) {
+        (**self).on_start(span, parent);
+    }
+
+    fn on_end(&self, span: &EndedSpan<'_>) {
+        (**self).on_end(span);
+    }
+
+    fn force_flush(&self, timeout: Duration) -> Result<(), ExportError> {
+        (**self).force_flush(timeout)
+    }
+
+    fn shutdown(&self, timeout: Duration) -> Result<(), ExportError> {
+        (**self).shutdown(timeout)
+    }
+}
+
+thread_local! {
+    /// The thread is inside a processor, or belongs to one.
+    static IS_PROCESSING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f`, whose spans no processor is told of: it is a part of one.
+pub(crate) fn processing<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            let _ = IS_PROCESSING.try_with(|is| is.set(self.0));
+        }
+    }
+    let _restore = Restore(IS_PROCESSING.try_with(|is| is.replace(true)).unwrap_or(true));
+    f()
+}
+
+fn is_processing() -> bool {
+    IS_PROCESSING.try_with(Cell::get).unwrap_or(true)
+}
+
+/// Calls what a program plugged in: what panics there ends here.
+fn guarded<R>(f: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(|| processing(f))).ok()
+}
+
+/// The processors of one client.
+pub(crate) struct Processors {
+    /// In the order in which they are told.
+    members: Vec<Arc<dyn SpanProcessor>>,
+    resource: Vec<KeyValue<'static>>,
+    /// Whether the client itself exports spans too.
+    pub(super) exports: bool,
+}
+
+/// What is kept of a span that processors were told of, until it ends.
+pub(super) struct Watch {
+    context: SpanContext,
+    parent: Option<SpanContext>,
+    /// For its scope.
+    tracer: Tracer,
+    /// The thread clock's reading at the start; `None` where the user gave the start time.
+    pub(super) started: Option<u64>,
+}
+
+impl Processors {
+    /// None, if there are no `members`.
+    pub(crate) fn new(
+        members: Vec<Arc<dyn SpanProcessor>>,
+        resource: &[KeyValue<'static>],
+        exports: bool,
+    ) -> Option<Arc<Self>> {
+        if members.is_empty() {
+            return None;
+        }
+        for member in &members {
+            guarded(|| member.set_resource(resource));
+        }
+        Some(Arc::new(Self { members, resource: resource.to_vec(), exports }))
+    }
+
+    /// Whether they are told of spans that the calling thread starts.
+    pub(super) fn are_told(&self) -> bool {
+        !is_processing() && !local::is_own_thread()
+    }
+
+    pub(super) fn watch(&self, tracer: &Tracer, context: &SpanContext, parent: Option<&SpanContext>) -> Watch {
+        Watch { context: context.clone(), parent: parent.cloned(), tracer: tracer.clone(), started: None }
+    }
+
+    pub(super) fn on_start(&self, span: &mut Span, parent: Option<&SpanContext>) {
+        for member in &self.members {
+            guarded(|| member.on_start(span, parent));
+        }
+    }
+
+    /// `record` is closed.
+    pub(super) fn on_end(&self, record: &Record, watch: &Watch) {
+        let Watch { context, parent, tracer, .. } = watch;
+        let ended =
+            EndedSpan { record, context, parent: parent.as_ref(), scope: tracer.scope(), resource: &self.resource };
+        for member in &self.members {
+            guarded(|| member.on_end(&ended));
+        }
+    }
+
+    /// Has all of them finish what they have, one after the other and each within its share of the time, and answers
+    /// what failed.
+    pub(crate) fn force_flush(&self, deadline: Instant) -> Vec<ExportError> {
+        self.each(deadline, |member, left| member.force_flush(left))
+    }
+
+    /// Ends all of them alike.
+    pub(crate) fn shutdown(&self, deadline: Instant) -> Vec<ExportError> {
+        self.each(deadline, |member, left| member.shutdown(left))
+    }
+
+    fn each(
+        &self,
+        deadline: Instant,
+        act: impl Fn(&dyn SpanProcessor, Duration) -> Result<(), ExportError>,
+    ) -> Vec<ExportError> {
+        let act = |(at, member): (usize, &Arc<dyn SpanProcessor>)| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // One that takes its time leaves as much to each of the others.
+            let share = left / (self.members.len() - at) as u32;
+            guarded(|| act(&**member, share)).unwrap_or_else(|| Err(ExportError::failed("it panicked"))).err()
+        };
+        self.members.iter().enumerate().filter_map(act).collect()
+    }
+}

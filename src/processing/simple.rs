@@ -1,0 +1,81 @@
+//! The processor that exports each span at once, on the thread that ends it.
+
+use std::time::{Duration, Instant};
+
+use super::exporter::{SpanExporter, guarded};
+use crate::{
+    capture::{EndedSpan, SpanProcessor},
+    error::ExportError,
+    sync::locks::Mutex,
+    value::KeyValue,
+};
+
+/// Exports each span as it ends, on its thread, which waits for it and for other threads' spans
+/// ([Simple processor](https://opentelemetry.io/docs/specs/otel/trace/sdk/#simple-processor)): for tests, and for exporters
+/// that only take note.
+#[derive(Debug)]
+pub struct SimpleSpanProcessor<E> {
+    exporter: E,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    is_shut_down: bool,
+    /// Why the last span that was not exported was not.
+    failure: Option<ExportError>,
+}
+
+impl<E: SpanExporter> SimpleSpanProcessor<E> {
+    /// Exports to `exporter`.
+    pub fn new(exporter: E) -> Self {
+        Self { exporter, state: Mutex::new(State::default()) }
+    }
+
+    fn finish(
+        &self,
+        timeout: Duration,
+        is_last: bool,
+        finish: impl FnOnce(&E, Duration) -> Result<(), ExportError>,
+    ) -> Result<(), ExportError> {
+        let begun = Instant::now();
+        // Whoever holds it is exporting.
+        let Some(mut state) = self.state.try_lock_for(timeout) else { return Err(ExportError::TimedOut) };
+        if state.is_shut_down {
+            return Ok(());
+        }
+        state.is_shut_down = is_last;
+        let failure = state.failure.take();
+        drop(state);
+        let finished = guarded(|| finish(&self.exporter, timeout.saturating_sub(begun.elapsed())));
+        finished.and(failure.map_or(Ok(()), Err))
+    }
+}
+
+impl<E: SpanExporter> SpanProcessor for SimpleSpanProcessor<E> {
+    fn set_resource(&self, resource: &[KeyValue<'static>]) {
+        self.exporter.set_resource(resource);
+    }
+
+    fn on_end(&self, span: &EndedSpan<'_>) {
+        if !span.context().is_sampled() {
+            return;
+        }
+        let data = [span.to_data()];
+        let mut state = self.state.lock();
+        if !state.is_shut_down {
+            let exported = guarded(|| self.exporter.export(&data));
+            state.failure = exported.err().or(state.failure.take());
+        }
+    }
+
+    /// # Errors
+    /// As the exporter's; also why a span was not exported since the last call.
+    fn force_flush(&self, timeout: Duration) -> Result<(), ExportError> {
+        self.finish(timeout, false, E::force_flush)
+    }
+
+    fn shutdown(&self, timeout: Duration) -> Result<(), ExportError> {
+        self.finish(timeout, true, E::shutdown)
+    }
+}
