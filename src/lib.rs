@@ -53,6 +53,8 @@ mod error;
 mod exit;
 mod export;
 mod fork;
+#[cfg(test)]
+mod hostile;
 pub mod processing;
 pub mod propagation;
 mod resource;

@@ -1,5 +1,10 @@
 //! The resource: what every span of this process shares.
 
+use std::{
+    borrow::Cow,
+    collections::{HashMap, hash_map::Entry},
+};
+
 use crate::{env::percent_decode, value::KeyValue};
 
 /// Where resource attributes come from, lowest precedence first.
@@ -26,7 +31,7 @@ pub(crate) fn resource(sources: Sources) -> Vec<KeyValue<'static>> {
         Some(executable) => format!("unknown_service:{executable}"),
         None => "unknown_service".to_owned(),
     };
-    let mut attributes = vec![
+    let defaults = [
         KeyValue::new("service.name", default_name),
         KeyValue::new("telemetry.sdk.name", "otlp"),
         KeyValue::new("telemetry.sdk.language", "rust"),
@@ -34,14 +39,21 @@ pub(crate) fn resource(sources: Sources) -> Vec<KeyValue<'static>> {
     ];
     let from_environment = sources.environment.into_iter().map(|(key, value)| KeyValue::new(key, value));
     let named = [("service.name", sources.service_name), ("service.version", sources.service_version)];
-    let later = from_environment
+    let all = defaults
+        .into_iter()
+        .chain(from_environment)
         .chain(sources.environment_service_name.map(|name| KeyValue::new("service.name", name)))
         .chain(sources.code)
         .chain(named.into_iter().filter_map(|(key, value)| Some(KeyValue::new(key, value?))));
-    for attribute in later.filter(|attribute| !attribute.key.is_empty()) {
-        match attributes.iter_mut().find(|known| known.key == attribute.key) {
-            Some(known) => known.value = attribute.value,
-            None => attributes.push(attribute),
+    let mut attributes: Vec<KeyValue<'static>> = Vec::new();
+    let mut places: HashMap<Cow<'static, str>, usize> = HashMap::new();
+    for attribute in all.filter(|attribute| !attribute.key.is_empty()) {
+        match places.entry(attribute.key.clone()) {
+            Entry::Occupied(place) => attributes[*place.get()].value = attribute.value,
+            Entry::Vacant(place) => {
+                place.insert(attributes.len());
+                attributes.push(attribute);
+            }
         }
     }
     attributes

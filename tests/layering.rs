@@ -15,6 +15,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("exit", &["capture", "fork", "sync", "value"]),
     ("fork", &[]),
+    ("hostile", &[]),
     ("stats", &["config", "error"]),
     ("env", &["error"]),
     ("resource", &["env", "value"]),

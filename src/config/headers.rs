@@ -1,5 +1,7 @@
 //! Extra request headers: from the environment's list, from code and from the URL's user information.
 
+use std::collections::{HashMap, hash_map::Entry};
+
 use http::{
     HeaderName, HeaderValue,
     header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING},
@@ -27,11 +29,11 @@ pub(crate) fn parse_list(text: &str) -> (Headers, Vec<usize>) {
             continue;
         }
         match parse_entry(entry) {
-            Some((name, value)) => set(&mut headers, name, value),
+            Some(header) => headers.push(header),
             None => unusable.push(at),
         }
     }
-    (headers, unusable)
+    (unique(headers), unusable)
 }
 
 fn parse_entry(entry: &str) -> Option<(HeaderName, HeaderValue)> {
@@ -44,7 +46,7 @@ pub(crate) fn from_code(given: Vec<(String, String)>) -> Result<Headers, Error> 
     let mut headers = Headers::new();
     for (name, value) in given {
         match header(name.as_bytes(), value.as_bytes()) {
-            Some((name, value)) => set(&mut headers, name, value),
+            Some(header) => headers.push(header),
             None => {
                 // What is not a name may be a misplaced value.
                 let name = HeaderName::from_bytes(name.as_bytes());
@@ -53,7 +55,7 @@ pub(crate) fn from_code(given: Vec<(String, String)>) -> Result<Headers, Error> 
             }
         }
     }
-    Ok(headers)
+    Ok(unique(headers))
 }
 
 fn header(name: &[u8], value: &[u8]) -> Option<(HeaderName, HeaderValue)> {
@@ -67,12 +69,20 @@ fn header(name: &[u8], value: &[u8]) -> Option<(HeaderName, HeaderValue)> {
     (!is_ours && !is_unsendable).then_some((name, value))
 }
 
-/// Adds a header or replaces the one of the same name.
-pub(crate) fn set(headers: &mut Headers, name: HeaderName, value: HeaderValue) {
-    match headers.iter_mut().find(|(known, _)| *known == name) {
-        Some((_, known)) => *known = value,
-        None => headers.push((name, value)),
+/// Each name once, where it was first, with the value it was given last.
+pub(crate) fn unique(all: impl IntoIterator<Item = (HeaderName, HeaderValue)>) -> Headers {
+    let mut headers = Headers::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for (name, value) in all {
+        match places.entry(name.as_str().to_owned()) {
+            Entry::Occupied(place) => headers[*place.get()].1 = value,
+            Entry::Vacant(place) => {
+                place.insert(headers.len());
+                headers.push((name, value));
+            }
+        }
     }
+    headers
 }
 
 #[cfg(test)]

@@ -150,10 +150,7 @@ impl Chooser<'_> {
                 chosen.get_or_insert(headers);
             }
         }
-        let mut headers = chosen.unwrap_or_default();
-        for (name, value) in code {
-            headers::set(&mut headers, name, value);
-        }
+        let mut headers = headers::unique(chosen.unwrap_or_default().into_iter().chain(code));
         if let Some(authorization) = endpoint.authorization()
             && !headers.iter().any(|(name, _)| name == AUTHORIZATION)
         {
@@ -202,9 +199,13 @@ impl Chooser<'_> {
     }
 }
 
+/// How many unusable entries of a header list are told.
+const TOLD: usize = 8;
+
 /// The one warning about a header list; it shows nothing of the list.
 fn unusable_entries(name: &str, unusable: &[usize]) -> Option<String> {
-    let places: Vec<_> = unusable.iter().map(ToString::to_string).collect();
+    let mut places: Vec<_> = unusable.iter().take(TOLD).map(ToString::to_string).collect();
+    places.extend(unusable.len().checked_sub(TOLD + 1).map(|more| format!("and {} more", more + 1)));
     let (entries, are) = match unusable {
         [] => return None,
         [_] => ("entry", "is"),

@@ -2,6 +2,7 @@ use super::*;
 use crate::config::tls::{self, Pem};
 use crate::env::VARIABLES;
 
+mod hostile;
 mod limits;
 mod memory;
 mod properties;
