@@ -37,7 +37,8 @@ pub enum Value<'a> {
     /// An array of any values. Nesting beyond 30 levels is replaced by an empty value, since
     /// common decoders would refuse the whole request.
     List(Vec<Value<'a>>),
-    /// A map with string keys; of equal keys the last wins. Nesting is limited as in `List`.
+    /// A map with string keys; of equal keys the last wins. Nesting is limited as in `List`. Recording one of more than
+    /// 128 entries allocates.
     Map(Vec<KeyValue<'a>>),
 }
 

@@ -26,15 +26,18 @@ pub(super) const VALUES: u32 = 1;
 /// request beyond 100: one absurd attribute must not cost its batch.
 const MAX_DEPTH: u32 = 30;
 
+/// The most entries that are compared one with another. Of more a list is kept, which allocates: as many as that are not
+/// allowed by default.
+const FEW: usize = 128;
+
 /// Whether no later entry has the same key: of equal keys the last wins.
-pub(crate) fn is_last_of_its_key(entries: &[KeyValue<'_>], at: usize) -> bool {
+fn is_last_of_its_key(entries: &[KeyValue<'_>], at: usize) -> bool {
     entries[at + 1..].iter().all(|later| later.key != entries[at].key)
 }
 
 /// The attributes of `entries` that are recorded: named, and the last of their key.
 pub(crate) fn recorded<'e, 'v>(entries: &'e [KeyValue<'v>]) -> impl Iterator<Item = &'e KeyValue<'v>> + Clone {
-    let named = move |(at, entry): &(usize, &KeyValue<'v>)| !entry.key.is_empty() && is_last_of_its_key(entries, *at);
-    entries.iter().enumerate().filter(named).map(|(_, entry)| entry)
+    recorded_of(entries, usize::MAX).0
 }
 
 /// The attributes of `entries` that are recorded where there may be `most` of them: those with the first `most` names,
@@ -45,7 +48,10 @@ pub(super) fn recorded_of<'e, 'v>(
 ) -> (impl Iterator<Item = &'e KeyValue<'v>> + Clone, u32) {
     let mut first = entries;
     let mut left_out = 0;
-    if entries.len() > most {
+    let mut chosen = None;
+    if entries.len() > FEW {
+        (chosen, left_out) = choose(entries, most, |entry| !entry.key.is_empty());
+    } else if entries.len() > most {
         let is_first =
             |at: usize| !entries[at].key.is_empty() && entries[..at].iter().all(|e| e.key != entries[at].key);
         let mut names = (0..entries.len()).filter(|at| is_first(*at));
@@ -54,8 +60,33 @@ pub(super) fn recorded_of<'e, 'v>(
             left_out = 1 + names.count() as u32;
         }
     }
-    let is_kept = move |entry: &&KeyValue<'v>| left_out == 0 || first.iter().any(|early| early.key == entry.key);
-    (recorded(entries).filter(is_kept), left_out)
+    let is_kept = move |(at, entry): &(usize, &KeyValue<'v>)| match &chosen {
+        Some(chosen) => chosen[*at],
+        None => {
+            !entry.key.is_empty()
+                && is_last_of_its_key(entries, *at)
+                && (left_out == 0 || first.iter().any(|early| early.key == entry.key))
+        }
+    };
+    (entries.iter().enumerate().filter(is_kept).map(|(_, entry)| entry), left_out)
+}
+
+/// Which of many entries are the last of their key, for the first `most` keys; and how many keys are left out. Only the
+/// entries that are `counted` are looked at. Sorts instead of comparing each with each.
+#[cold]
+#[inline(never)]
+fn choose(entries: &[KeyValue<'_>], most: usize, counted: impl Fn(&KeyValue<'_>) -> bool) -> (Option<Vec<bool>>, u32) {
+    let mut sorted: Vec<usize> = (0..entries.len()).filter(|at| counted(&entries[*at])).collect();
+    sorted.sort_by_key(|at| &entries[*at].key);
+    // Where each key is first and where it is last: the sort is stable.
+    let mut keys: Vec<(usize, usize)> = sorted
+        .chunk_by(|one, other| entries[*one].key == entries[*other].key)
+        .filter_map(|same| Some((*same.first()?, *same.last()?)))
+        .collect();
+    keys.sort_unstable();
+    let mut chosen = vec![false; entries.len()];
+    keys.iter().take(most).for_each(|(_, last)| chosen[*last] = true);
+    (Some(chosen), u32::try_from(keys.len().saturating_sub(most)).unwrap_or(u32::MAX))
 }
 
 /// Bytes of a `KeyValue` message with this key and a value of `value_len` bytes.
@@ -149,7 +180,9 @@ fn nested_len(value: &Value<'_>, shape: Shape) -> usize {
 }
 
 fn unique<'e, 'v>(entries: &'e [KeyValue<'v>]) -> impl Iterator<Item = &'e KeyValue<'v>> {
-    entries.iter().enumerate().filter(|(at, _)| is_last_of_its_key(entries, *at)).map(|(_, entry)| entry)
+    let chosen = if entries.len() > FEW { choose(entries, usize::MAX, |_| true).0 } else { None };
+    let is_kept = move |at: usize| chosen.as_ref().map_or_else(|| is_last_of_its_key(entries, at), |chosen| chosen[at]);
+    entries.iter().enumerate().filter(move |(at, _)| is_kept(*at)).map(|(_, entry)| entry)
 }
 
 fn put_value(to: &mut Buffer, value: &Value<'_>, shape: Shape) {

@@ -83,7 +83,7 @@ impl Span {
 
     /// Records that something happened now
     /// ([Add Events](https://opentelemetry.io/docs/specs/otel/trace/api/#add-events)). Of attributes with the
-    /// same key the last wins.
+    /// same key the last wins. More than 128 of them at once allocate.
     pub fn add_event<'v>(&mut self, name: &str, attributes: impl AsRef<[KeyValue<'v>]>) -> &mut Self {
         if let Some(open) = &mut self.open {
             let now = local::with(|local| {
@@ -95,7 +95,7 @@ impl Span {
         self
     }
 
-    /// Records that something happened at `time`, which need not lie within the span.
+    /// Records that something happened at `time`, which need not lie within the span; otherwise as `add_event`.
     pub fn add_event_at<'v>(
         &mut self,
         name: &str,
@@ -110,7 +110,8 @@ impl Span {
 
     /// Links the span to another one, in this or another trace
     /// ([Link](https://opentelemetry.io/docs/specs/otel/trace/api/#link)). Links known at the start are better
-    /// given to [`Tracer::span`](crate::Tracer::span), where samplers can see them.
+    /// given to [`Tracer::span`](crate::Tracer::span), where samplers can see them. Of attributes with the same key the
+    /// last wins; more than 128 of them at once allocate.
     pub fn add_link<'v>(&mut self, to: &SpanContext, attributes: impl AsRef<[KeyValue<'v>]>) -> &mut Self {
         if let Some(open) = &mut self.open {
             open.add_link(to, attributes.as_ref());

@@ -344,3 +344,63 @@ fn borrowed_and_owned_values_are_written_alike() {
         assert_eq!(put("k", &borrowed), put("k", &owned));
     }
 }
+
+/// The entries that are recorded where there may be `most`, one compared with another, and how many keys are left out.
+fn compared<'e>(entries: &'e [KeyValue<'static>], most: usize) -> (Vec<&'e KeyValue<'static>>, u32) {
+    let mut names: Vec<&str> = Vec::new();
+    for entry in entries.iter().filter(|entry| !entry.key.is_empty()) {
+        if !names.contains(&&*entry.key) {
+            names.push(&entry.key);
+        }
+    }
+    let (kept, left_out) = names.split_at(most.min(names.len()));
+    let is_kept = |(at, entry): &(usize, &KeyValue<'_>)| {
+        kept.contains(&&*entry.key) && entries[at + 1..].iter().all(|later| later.key != entry.key)
+    };
+    (entries.iter().enumerate().filter(is_kept).map(|(_, entry)| entry).collect(), left_out.len() as u32)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn of_many_attributes_the_same_are_recorded_as_of_few(
+        keys in prop::collection::vec(0..200_usize, 0..400), most in 0..300_usize,
+    ) {
+        // LIM-02, ATTR-01
+        let key = |key: usize| if key == 0 { String::new() } else { format!("k{key}") };
+        let entries: Vec<_> = keys.iter().zip(0_i64..).map(|(number, at)| KeyValue::new(key(*number), at)).collect();
+        let (recorded, left_out) = recorded_of(&entries, most);
+        prop_assert_eq!((recorded.collect::<Vec<_>>(), left_out), compared(&entries, most));
+        prop_assert_eq!(super::recorded(&entries).collect::<Vec<_>>(), compared(&entries, usize::MAX).0);
+        // prost leaves an empty key out, which reads the same.
+        let map = Value::Map(entries.into_iter().filter(|entry| !entry.key.is_empty()).collect());
+        let written = put("k", &map);
+        prop_assert_eq!(&written, &attribute_field("k", expected(&map)));
+    }
+}
+
+#[test]
+fn as_many_attributes_as_there_are_take_time_in_proportion_to_their_number() {
+    // ERR-01, LIM-02
+    type Key = fn(usize) -> String;
+    let shapes: [(&str, Key); 4] = [
+        ("many keys", |at| format!("k{at}")),
+        ("one key", |_| "k".to_owned()),
+        ("no keys", |_| String::new()),
+        ("keys that are nearly the same", |at| format!("{}{at}", "k".repeat(50))),
+    ];
+    for (what, key) in shapes {
+        let entries = |bytes: usize| (0..bytes / 16).map(|at| KeyValue::new(key(at), 1)).collect::<Vec<_>>();
+        crate::hostile::assert_linear_in(what, entries, |entries| {
+            let (recorded, left_out) = recorded_of(entries, 128);
+            (recorded.clone().count() + recorded.count(), left_out)
+        });
+        let map = |bytes: usize| Value::Map(entries(bytes));
+        crate::hostile::assert_linear_in(what, map, |map| value_len(map));
+    }
+    let deep = |bytes: usize| (0..bytes / 64).fold(Value::Empty, |inner, _| Value::List(vec![inner]));
+    let measure = |value: &Value<'_>| (value_len(value), put("k", value).len());
+    let (shallow, deepest) = (deep(64 * 31), deep(64 * 10_000));
+    assert_eq!(measure(&shallow), measure(&deepest));
+}
