@@ -162,6 +162,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::hostile::{assert_linear, assert_linear_in, mutated, text};
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -220,6 +221,56 @@ mod tests {
         fn no_answer_makes_it_panic(status: u16, retry_after: Option<String>, body: Vec<u8>) {
             // RTY-11
             classify(status, retry_after.as_deref(), &body, NOW);
+        }
+
+        #[test]
+        fn an_answer_with_errors_in_it_is_told_in_a_short_line(
+            status in prop_oneof![200_u16..300, Just(400), Just(413), Just(503)],
+            after in prop_oneof![
+                text(),
+                Just("Sun, 06 Nov 1994 08:49:37 GMT".to_owned()),
+                Just("Fri, 31 Dec 9999 23:59:59 GMT".to_owned()),
+                "[0-9]{1,30}",
+            ],
+            body in prop_oneof![
+                mutated(Just(partial(3, "bad"))),
+                mutated(Just(partial(i64::MIN, &"é".repeat(300)))),
+                mutated(Just(b"\x08\x03\x12\x05wrong".to_vec())),
+            ],
+        ) {
+            // RTY-04, RTY-06, RTY-11
+            let message = match classify(status, Some(&after), &body, NOW) {
+                Outcome::Accepted { rejected, message } => {
+                    prop_assert!(rejected <= i64::MAX as u64);
+                    message.unwrap_or_default()
+                }
+                Outcome::Refused { message, .. } | Outcome::TooLarge { message, .. } => message,
+                Outcome::Failed { message, .. } => message,
+            };
+            prop_assert!(message.chars().count() <= MESSAGE_CHARS && !message.contains(char::is_control));
+        }
+    }
+
+    #[test]
+    fn every_answer_is_read_in_time_in_proportion_to_its_length() {
+        // RTY-11
+        for status in [200, 400, 413] {
+            assert_linear(&format!("the body of a {status}"), |text| classify(status, None, text.as_bytes(), NOW));
+        }
+        assert_linear("retry-after", |text| classify(503, Some(text), &[], NOW));
+        type Make = fn(usize) -> Vec<u8>;
+        let bodies: [(&str, Make); 6] = [
+            ("a long message", |bytes| partial(1, &"é".repeat(bytes / 2))),
+            ("many partial successes", |bytes| partial(1, "no").repeat(bytes / 8)),
+            ("many messages", |bytes| b"\x12\x02no".repeat(bytes / 4)),
+            ("groups within groups", |bytes| vec![0x1b; bytes]),
+            ("fields that nobody knows", |bytes| b"\x78\x00".repeat(bytes / 2)),
+            ("a number that does not end", |bytes| vec![0xff; bytes]),
+        ];
+        for (what, make) in bodies {
+            for status in [200, 400] {
+                assert_linear_in(&format!("{what} in a {status}"), make, |body| classify(status, None, body, NOW));
+            }
         }
     }
 }

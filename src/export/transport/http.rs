@@ -10,6 +10,7 @@ use std::{
 };
 
 use http::Uri;
+use memchr::memmem;
 use rustls::{AlertDescription, CertificateError};
 use ureq::{
     Agent, Error, Proxy, Timeout,
@@ -125,28 +126,11 @@ impl HttpTransport {
             }
             // The status line has decided: a body that breaks off adds nothing and takes nothing back.
             Ok(_) | Err(_) => {
-                self.hide_secrets(&mut body);
+                hide_secrets(&self.headers, &mut body);
                 if status == REQUEST_TIMEOUT && self.connections.last_was_reused() {
                     return self.gone("a connection that was kept open had been given up by the receiver".to_owned());
                 }
                 classify(status, retry_after.as_deref(), &body, SystemTime::now())
-            }
-        }
-    }
-
-    /// Overwrites what a receiver repeats of the headers it was sent: its words are shown to users. The length stays,
-    /// and with it what the words are wrapped in.
-    fn hide_secrets(&self, body: &mut [u8]) {
-        for (_, value) in &self.headers {
-            let value = value.as_bytes();
-            // The token behind a scheme, too.
-            let token = value.iter().position(|byte| *byte == b' ').map_or(value, |space| &value[space + 1..]);
-            for secret in [value, token].into_iter().filter(|secret| secret.len() >= SHORTEST_SECRET) {
-                let mut rest = &mut *body;
-                while let Some(at) = rest.windows(secret.len()).position(|window| window == secret) {
-                    rest[at..at + secret.len()].fill(b'*');
-                    rest = &mut rest[at + secret.len()..];
-                }
             }
         }
     }
@@ -251,6 +235,23 @@ impl HttpTransport {
     }
 }
 
+/// Overwrites what a receiver repeats of the headers it was sent: its words are shown to users. The length stays, and
+/// with it what the words are wrapped in.
+fn hide_secrets(headers: &Headers, body: &mut [u8]) {
+    for (_, value) in headers {
+        let value = value.as_bytes();
+        // The token behind a scheme, too.
+        let token = value.iter().position(|byte| *byte == b' ').map_or(value, |space| &value[space + 1..]);
+        for secret in [value, token].into_iter().filter(|secret| secret.len() >= SHORTEST_SECRET) {
+            let mut rest = &mut *body;
+            while let Some(at) = memmem::find(rest, secret) {
+                rest[at..at + secret.len()].fill(b'*');
+                rest = &mut rest[at + secret.len()..];
+            }
+        }
+    }
+}
+
 fn tls_config(tls: &Tls) -> TlsConfig {
     let owned = |certificate: &rustls::pki_types::CertificateDer<'_>| Certificate::from_der(certificate).to_owned();
     let config = TlsConfig::builder().unversioned_rustls_crypto_provider(Tls::provider());
@@ -284,4 +285,48 @@ fn tls_message(error: &rustls::Error) -> String {
         _ => "",
     };
     format!("TLS failed: {error}{advice}")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+    use crate::hostile::assert_linear_in;
+
+    fn headers(values: &[&str]) -> Headers {
+        let header = |value: &&str| (HeaderName::from_static("x-key"), HeaderValue::from_str(value).unwrap());
+        values.iter().map(header).collect()
+    }
+
+    #[test]
+    fn what_is_repeated_of_a_header_is_overwritten_wherever_it_stands() {
+        let headers = headers(&["Bearer s3cret", "abc", "aaaa"]);
+        for (body, shown) in [
+            ("no: Bearer s3cret!", "no: *************!"),
+            ("s3crets3cret", "************"),
+            ("abc", "abc"),
+            ("aaaaaaaaa", "********a"),
+            ("", ""),
+        ] {
+            let mut bytes = body.as_bytes().to_vec();
+            hide_secrets(&headers, &mut bytes);
+            assert_eq!(String::from_utf8(bytes).unwrap(), shown);
+        }
+    }
+
+    #[test]
+    fn looking_for_secrets_takes_time_in_proportion_to_the_answer() {
+        // RTY-11
+        let periodic = |bytes: usize| "a".repeat(bytes / 4);
+        assert_linear_in(
+            "an answer that nearly repeats a header",
+            |bytes| (headers(&[&periodic(bytes)]), format!("{}b", &periodic(bytes)[1..]).repeat(4)),
+            |(headers, body)| {
+                let mut body = body.clone().into_bytes();
+                hide_secrets(headers, &mut body);
+                body
+            },
+        );
+    }
 }
