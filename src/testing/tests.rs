@@ -19,6 +19,8 @@ use prost::Message as _;
 
 use super::{Keep, Receiver, Response};
 
+mod hostile;
+
 /// Long enough for anything that is going to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -82,8 +82,9 @@ fn tree(spans: &[&Span]) -> Vec<(usize, usize)> {
         while let Some((index, depth)) = stack.pop() {
             if !std::mem::replace(&mut seen[index], true) {
                 lines.push((index, depth));
-                let below = children.get(&spans[index].span_id).map_or(&[][..], Vec::as_slice);
-                stack.extend(below.iter().rev().map(|&child| (child, depth + 1)));
+                // Of spans that share an id, the first has them all.
+                let below = children.remove(&spans[index].span_id).unwrap_or_default();
+                stack.extend(below.into_iter().rev().map(|child| (child, depth + 1)));
             }
         }
     }
