@@ -51,13 +51,10 @@ impl TraceState {
                 continue;
             }
             let (key, value) = member.split_once('=')?;
-            if !is_key(key) || !is_value(value) {
+            if !is_key(key) || !is_value(value) || members.len() == MOST_MEMBERS {
                 return None;
             }
             members.push((key, value));
-        }
-        if members.len() > MOST_MEMBERS {
-            return None;
         }
         Some(Self::of(members.into_iter()))
     }

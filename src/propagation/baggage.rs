@@ -4,7 +4,10 @@ use std::{borrow::Cow, fmt};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
-use super::{BAGGAGE, Extractor, Injector};
+use super::{
+    BAGGAGE, Extractor, Injector,
+    carrier::{get_all, set},
+};
 
 /// What W3C lets everybody rely on: more may be dropped on the way.
 const MOST_MEMBERS: usize = 64;
@@ -63,7 +66,7 @@ impl Baggage {
     /// Reads the baggage that a carrier holds, whatever the [propagators](super::Propagators) of the process are;
     /// several headers are one list.
     pub fn extract(carrier: &(impl Extractor + ?Sized)) -> Self {
-        Self::parse(&carrier.get_all(BAGGAGE).join(","))
+        Self::parse(&get_all(carrier, BAGGAGE).join(","))
     }
 
     /// Writes the baggage into a carrier, if there is anything to write, whatever the [propagators](super::Propagators)
@@ -71,7 +74,7 @@ impl Baggage {
     pub fn inject(&self, carrier: &mut (impl Injector + ?Sized)) {
         let header = self.to_string();
         if !header.is_empty() {
-            carrier.set(BAGGAGE, header);
+            set(carrier, BAGGAGE, header);
         }
     }
 

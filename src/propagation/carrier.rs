@@ -1,9 +1,13 @@
 //! What context travels in: the headers of a request, or whatever else has names and values.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 /// A carrier that context is written into
-/// ([Setter](https://opentelemetry.io/docs/specs/otel/context/api-propagators/#textmap-inject)).
+/// ([Setter](https://opentelemetry.io/docs/specs/otel/context/api-propagators/#textmap-inject)). Where it panics, that is
+/// caught, and nothing is set.
 pub trait Injector {
     /// Sets `key`, in place of the value it has. Keys are lowercase, values are ASCII.
     fn set(&mut self, key: &str, value: String);
@@ -11,7 +15,7 @@ pub trait Injector {
 
 /// A carrier that context is read from
 /// ([Getter](https://opentelemetry.io/docs/specs/otel/context/api-propagators/#textmap-extract)). Where names are those
-/// of HTTP headers, their case does not matter.
+/// of HTTP headers, their case does not matter. Where it panics, that is caught, and there is nothing to read.
 pub trait Extractor {
     /// Every value of `key`, in order; those that are not text are left out.
     fn get_all(&self, key: &str) -> Vec<&str>;
@@ -23,6 +27,16 @@ pub trait Extractor {
 
     /// The names there are.
     fn keys(&self) -> Vec<&str>;
+}
+
+/// As `Injector::set`. What a program plugs in must not unwind into what it calls: where it panics, nothing is set.
+pub(super) fn set(carrier: &mut (impl Injector + ?Sized), key: &str, value: String) {
+    let _ = catch_unwind(AssertUnwindSafe(|| carrier.set(key, value)));
+}
+
+/// As `Extractor::get_all`; nothing where that panics.
+pub(super) fn get_all<'c>(carrier: &'c (impl Extractor + ?Sized), key: &str) -> Vec<&'c str> {
+    catch_unwind(AssertUnwindSafe(|| carrier.get_all(key))).unwrap_or_default()
 }
 
 impl Injector for HashMap<String, String> {

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::capture::{SpanId, TraceId, TraceState};
 
+mod hostile;
+
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
 

@@ -1,6 +1,9 @@
 //! W3C Trace Context: `traceparent`, the ids and flags of a span in 55 characters, and `tracestate` beside it.
 
-use super::{Extractor, Injector, TRACEPARENT, TRACESTATE};
+use super::{
+    Extractor, Injector, TRACEPARENT, TRACESTATE,
+    carrier::{get_all, set},
+};
 use crate::capture::{SpanContext, SpanId, TraceId, TraceState};
 
 /// The length of version 00, and of the part of later versions that is known today.
@@ -10,17 +13,17 @@ pub(super) fn inject(context: &SpanContext, carrier: &mut (impl Injector + ?Size
     if !context.is_valid() {
         return;
     }
-    carrier.set(TRACEPARENT, write(context));
+    set(carrier, TRACEPARENT, write(context));
     if !context.trace_state().is_empty() {
-        carrier.set(TRACESTATE, context.trace_state().to_string());
+        set(carrier, TRACESTATE, context.trace_state().to_string());
     }
 }
 
 pub(super) fn extract(carrier: &(impl Extractor + ?Sized)) -> Option<SpanContext> {
-    let [header] = carrier.get_all(TRACEPARENT)[..] else { return None };
+    let [header] = get_all(carrier, TRACEPARENT)[..] else { return None };
     let context = read(header)?;
     // Several headers are one list.
-    let state = TraceState::parse(&carrier.get_all(TRACESTATE).join(","));
+    let state = TraceState::parse(&get_all(carrier, TRACESTATE).join(","));
     Some(context.with_trace_state(state.unwrap_or_default()))
 }
 
