@@ -75,7 +75,11 @@ impl Client {
     }
 
     fn assemble(mut options: Options, controls: Controls, environment: Environment) -> Result<Self, Error> {
-        options.sampler = controls.sampler.as_ref().map(|sampler| sampler.description().into_owned());
+        options.sampler = controls.sampler.as_ref().map(|sampler| {
+            // What a program plugs in must not unwind into what it calls.
+            let description = catch_unwind(AssertUnwindSafe(|| sampler.description().into_owned()));
+            description.unwrap_or_else(|_| "(its description panicked)".to_owned())
+        });
         options.has_processors = !controls.processors.is_empty();
         let (mut settings, warnings) = Settings::resolve(options, environment)?;
         let controls = controls.checked(&mut settings)?;

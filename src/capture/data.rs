@@ -16,7 +16,7 @@ use crate::value::KeyValue;
 pub struct SpanData {
     /// The span's ids and flags. Both ids must be other than zero.
     pub context: SpanContext,
-    /// The parent, if there is one.
+    /// The parent, if there is one; an invalid one counts as none.
     pub parent: Option<SpanContext>,
     /// The operation's name.
     pub name: Cow<'static, str>,
@@ -67,10 +67,12 @@ impl SpanData {
 
     /// Encodes the span as it would have been, had it been recorded.
     pub(crate) fn encode<'r>(&self, record: &'r mut Record) -> &'r [u8] {
+        // Receivers may refuse a whole request for one parent whose id is all zero.
+        let parent = self.parent.as_ref().filter(|parent| parent.is_valid());
         record.begin(&self.name);
         record.set_head(Head {
             context: &self.context,
-            parent: self.parent.as_ref().map(|parent| (parent.span_id(), parent.is_remote())),
+            parent: parent.map(|parent| (parent.span_id(), parent.is_remote())),
             kind: self.kind,
             start: unix_nanos(self.start),
         });

@@ -2,8 +2,9 @@
 
 use std::{
     error::Error,
-    fmt,
+    fmt::{self, Write as _},
     marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -133,10 +134,11 @@ impl Span {
     /// and the status error with the message, unless a status was set before
     /// ([exceptions on spans](https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/)).
     /// Formats the error, so it may allocate. A boxed error is given as `&*error`; its type is then that of the
-    /// trait object, since nothing else is known of it.
+    /// trait object, since nothing else is known of it. Of an error whose `Display` fails or panics, what it had written
+    /// until then is its message.
     pub fn record_error<E: Error + ?Sized>(&mut self, error: &E) -> &mut Self {
         if self.is_recording() {
-            self.record_failure(std::any::type_name::<E>(), &error.to_string());
+            self.record_failure(std::any::type_name::<E>(), &message(error));
         }
         self
     }
@@ -239,6 +241,13 @@ impl fmt::Debug for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Span").field("context", &self.context).field("is_recording", &self.is_recording()).finish()
     }
+}
+
+/// What an error says of itself. `to_string` would panic where its `Display` fails.
+fn message<E: Error + ?Sized>(error: &E) -> String {
+    let mut message = String::new();
+    let _ = catch_unwind(AssertUnwindSafe(|| write!(message, "{error}")));
+    message
 }
 
 #[inline]
