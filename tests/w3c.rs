@@ -3,6 +3,9 @@
 
 mod support;
 
+#[allow(dead_code)]
+#[path = "../src/hostile.rs"]
+mod hostile;
 #[path = "../examples/w3c_service/http1.rs"]
 mod http1;
 #[path = "../examples/w3c_service/service.rs"]
@@ -12,7 +15,9 @@ mod w3c_harness;
 
 use std::collections::HashSet;
 
+use http1::Request;
 use otlp::SpanKind;
+use proptest::prelude::*;
 
 use support::LONG;
 use w3c_harness::{Carried, Harness};
@@ -433,4 +438,29 @@ fn what_is_malformed_is_refused_and_the_next_request_is_served() {
     assert_eq!(harness.post(&[], closed).0, 502);
     assert_eq!(harness.send(&[b"GET / HTTP/1.1\r\n".as_slice(), &b"a: b\r\n".repeat(20_000)].concat()).0, 431);
     assert_eq!(harness.call(&[("traceparent", SAMPLED)]).trace_id, TRACE);
+}
+
+#[test]
+fn every_request_is_read_in_time_in_proportion_to_its_length() {
+    // ERR-01
+    let read = |text: &str| Request::read(&mut text.as_bytes()).is_ok();
+    hostile::assert_linear("a request", read);
+    hostile::assert_linear("a line of a header", |text| read(&format!("POST / HTTP/1.1\r\na: {text}")));
+    let empty_lines = |bytes: usize| "\r\n".repeat(bytes / 2);
+    hostile::assert_linear_in("empty lines", empty_lines, |text| read(text));
+    let headers = |bytes| hostile::many(bytes, |at| format!("k{at}: v\r\n"));
+    hostile::assert_linear_in("headers", headers, |text| read(text));
+}
+
+proptest! {
+    #[test]
+    fn a_request_with_errors_in_it_is_read_or_refused(request in hostile::mutated(Just(
+        b"\r\nPOST /test HTTP/1.1\r\ntraceparent: x\r\nContent-Length: 2\r\n\r\n[]".to_vec(),
+    ))) {
+        // ERR-01
+        match Request::read(&mut request.as_slice()) {
+            Ok(read) => prop_assert!(read.is_none_or(|read| read.body.len() <= request.len())),
+            Err(refusal) => prop_assert!(matches!(refusal.status, 400 | 411 | 413 | 431), "{:?}", refusal),
+        }
+    }
 }

@@ -181,7 +181,12 @@ fn is_content(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::hostile::{assert_linear_in, mutated};
 
     const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/certificate.pem");
     const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/key.pem");
@@ -222,5 +227,75 @@ mod tests {
             assert!(!format!("{rejected:?}").contains(&line[..20]), "{rejected:?}");
         }
         assert!(!is_content("/etc/ssl/certs/ca-certificates.crt") && !is_content("C:\\keys\\client.pem"));
+    }
+
+    /// A file that is removed in the end.
+    struct Written(PathBuf);
+
+    impl Written {
+        fn new(content: &[u8]) -> Self {
+            static NUMBER: AtomicUsize = AtomicUsize::new(0);
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().join(format!("otlp-pem-{}-{number}", std::process::id()));
+            fs::write(&path, content).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Written {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    /// How many certificates there are for a server and for a client, and whether there is a key.
+    fn read_all(file: &Written) -> (Option<usize>, Option<usize>, bool) {
+        let count = |read: Result<Pem<Certificates>, Rejected>| Some(read.ok()?.content()?.len());
+        (count(roots(&file.0)), count(chain(&file.0)), key(&file.0).is_ok())
+    }
+
+    #[test]
+    fn every_file_is_read_in_time_in_proportion_to_its_length() {
+        // ERR-01, OTLPV-13
+        type Make = fn(usize) -> String;
+        let files: [(&str, Make); 9] = [
+            ("beginnings", |bytes| "-----BEGIN CERTIFICATE-----\n".repeat(bytes / 28)),
+            ("ends", |bytes| "-----END CERTIFICATE-----\n".repeat(bytes / 26)),
+            ("empty certificates", |bytes| {
+                "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".repeat(bytes / 54)
+            }),
+            ("one long certificate", |bytes| {
+                format!("-----BEGIN CERTIFICATE-----\n{}-----END CERTIFICATE-----\n", "MIIB\n".repeat(bytes / 5))
+            }),
+            ("one long line", |bytes| format!("-----BEGIN PRIVATE KEY-----\n{}", "A".repeat(bytes))),
+            ("one long key", |bytes| {
+                format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", "MIIB".repeat(bytes / 4))
+            }),
+            ("dashes", |bytes| "-".repeat(bytes)),
+            ("empty lines", |bytes| "\r\n".repeat(bytes / 2)),
+            ("certificates of others", |bytes| {
+                let certificate = fs::read_to_string(CERTIFICATE).unwrap();
+                certificate.repeat(bytes / certificate.len())
+            }),
+        ];
+        for (what, make) in files {
+            assert_linear_in(what, |bytes| Written::new(make(bytes).as_bytes()), read_all);
+        }
+    }
+
+    proptest! {
+        // Each case writes a file.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_file_with_errors_in_it_is_read_or_refused(content in prop_oneof![
+            mutated(Just(fs::read(CERTIFICATE).unwrap())),
+            mutated(Just(fs::read(KEY).unwrap())),
+            any::<Vec<u8>>(),
+        ]) {
+            // ERR-01, OTLPV-13
+            let (roots, chain, _) = read_all(&Written::new(&content));
+            prop_assert!(roots != Some(0) && chain != Some(0));
+        }
     }
 }

@@ -178,6 +178,26 @@ mod tests {
         }
 
         #[test]
+        fn numbers_that_nobody_wrote_are_refused_or_read_as_they_stand(
+            mut header: [u8; HEADER_BYTES], version in 0..3_u8, compression in 0..5_u8, small: bool, bytes: u64,
+        ) {
+            header[..7].copy_from_slice(MAGIC);
+            (header[7], header[8]) = (version, compression);
+            if small {
+                header[20..28].copy_from_slice(&(MAX_UNCOMPRESSED - 1).to_le_bytes());
+                header[17..20].fill(0);
+            }
+            let length = bytes.saturating_sub(HEADER_BYTES as u64);
+            header[28..36].copy_from_slice(&length.to_le_bytes());
+            let sum = crc(&header[..40]);
+            header[40..].copy_from_slice(&sum.to_le_bytes());
+            if let Ok(read) = Header::parse(&header, bytes) {
+                prop_assert!(read.spans <= read.uncompressed as u64 && read.uncompressed as u64 <= MAX_UNCOMPRESSED);
+                prop_assert_eq!((read.length, version), (length, VERSION));
+            }
+        }
+
+        #[test]
         fn no_file_makes_the_reader_panic(header: [u8; HEADER_BYTES], bytes: u64) {
             prop_assert!(Header::parse(&header, bytes).is_err());
         }

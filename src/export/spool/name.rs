@@ -104,7 +104,10 @@ impl Name {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::hostile::{assert_linear, assert_linear_after, mutated_text, text};
 
     const AUTHOR: Author = Author { client: 0xab, process: 7 };
 
@@ -164,6 +167,43 @@ mod tests {
             "00000000000000005000-00000000000000zz-7-12.otlp",
         ] {
             assert_eq!(Name::parse(file_name), None, "{file_name}");
+        }
+    }
+
+    #[test]
+    fn every_name_is_read_in_time_in_proportion_to_its_length() {
+        let read = |text: &str| {
+            let (name, _) = Name::parse(text)?;
+            Some((name.age(at(5)), name.is_by(AUTHOR), name.whole(), name.halves()))
+        };
+        assert_linear("a file name", |text| read(&format!("{text}.otlp")));
+        let beginning = "00000000000000005000-00000000000000ab-7-12";
+        assert_linear_after("a file name", beginning, |text| read(&format!("{text}.otlp")));
+        let halves = format!("{beginning}{}.otlp", "ab".repeat(1 << 19));
+        assert!(read(&halves).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_is_read_or_left_alone(name in prop_oneof![
+            text(),
+            "[0-9]{20}-[0-9a-f]{16}-[0-9]{1,30}-[0-9]{1,30}[ab]{0,9}\\.(otlp|tmp|damaged)",
+            mutated_text(Just("00000000000000005000-00000000000000ab-7-12ab.otlp".to_owned())),
+        ]) {
+            if let Some((read, kind)) = Name::parse(&name) {
+                prop_assert_eq!(read.path(Path::new(""), kind), Path::new(&name));
+                let _ = (read.age(at(5)), read.is_by(AUTHOR), read.whole());
+                prop_assert!(read.halves().iter().all(|half| half.whole().as_ref() == Some(&read)));
+            }
+        }
+
+        #[test]
+        fn every_name_that_is_made_is_read_back(nanos: u64, client: u64, process: u32, number: u64) {
+            let author = Author { client, process };
+            let name = Name::new(at(nanos), author, number);
+            let file = name.path(Path::new(""), Kind::Body);
+            prop_assert_eq!(Name::parse(file.to_str().unwrap()), Some((name.clone(), Kind::Body)));
+            prop_assert!(name.is_by(author));
         }
     }
 }
