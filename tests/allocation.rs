@@ -11,6 +11,12 @@ use otlp::{
     testing::Receiver,
 };
 
+/// Says that the process is the child of a test.
+const DISABLED: &str = "OTLP_TEST_DISABLED";
+
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(30);
+
 /// Counts what the calling thread allocates.
 struct Counting;
 
@@ -94,13 +100,13 @@ fn recording_a_span_allocates_nothing_once_the_thread_is_warm() {
     // that are measured are shorter than those before: wherever in a chunk they begin, they need no more of them.
     let cold = allocations(|| round(250));
     assert!(cold > 0, "the counter counts");
-    assert!(client.flush(Duration::from_secs(30)).is_complete());
+    assert!(client.flush(LONG).is_complete());
     round(250);
     for number in 0..20 {
-        assert!(client.flush(Duration::from_secs(30)).is_complete());
+        assert!(client.flush(LONG).is_complete());
         assert_eq!(allocations(|| round(100)), 0, "allocations of 200 spans in round {number}");
     }
-    assert!(client.flush(Duration::from_secs(30)).is_complete());
+    assert!(client.flush(LONG).is_complete());
     assert_eq!(receiver.span_count(), 2 * 500 + 20 * 200);
 }
 
@@ -117,8 +123,56 @@ fn without_a_memory_pool_every_span_allocates_its_record() {
 }
 
 #[test]
-fn a_disabled_tracer_allocates_nothing_at_all() {
+fn a_tracer_without_a_client_allocates_nothing_at_all() {
     let tracer = otlp::tracer("before init");
     record(&tracer, 0, "warm the thread's own state");
     assert_eq!(allocations(|| (0..1_000).for_each(|item| record(&tracer, item, "/"))), 0);
+}
+
+/// Entries of a directory of this process under `/proc`, as far as they lead to something called like that.
+#[cfg(target_os = "linux")]
+fn count_of(directory: &str, leading_to: &str) -> usize {
+    let entries = std::fs::read_dir(format!("/proc/self/{directory}")).unwrap().flatten();
+    let leads = |path: &std::path::Path| {
+        leading_to.is_empty() || std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with(leading_to))
+    };
+    entries.filter(|entry| leads(&entry.path())).count()
+}
+
+/// Not a test of its own: runs in a process where the SDK is disabled.
+#[cfg(target_os = "linux")]
+#[test]
+fn disabled_child() {
+    if std::env::var_os(DISABLED).is_none() {
+        return;
+    }
+    let before = (count_of("task", ""), count_of("fd", "socket:"));
+    let otlp = otlp::init().unwrap();
+    let tracer = otlp::tracer("disabled");
+    record(&tracer, 0, "warm the thread's own state");
+    let spans = allocations(|| (0..1_000).for_each(|item| record(&tracer, item, "/")));
+    let parent = SpanContext::new(TraceId::from_bytes([1; 16]), SpanId::from_bytes([1; 8]), 1, true);
+    let span = tracer.span("child").parent(&parent).start();
+    assert!(!span.is_recording() && !tracer.enabled() && span.context() == parent);
+    drop(span);
+    let begun = std::time::Instant::now();
+    let ended = [otlp::client().flush(LONG), otlp::client().shutdown(LONG)];
+    drop(otlp);
+    assert!(begun.elapsed() < Duration::from_millis(50), "{:?}", begun.elapsed());
+    assert!(ended.iter().all(otlp::Receipt::is_complete), "{ended:?}");
+    assert_eq!((spans, count_of("task", ""), count_of("fd", "socket:")), (0, before.0, before.1));
+    println!("as promised");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disabled_sdk_costs_no_thread_no_socket_no_allocation_and_no_time() {
+    // SDKV-01, TPR-07, TPR-09
+    for (variable, value) in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["disabled_child", "--exact", "--nocapture"]).env(DISABLED, "1").env(variable, value);
+        let output = child.output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && printed.contains("as promised"), "{variable}: {output:?}");
+    }
 }
