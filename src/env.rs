@@ -251,6 +251,45 @@ pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Re
     })
 }
 
+/// How many unusable names of a list are told.
+const TOLD: usize = 4;
+
+/// A comma list of names, and what is to be said about it. Of a list with unusable names the others count, and `none`
+/// among others is unusable; `None` if nothing is left (ENV-07, ENV-08). `known` reads one name, `unsupported` are those
+/// that others know, and `must` says what the list must be.
+pub(crate) fn list<T>(
+    text: &str,
+    must: &str,
+    unsupported: &[&str],
+    known: impl Fn(&str) -> Option<T>,
+) -> (Option<Vec<T>>, Option<Rejected>) {
+    let names: Vec<_> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let is_none = |name: &str| name.eq_ignore_ascii_case("none");
+    if let [name] = names[..]
+        && is_none(name)
+    {
+        return (Some(Vec::new()), None);
+    }
+    let (mut usable, mut unusable) = (Vec::new(), Vec::new());
+    for name in names {
+        match known(name) {
+            Some(known) => usable.push(known),
+            None => unusable.push(name),
+        }
+    }
+    let usable = Some(usable).filter(|list| !list.is_empty());
+    if usable.is_some() && unusable.is_empty() {
+        return (usable, None);
+    }
+    let why = |name: &str| match unsupported.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+        true => "is not supported",
+        false if is_none(name) => "is not alone",
+        false => "is unknown",
+    };
+    let told = unusable.iter().take(TOLD).map(|name| format!("; {} {}", Rejected::new(name, "").value, why(name)));
+    (usable, Some(Rejected::new(text, must.to_owned() + &told.collect::<String>())))
+}
+
 /// A whole number within `range`; nothing outside has a private meaning (ENV-03, ENV-04).
 pub(crate) fn whole_number(text: &str, range: RangeInclusive<usize>) -> Result<usize, Rejected> {
     let number = text.trim().parse().ok().filter(|number| range.contains(number));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::env::Rejected;
+use crate::env::{self, Rejected};
 
 /// One way to write context into a carrier and to read it from there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,9 +16,6 @@ pub enum Propagator {
 
 /// Those that this version does not speak, although the specification has names for them.
 const UNSUPPORTED: [&str; 5] = ["b3", "b3multi", "jaeger", "xray", "ottrace"];
-
-/// How many unusable names of a list are told.
-const TOLD: usize = 4;
 
 impl Propagator {
     pub(crate) const ALL: [Self; 2] = [Self::TraceContext, Self::Baggage];
@@ -92,37 +89,11 @@ impl Propagators {
     /// A comma list, and what is to be said about it. Of a list with unusable names the others count, and `none` among
     /// others is unusable; `None` if nothing is left (SDKV-06, SDKV-07).
     pub(crate) fn parse(text: &str) -> (Option<Self>, Option<Rejected>) {
-        let names: Vec<_> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
-        if let [name] = names[..]
-            && name.eq_ignore_ascii_case("none")
-        {
-            return (Some(Self::NONE), None);
-        }
-        let (mut list, mut unusable) = (Self::NONE, Vec::new());
-        for name in names {
-            match Propagator::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(name)) {
-                Some(known) => list.push(known),
-                None => unusable.push(name),
-            }
-        }
-        let usable = Some(list).filter(|list| *list != Self::NONE);
-        let is_fine = usable.is_some() && unusable.is_empty();
-        (usable, (!is_fine).then(|| rejected(text, &unusable)))
+        let known = |name: &str| Propagator::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(name));
+        let must = "must be a list of tracecontext and baggage, or none alone";
+        let (list, rejected) = env::list(text, must, &UNSUPPORTED, known);
+        (list.map(Self::new), rejected)
     }
-}
-
-fn rejected(text: &str, unusable: &[&str]) -> Rejected {
-    let mut must = "must be a list of tracecontext and baggage, or none alone".to_owned();
-    for name in unusable.iter().take(TOLD) {
-        let is = |known: &[&str]| known.iter().any(|known| known.eq_ignore_ascii_case(name));
-        let why = match () {
-            () if is(&UNSUPPORTED) => "is not supported",
-            () if is(&["none"]) => "is not alone",
-            () => "is unknown",
-        };
-        must += &format!("; {} {why}", Rejected::new(name, "").value);
-    }
-    Rejected::new(text, must)
 }
 
 impl Default for Propagators {
@@ -190,7 +161,7 @@ mod tests {
             assert!(rejected.as_ref().unwrap().must.ends_with(why), "{rejected:?}");
         }
         let (_, many) = Propagators::parse(&"x\u{1b},".repeat(1000));
-        assert_eq!(many.unwrap().must.matches(r#""x\u{1b}" is unknown"#).count(), TOLD);
+        assert_eq!(many.unwrap().must.matches(r#""x\u{1b}" is unknown"#).count(), 4);
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Settings {
         let log_level = options.log_level.or(monitoring.as_ref().map(|monitoring| monitoring.log_level));
         let log_level = choose.one(log_level, env::LOG_LEVEL, env::log_level, LogLevel::default());
 
-        let propagators = choose.propagators();
+        let propagators = choose.list(None, env::PROPAGATORS, Propagators::parse, Propagators::default());
         let connections = ConnectionSettings::resolve(&options)?;
         let (endpoint, source) = choose.endpoint(options.endpoint, options.traces_endpoint)?;
         let endpoint_is_default = source == Source::Default;

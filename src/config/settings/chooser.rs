@@ -7,7 +7,7 @@ use http::header::AUTHORIZATION;
 use super::DEFAULT_ENDPOINT;
 use crate::{
     config::{
-        Endpoint, Headers, Propagators, SamplerChoice, Tls, endpoint, headers,
+        Endpoint, Headers, SamplerChoice, Tls, endpoint, headers,
         tls::{self, Pem, Unpaired},
     },
     env::{self, Environment, Rejected},
@@ -83,16 +83,21 @@ impl Chooser<'_> {
         value.inspect_err(|why| self.warnings.push(tell(why))).ok()
     }
 
-    /// The propagators: of a list with unusable names the others count.
-    pub(super) fn propagators(&mut self) -> Propagators {
-        let name = env::PROPAGATORS;
-        let (usable, rejected) = match self.environment.get(name) {
+    /// A setting that is a list: of one with unusable names the others count.
+    pub(super) fn list<T: fmt::Display>(
+        &mut self,
+        code: Option<T>,
+        variable: &'static str,
+        read: impl Fn(&str) -> (Option<T>, Option<Rejected>),
+        default: T,
+    ) -> T {
+        let (usable, rejected) = match self.environment.get(variable) {
             None => (None, None),
             Some(Err(why)) => (None, Some(why)),
-            Some(Ok(text)) => Propagators::parse(text),
+            Some(Ok(text)) => read(text),
         };
-        let chosen = usable.unwrap_or_default();
-        self.warnings.extend(rejected.map(|why| format!("{name}={}: {}; using {chosen}", why.value, why.must)));
+        let chosen = code.or(usable).unwrap_or(default);
+        self.warnings.extend(rejected.map(|why| format!("{variable}={}: {}; using {chosen}", why.value, why.must)));
         chosen
     }
 
