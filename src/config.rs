@@ -44,7 +44,7 @@ pub use span_limits::SpanLimits;
 pub use spool::SpoolConfig;
 pub use tuning::{Effort, Tuning};
 
-pub use crate::error::LogLevel;
+pub use crate::{error::LogLevel, resource::ResourceDetector};
 
 pub(crate) use connections::ConnectionSettings;
 pub(crate) use endpoint::Endpoint;

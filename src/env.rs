@@ -16,6 +16,9 @@ use std::{
 
 use crate::error::LogLevel;
 
+/// What the program was compiled for.
+pub(crate) use std::env::consts::{ARCH, OS};
+
 /// An environment variable that this crate reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -73,6 +76,7 @@ pub(crate) const SPOOL_DIR: &str = "OTLP_SPOOL_DIR";
 pub(crate) const SPOOL_MAX_BYTES: &str = "OTLP_SPOOL_MAX_BYTES";
 pub(crate) const SPOOL_MAX_AGE: &str = "OTLP_SPOOL_MAX_AGE";
 pub(crate) const SPOOL_FSYNC: &str = "OTLP_SPOOL_FSYNC";
+pub(crate) const RESOURCE_DETECTORS: &str = "OTLP_RESOURCE_DETECTORS";
 
 /// Every environment variable that sets something up; the trace context of a process is in others, see
 /// [`propagation`](crate::propagation). A variable that is set to the empty string counts as unset.
@@ -121,6 +125,7 @@ pub const VARIABLES: &[Variable] = &[
     row(SPOOL_MAX_BYTES, "67108864", "bytes, at least 1", "the most that the spool directory may hold"),
     row(SPOOL_MAX_AGE, "604800000", "ms, 0 for no limit", "how long spans may wait in the spool"),
     row(SPOOL_FSYNC, "false", "true or false", "true forces each spooled file to the disk"),
+    row(RESOURCE_DETECTORS, "serviceinstance,process,host,os", "list of serviceinstance, process, host, hostid and os; all or none", "what the resource tells without being given it"),
 ];
 
 const fn row(name: &'static str, default: &'static str, unit: &'static str, meaning: &'static str) -> Variable {
@@ -185,6 +190,17 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
 /// Every variable there is.
 pub(crate) fn variables() -> impl Iterator<Item = (OsString, OsString)> {
     env::vars_os()
+}
+
+/// What this machine is called.
+#[cfg(unix)]
+pub(crate) fn host_name() -> Option<String> {
+    nix::unistd::gethostname().ok()?.into_string().ok()
+}
+
+#[cfg(not(unix))]
+pub(crate) fn host_name() -> Option<String> {
+    env::var("COMPUTERNAME").ok()
 }
 
 /// The base name of what `/proc/self/exe` or its like points to, else of the first argument.

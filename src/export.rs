@@ -113,8 +113,9 @@ struct LastFailure {
 
 impl Exporter {
     pub(crate) fn new(settings: Settings, intake: Arc<Intake>, diagnostics: Diagnostics) -> Arc<Self> {
+        let (attributes, schema_url) = settings.resource.in_this_process();
         let exporter = Arc::new(Self {
-            resource: EncodedResource::new(&settings.resource),
+            resource: EncodedResource::new(&attributes, schema_url),
             transport: HttpTransport::new(&settings),
             metrics_transport: metrics::transport(&settings),
             meter: Meter::new(&settings.measured),

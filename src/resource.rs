@@ -7,6 +7,40 @@ use std::{
 
 use crate::{env::percent_decode, value::KeyValue};
 
+mod detectors;
+mod facts;
+
+pub(crate) use detectors::Detectors;
+pub use detectors::ResourceDetector;
+use facts::Facts;
+
+/// The resource of a client as it is set up: what was given, and what each process finds out by itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Resource {
+    /// Keys are unique and not empty.
+    pub(crate) given: Vec<KeyValue<'static>>,
+    pub(crate) detectors: Detectors,
+    /// The file name of the program.
+    pub(crate) executable: Option<String>,
+}
+
+impl Resource {
+    /// Everything that spans of this process share, and the schema URL it goes by. Each call finds out anew, so that
+    /// the child of a fork is told apart from its parent; a client asks once (RES-08).
+    pub(crate) fn in_this_process(&self) -> (Vec<KeyValue<'static>>, &'static str) {
+        self.of(&Facts::of_this_process(&self.detectors, self.executable.as_deref()))
+    }
+
+    /// What was given wins over what is found out (RES-04, RES-12). Only the latter has a schema URL, so that merging
+    /// the two meets no conflict (RES-07).
+    fn of(&self, facts: &Facts) -> (Vec<KeyValue<'static>>, &'static str) {
+        let (found, schema_url) = self.detectors.detect(facts);
+        let is_given = |key: &str| self.given.iter().any(|given| given.key == key);
+        let found = found.into_iter().filter(|attribute| !is_given(&attribute.key));
+        (self.given.iter().cloned().chain(found).collect(), schema_url)
+    }
+}
+
 /// Where resource attributes come from, lowest precedence first.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
@@ -150,6 +184,18 @@ mod tests {
         assert_eq!(value(&attributes, "c"), Some(&"".into()));
         assert_eq!(value(&attributes, "service.version"), Some(&"1.0".into()));
         assert_eq!(value(&attributes, ""), None);
+    }
+
+    #[test]
+    fn what_is_given_wins_over_what_is_found_out_even_with_an_empty_value() {
+        // RES-04, RES-07, RES-12
+        let facts = Facts { instance: Some("random".to_owned()), os: "linux", arch: "x86_64", ..Facts::default() };
+        let given = vec![KeyValue::new("service.instance.id", "mine"), KeyValue::new("host.arch", "")];
+        let detectors = Detectors::new(ResourceDetector::ALL.iter().copied());
+        let (attributes, _) = Resource { given, detectors, executable: None }.of(&facts);
+        assert_eq!(value(&attributes, "service.instance.id"), Some(&"mine".into()));
+        assert_eq!(value(&attributes, "host.arch"), Some(&"".into()));
+        assert_eq!(value(&attributes, "os.type"), Some(&"linux".into()));
     }
 
     #[test]

@@ -195,6 +195,7 @@ fn client(endpoint: &str, compression: Compression) -> Client {
         .with_endpoint(endpoint)
         .with_compression(compression)
         .with_service_name("interop")
+        .with_resource_detectors([])
         .with_resource_attribute(KeyValue::new("host.name", "höst"))
         .with_resource_attribute(KeyValue::new("process.command_args", vec!["a", ""]))
         .with_worker_count(1)

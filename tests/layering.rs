@@ -71,7 +71,16 @@ const FENCES: &[(&str, &[&str])] = &[
     ),
     ("rustls", &["src/config/tls.rs", "src/export/transport/http.rs"]),
     ("std::env", &["src/env.rs"]),
-    ("fs::", &["src/export/spool.rs", "src/export/spool/claim.rs", "src/capture/clock.rs", "src/config/tls.rs"]),
+    (
+        "fs::",
+        &[
+            "src/export/spool.rs",
+            "src/export/spool/claim.rs",
+            "src/capture/clock.rs",
+            "src/config/tls.rs",
+            "src/resource/facts.rs",
+        ],
+    ),
     ("fs4", &["src/export/spool/claim.rs"]),
     (
         "thread::Builder",

@@ -8,8 +8,8 @@ use crate::{
     config::{
         BackpressureController, BatchConfig, Compression, ConnectionManager, ConnectionPoolConfig, DropStrategy,
         ExitBudget, MemoryMonitor, MemoryPool, MonitoringConfig, Options, OtlpConfig, PerformanceConfig,
-        PerformanceMonitor, Protocol, ResourceConfig, RetryConfig, SpanLimits, SpoolConfig, TransportConfig,
-        WorkerPool, ZeroCopyBuffer,
+        PerformanceMonitor, Protocol, ResourceConfig, ResourceDetector, RetryConfig, SpanLimits, SpoolConfig,
+        TransportConfig, WorkerPool, ZeroCopyBuffer,
     },
     control::{AdaptiveCompression, AutoTuner, BatchManager},
     env::Environment,
@@ -136,6 +136,14 @@ impl ClientBuilder {
     /// Adds several attributes to the resource.
     pub fn with_resource_attributes(mut self, attributes: impl IntoIterator<Item = KeyValue<'static>>) -> Self {
         self.options.resource_attributes.extend(attributes);
+        self
+    }
+
+    /// What is found out about the process and its machine and added to the resource: exactly these, and nothing for an
+    /// empty list; see [`ResourceDetector`]. Default: the instance, the process, the host without its id, and the
+    /// operating system; `OTLP_RESOURCE_DETECTORS`.
+    pub fn with_resource_detectors(mut self, detectors: impl IntoIterator<Item = ResourceDetector>) -> Self {
+        self.options.resource_detectors = Some(detectors.into_iter().collect());
         self
     }
 

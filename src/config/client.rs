@@ -4,7 +4,8 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use super::{
     BatchConfig, BatchStrategy, Compression, ConnectionPoolConfig, DropStrategy, ErrorType, ExitBudget, MemoryMonitor,
-    MonitoringConfig, PerformanceConfig, PerformanceMonitor, RetryConfig, SpanLimits, SpoolConfig, endpoint,
+    MonitoringConfig, PerformanceConfig, PerformanceMonitor, ResourceDetector, RetryConfig, SpanLimits, SpoolConfig,
+    endpoint,
 };
 use crate::value::KeyValue;
 
@@ -102,6 +103,8 @@ pub struct ResourceConfig {
     pub service_version: Option<String>,
     /// More attributes, which replace those of the environment with the same keys.
     pub attributes: Vec<KeyValue<'static>>,
+    /// What is found out and added to them: exactly these, see [`ResourceDetector`].
+    pub detectors: Option<Vec<ResourceDetector>>,
 }
 
 /// How requests are carried.

@@ -5,7 +5,8 @@ use std::{fmt, path::PathBuf, time::Duration};
 use super::{
     BackpressureController, BatchConfig, Compression, ConnectionManager, ConnectionPoolConfig, DropStrategy,
     ExitBudget, MemoryMonitor, MemoryPool, MonitoringConfig, OtlpConfig, PerformanceConfig, PerformanceMonitor,
-    Protocol, ResourceConfig, RetryConfig, SpanLimits, SpoolConfig, TransportConfig, WorkerPool, ZeroCopyBuffer,
+    Protocol, ResourceConfig, ResourceDetector, RetryConfig, SpanLimits, SpoolConfig, TransportConfig, WorkerPool,
+    ZeroCopyBuffer,
 };
 use crate::{error::LogLevel, value::KeyValue};
 
@@ -38,6 +39,8 @@ pub(crate) struct Options {
     /// `service.version`. Default: not sent.
     pub(crate) service_version: Option<String>,
     pub(crate) resource_attributes: Vec<KeyValue<'static>>,
+    /// Exactly these. Default: all but that of `host.id`.
+    pub(crate) resource_detectors: Option<Vec<ResourceDetector>>,
     pub(crate) batch: Option<BatchConfig>,
     /// Threads, 1 to 64. Default: the CPUs this process may use, at most 4.
     pub(crate) worker_count: Option<usize>,
@@ -161,10 +164,11 @@ impl Options {
     }
 
     pub(crate) fn set_resource(&mut self, resource: ResourceConfig) {
-        let ResourceConfig { service_name, service_version, attributes } = resource;
+        let ResourceConfig { service_name, service_version, attributes, detectors } = resource;
         self.service_name = service_name;
         self.service_version = service_version;
         self.resource_attributes = attributes;
+        self.resource_detectors = detectors;
     }
 
     /// Everything at once.

@@ -11,8 +11,7 @@ use super::{
 use crate::{
     env::{self, Environment, Rejected, allowed, timeout, whole_number},
     error::{Error, LogLevel},
-    resource::{self, Sources, resource},
-    value::KeyValue,
+    resource::{self, Detectors, Resource, Sources, resource},
 };
 
 mod chooser;
@@ -83,8 +82,7 @@ pub(crate) struct Settings {
     pub(crate) sampler: SamplerChoice,
     pub(crate) span_limits: SpanLimits,
     pub(crate) spool: SpoolConfig,
-    /// Keys are unique and not empty.
-    pub(crate) resource: Vec<KeyValue<'static>>,
+    pub(crate) resource: Resource,
 }
 
 impl Settings {
@@ -192,6 +190,8 @@ impl Settings {
         if options.service_name.as_deref() == Some("") {
             return Err(Error::config("with_service_name", "\"\"", "must not be empty"));
         }
+        let detectors = options.resource_detectors.map(Detectors::new);
+        let detectors = choose.list(detectors, env::RESOURCE_DETECTORS, Detectors::parse, Detectors::default());
         let monitoring = monitoring.unwrap_or_default();
         if monitoring.enable_metrics && endpoint.for_metrics().is_none() {
             choose.warnings.push(format!(
@@ -200,8 +200,8 @@ impl Settings {
             ));
         }
         let warnings = choose.warnings;
-        let resource = resource(Sources {
-            executable: environment.executable,
+        let given = resource(Sources {
+            executable: environment.executable.clone(),
             environment: attributes.unwrap_or_default(),
             environment_service_name,
             code: options.resource_attributes,
@@ -243,7 +243,7 @@ impl Settings {
             sampler,
             span_limits,
             spool,
-            resource,
+            resource: Resource { given, detectors, executable: environment.executable },
         };
         Ok((settings, warnings))
     }

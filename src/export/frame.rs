@@ -16,28 +16,33 @@ use crate::{
 const RESOURCE_SPANS: u32 = 1;
 const RESOURCE: u32 = 1;
 const SCOPE_SPANS: u32 = 2;
+const SCHEMA_URL: u32 = 3;
 /// `Resource.attributes`.
 const ATTRIBUTES: u32 = 1;
 
-/// A resource as it stands in every request of a client.
+/// A resource as it stands in every request of a client, its schema URL behind it if it has one.
 pub(crate) struct EncodedResource(Box<[u8]>);
 
 impl EncodedResource {
-    pub(crate) fn new(attributes: &[KeyValue<'_>]) -> Self {
+    pub(crate) fn new(attributes: &[KeyValue<'_>], schema_url: &str) -> Self {
         let message = recorded(attributes).map(attribute_field_len).sum();
         let mut field = Buffer::default();
         field.len_head(RESOURCE, message);
         recorded(attributes).for_each(|entry| put_attribute(&mut field, ATTRIBUTES, &entry.key, &entry.value));
+        if !schema_url.is_empty() {
+            field.bytes_field(SCHEMA_URL, schema_url.as_bytes());
+        }
         Self(field.as_slice().into())
     }
 
-    /// The message it stands for.
-    pub(crate) fn message(&self) -> Option<Resource> {
-        // A message that holds nothing but the resource.
-        ResourceSpans::decode(&*self.0).ok()?.resource
+    /// What it stands for: the resource and its schema URL.
+    pub(crate) fn message(&self) -> (Option<Resource>, String) {
+        // A message that holds nothing else.
+        let ResourceSpans { resource, schema_url, .. } = ResourceSpans::decode(&*self.0).unwrap_or_default();
+        (resource, schema_url)
     }
 
-    /// The field with its head.
+    /// The fields with their heads.
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.0
     }

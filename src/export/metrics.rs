@@ -78,8 +78,8 @@ impl Exporter {
             ..InstrumentationScope::default()
         };
         let scope_metrics = vec![ScopeMetrics { scope: Some(scope), metrics, ..ScopeMetrics::default() }];
-        let resource_metrics =
-            vec![ResourceMetrics { resource: self.resource.message(), scope_metrics, ..ResourceMetrics::default() }];
+        let (resource, schema_url) = self.resource.message();
+        let resource_metrics = vec![ResourceMetrics { resource, scope_metrics, schema_url }];
         ExportMetricsServiceRequest { resource_metrics }
     }
 }

@@ -441,7 +441,9 @@ mod tests {
     fn a_batch_that_is_copied_gives_its_ring_memory_back_before_it_is_compressed() {
         let packed = [true, false].map(|enable_zero_copy| {
             let performance = PerformanceConfig { enable_zero_copy, ..PerformanceConfig::default() };
-            let options = Options { performance: Some(performance), ..Options::default() };
+            // Two clients would be two instances.
+            let resource_detectors = Some(Vec::new());
+            let options = Options { performance: Some(performance), resource_detectors, ..Options::default() };
             let (settings, _) = Settings::resolve(options, Default::default()).expect("valid settings");
             let intake = Intake::new(Limits { memory_bytes: 1 << 20, workers: 1, ..Limits::default() });
             let exporter = Exporter::new(settings, Arc::clone(&intake), Diagnostics::new(LogLevel::None, None));

@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::tls::{self, Pem};
-use crate::env::VARIABLES;
+use crate::{env::VARIABLES, value::KeyValue};
 
 mod hostile;
 mod limits;
@@ -47,7 +47,7 @@ fn header<'a>(settings: &'a Settings, name: &str) -> Option<&'a str> {
 }
 
 fn attribute(settings: &Settings, key: &str) -> Option<String> {
-    let found = settings.resource.iter().find(|attribute| attribute.key == key)?;
+    let found = settings.resource.given.iter().find(|attribute| attribute.key == key)?;
     match &found.value {
         crate::value::Value::String(text) => Some(text.to_string()),
         other => Some(format!("{other:?}")),
@@ -138,6 +138,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     (env::SPOOL_MAX_BYTES, "1000"),
     (env::SPOOL_MAX_AGE, "0"),
     (env::SPOOL_FSYNC, "true"),
+    (env::RESOURCE_DETECTORS, "Host,os"),
 ];
 
 #[test]
@@ -228,6 +229,7 @@ fn a_bad_variable_costs_one_warning_and_leaves_the_default() {
         (env::SPOOL_MAX_BYTES, "0", "67108864"),
         (env::SPOOL_MAX_AGE, "7d", "604800s"),
         (env::SPOOL_FSYNC, "yes", "false"),
+        (env::RESOURCE_DETECTORS, "banana", "serviceinstance,process,host,os"),
     ] {
         let (settings, warning) = with_warning(&[(name, value)]);
         assert_eq!(format!("{settings:?}"), defaults, "{name}");

@@ -76,17 +76,20 @@ fn scopes() -> Vec<(Scope, ScopeSpans)> {
     ]
 }
 
-fn resources() -> Vec<(Vec<KeyValue<'static>>, Resource)> {
+/// Attributes and a schema URL, and the message they stand for.
+fn resources() -> Vec<(Vec<KeyValue<'static>>, &'static str, Resource)> {
     let message = |attributes| Resource { attributes, ..Resource::default() };
     let long = "r".repeat(20_000);
     vec![
-        (vec![], message(vec![])),
+        (vec![], "", message(vec![])),
         (
             vec![KeyValue::new("service.name", "first"), KeyValue::new("", 1), KeyValue::new("service.name", "last")],
+            "",
             message(vec![text("service.name", "last")]),
         ),
         (
             vec![KeyValue::new("a", "1"), KeyValue::new("b", long.clone())],
+            "https://opentelemetry.io/schemas/1.44.0",
             message(vec![text("a", "1"), text("b", &long)]),
         ),
     ]
@@ -122,8 +125,9 @@ fn assert_reads_as(frame: &Frame<'_>, expected: &ExportTraceServiceRequest) {
     }
 }
 
-fn request(resource: &Resource, scope_spans: Vec<ScopeSpans>) -> ExportTraceServiceRequest {
-    let resource_spans = ResourceSpans { resource: Some(resource.clone()), scope_spans, schema_url: String::new() };
+fn request(resource: &Resource, schema_url: &str, scope_spans: Vec<ScopeSpans>) -> ExportTraceServiceRequest {
+    let schema_url = schema_url.to_owned();
+    let resource_spans = ResourceSpans { resource: Some(resource.clone()), scope_spans, schema_url };
     ExportTraceServiceRequest { resource_spans: vec![resource_spans] }
 }
 
@@ -135,9 +139,9 @@ proptest! {
         resource in 0..resources().len(),
         per_batch in 1_u32..50,
     ) {
-        // ENC-07
-        let (attributes, resource) = &resources()[resource];
-        let encoded = EncodedResource::new(attributes);
+        // ENC-07, RES-10
+        let (attributes, schema_url, resource) = &resources()[resource];
+        let encoded = EncodedResource::new(attributes, schema_url);
         let intake = intake();
         let mut producer = intake.registry.check_out();
         let mut messages = scopes();
@@ -162,7 +166,7 @@ proptest! {
             let groups = messages.iter_mut().filter(|(_, message)| !message.spans.is_empty()).map(|(_, message)| {
                 ScopeSpans { spans: std::mem::take(&mut message.spans), ..message.clone() }
             });
-            let expected = request(resource, groups.collect());
+            let expected = request(resource, schema_url, groups.collect());
             let runs = runs_by_scope(&slices);
             assert_reads_as(&Frame::new(&encoded, &intake, &runs), &expected);
         }
@@ -174,7 +178,7 @@ proptest! {
 fn lengths_around_every_power_of_128_are_canonical() {
     let intake = intake();
     let scope = intake.scopes.id(&Scope::default());
-    let encoded = EncodedResource::new(&[]);
+    let encoded = EncodedResource::new(&[], "");
     for around in [128, 16_384, 2_097_152] {
         // Paddings for which the lengths of span, group and request pass the boundary one by one.
         for padding in around - 128..around + 4 {
@@ -189,7 +193,7 @@ fn lengths_around_every_power_of_128_are_canonical() {
                 spans: vec![span],
                 schema_url: String::new(),
             };
-            let expected = request(&Resource::default(), vec![scope_spans]);
+            let expected = request(&Resource::default(), "", vec![scope_spans]);
             assert_eq!(frame.len(), expected.encoded_len(), "{padding}");
             let mut handed_out = 0;
             frame.pieces(|piece| handed_out += piece.len());
@@ -200,9 +204,9 @@ fn lengths_around_every_power_of_128_are_canonical() {
 
 #[test]
 fn every_scope_and_resource_is_told_apart() {
-    // ENC-07
-    for (attributes, resource) in resources() {
-        let encoded = EncodedResource::new(&attributes);
+    // ENC-07, RES-10
+    for (attributes, schema_url, resource) in resources() {
+        let encoded = EncodedResource::new(&attributes, schema_url);
         let intake = intake();
         let mut groups = Vec::new();
         let mut records = Vec::new();
@@ -213,14 +217,14 @@ fn every_scope_and_resource_is_told_apart() {
             groups.push(message);
         }
         let runs: Vec<_> = records.iter().map(|(scope, record)| (*scope, &record[..])).collect();
-        assert_reads_as(&Frame::new(&encoded, &intake, &runs), &request(&resource, groups));
+        assert_reads_as(&Frame::new(&encoded, &intake, &runs), &request(&resource, schema_url, groups));
     }
 }
 
 #[test]
 fn one_encoder_writes_one_body_after_another() {
     let intake = intake();
-    let encoded = EncodedResource::new(&[]);
+    let encoded = EncodedResource::new(&[], "");
     let scope = intake.scopes.id(&Scope::new("a"));
     let mut encoder = Encoder::new(Way::GZIP);
     let mut body = Vec::new();

@@ -3,8 +3,8 @@
 use super::*;
 use crate::config::{
     BackpressureController, BatchStrategy, ConnectionManager, ConnectionPoolConfig, ErrorType, MemoryMonitor,
-    MemoryPool, MonitoringConfig, OtlpConfig, PerformanceConfig, PerformanceMonitor, Protocol, RetryConfig,
-    ReuseStrategy, TransportConfig, WorkerPool, ZeroCopyBuffer,
+    MemoryPool, MonitoringConfig, OtlpConfig, PerformanceConfig, PerformanceMonitor, Protocol, ResourceDetector,
+    RetryConfig, ReuseStrategy, TransportConfig, WorkerPool, ZeroCopyBuffer,
 };
 
 fn all(config: OtlpConfig) -> Options {
@@ -79,6 +79,11 @@ const TRANSPORT_AND_RESOURCE: &[Field] = &[
         "resource.attributes",
         |c| c.resource.attributes = vec![KeyValue::new("a", 1)],
         |o| o.resource_attributes = vec![KeyValue::new("a", 1)],
+    ),
+    (
+        "resource.detectors",
+        |c| c.resource.detectors = Some(vec![ResourceDetector::Os]),
+        |o| o.resource_detectors = Some(vec![ResourceDetector::Os]),
     ),
     ("worker_count", |c| c.worker_count = Some(3), |o| o.worker_count = Some(3)),
     (
