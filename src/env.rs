@@ -43,6 +43,8 @@ pub(crate) const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 pub(crate) const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
 pub(crate) const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 pub(crate) const TRACES_HEADERS: &str = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
+pub(crate) const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+pub(crate) const TRACES_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL";
 pub(crate) const TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TIMEOUT";
 pub(crate) const TRACES_TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT";
 pub(crate) const COMPRESSION: &str = "OTEL_EXPORTER_OTLP_COMPRESSION";
@@ -78,8 +80,16 @@ pub(crate) const SPOOL_MAX_AGE: &str = "OTLP_SPOOL_MAX_AGE";
 pub(crate) const SPOOL_FSYNC: &str = "OTLP_SPOOL_FSYNC";
 pub(crate) const RESOURCE_DETECTORS: &str = "OTLP_RESOURCE_DETECTORS";
 
+/// The variables that name a file which would replace all others: there is no support for it, which somebody who has
+/// one must be told.
+pub(crate) const CONFIG_FILES: [&str; 2] = ["OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE"];
+
 /// Every environment variable that sets something up; the trace context of a process is in others, see
 /// [`propagation`](crate::propagation). A variable that is set to the empty string counts as unset.
+///
+/// Of the others that the specification has, `OTEL_EXPORTER_OTLP_INSECURE` is for gRPC endpoints without a scheme and
+/// does nothing here: the scheme of the URL alone says whether TLS is used. `OTEL_CONFIG_FILE` costs a warning:
+/// configuration files are not supported. `OTEL_ENTITIES` is not read, and neither are those about metrics and logs.
 #[rustfmt::skip] // A table reads better in rows.
 pub const VARIABLES: &[Variable] = &[
     row(SDK_DISABLED, "false", "true or false", "true records and sends nothing"),
@@ -90,6 +100,8 @@ pub const VARIABLES: &[Variable] = &[
     row(RESOURCE_ATTRIBUTES, "(none)", "key=value,…, percent-encoded", "attributes of the resource; one error discards them all"),
     row(ENDPOINT, "http://localhost:4318", "URL", "the receiver's base URL, to which /v1/traces is appended"),
     row(TRACES_ENDPOINT, "(from OTEL_EXPORTER_OTLP_ENDPOINT)", "URL", "the receiver's URL, used as it is"),
+    row(PROTOCOL, "http/protobuf", "http/protobuf", "how requests are carried; grpc and http/json are not supported"),
+    row(TRACES_PROTOCOL, "(from OTEL_EXPORTER_OTLP_PROTOCOL)", "http/protobuf", "how requests are carried; grpc and http/json are not supported"),
     row(HEADERS, "(none)", "name=value,…, values percent-encoded", "headers of every request"),
     row(TRACES_HEADERS, "(from OTEL_EXPORTER_OTLP_HEADERS)", "name=value,…, values percent-encoded", "headers of every request, instead of OTEL_EXPORTER_OTLP_HEADERS"),
     row(TIMEOUT, "10000", "ms, 0 for no limit (one hour)", "how long one batch may take, all attempts included"),
@@ -132,6 +144,11 @@ const fn row(name: &'static str, default: &'static str, unit: &'static str, mean
     Variable { name, default, unit, meaning }
 }
 
+/// The names that are looked at.
+fn names() -> impl Iterator<Item = &'static str> {
+    VARIABLES.iter().map(|variable| variable.name).chain(CONFIG_FILES)
+}
+
 /// What a process tells its client: the variables of [`VARIABLES`] that are set and not empty (ENV-01), and two
 /// facts about the process itself.
 #[derive(Clone, Default)]
@@ -147,7 +164,7 @@ impl Environment {
     /// The environment of this process as it is now.
     pub(crate) fn from_process() -> Self {
         // One by one: the whole environment may be large, and its names are case-insensitive on some platforms.
-        let pairs = VARIABLES.iter().filter_map(|variable| Some((variable.name, env::var_os(variable.name)?)));
+        let pairs = names().filter_map(|name| Some((name, env::var_os(name)?)));
         let mut environment = Self { executable: executable(), ..Self::from_pairs(pairs) };
         let disabled = environment.get(SDK_DISABLED).is_some_and(|text| text.and_then(boolean) == Ok(true));
         // Reading control groups takes 0.1 ms, which a client that is off should not cost.
@@ -159,8 +176,8 @@ impl Environment {
     pub(crate) fn from_pairs<N: AsRef<OsStr>, V: Into<OsString>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
         let mut values = BTreeMap::new();
         for (name, value) in pairs {
-            if let Some(variable) = VARIABLES.iter().find(|variable| name.as_ref() == variable.name) {
-                values.insert(variable.name, value.into());
+            if let Some(known) = names().find(|known| name.as_ref() == *known) {
+                values.insert(known, value.into());
             }
         }
         values.retain(|_, value| !value.is_empty());
@@ -169,7 +186,7 @@ impl Environment {
 
     /// A variable's text, `None` if it is unset, or an error if it is not text at all.
     pub(crate) fn get(&self, name: &str) -> Option<Result<&str, Rejected>> {
-        debug_assert!(VARIABLES.iter().any(|variable| variable.name == name), "{name} is missing in VARIABLES");
+        debug_assert!(names().any(|known| known == name), "{name} is missing in VARIABLES");
         let value = self.values.get(name)?;
         Some(value.to_str().ok_or_else(|| Rejected::hidden("must be UTF-8")))
     }

@@ -183,6 +183,33 @@ fn a_variable_that_makes_no_sense_costs_one_warning_each_and_nothing_else() {
 }
 
 #[test]
+fn what_is_not_supported_is_told_in_one_line_and_spans_go_over_otlp_all_the_same() {
+    // ENV-08, OTLPV-10, OTLPV-11, SDKV-11, SDKV-12
+    for (name, value, shown) in [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "\"grpc\""),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", "\"http/json\""),
+        ("OTEL_TRACES_EXPORTER", "otlp,console", "\"console\" is not supported"),
+        ("OTEL_TRACES_EXPORTER", "otlp/stdout", "\"otlp/stdout\" is not supported"),
+        ("OTEL_TRACES_EXPORTER", "logging", "\"logging\" is unknown"),
+        ("OTEL_CONFIG_FILE", "/etc/otel.yaml", "\"/etc/otel.yaml\": configuration files are not supported"),
+    ] {
+        let receiver = Receiver::start().unwrap();
+        let output = run("job", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint()), (name, value)]);
+        let said = said(&output);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains(name) && said[0].contains(shown), "{said:?}");
+        assert_eq!(receiver.span_count(), 1, "{name}");
+        assert_eq!(receiver.requests()[0].header("content-type"), Some("application/x-protobuf"));
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("load"), "nothing of a span on stdout");
+    }
+    // What nobody offers is not mentioned either.
+    let receiver = Receiver::start().unwrap();
+    let entities = ("OTEL_ENTITIES", "service{service.name=a};bad{x");
+    let output = run("job", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint()), entities]);
+    assert_eq!((said(&output).len(), receiver.span_count()), (0, 1), "SDKV-13");
+}
+
+#[test]
 fn a_log_level_of_none_silences_the_library() {
     // SDKV-04
     let output = run(

@@ -210,6 +210,24 @@ fn the_environment_names_the_files_and_the_variable_of_the_signal_wins() {
 }
 
 #[test]
+fn https_is_tls_whatever_the_environment_says_about_insecure_connections() {
+    // OTLPV-14
+    let authority = Authority::new();
+    let trusted = authority.file("ca.pem", authority.certificate());
+    for value in ["true", "maybe"] {
+        let server = FaultServer::tls(authority.server(), [accept()]);
+        let (_, said) = run(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &server.endpoint()),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", trusted.to_str().unwrap()),
+            ("OTEL_EXPORTER_OTLP_INSECURE", value),
+            ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", value),
+        ]);
+        assert!(server.endpoint().starts_with("https://"));
+        assert_eq!((said, server.arrived().len()), (vec![], 1), "{value}");
+    }
+}
+
+#[test]
 fn files_in_the_environment_that_are_of_no_use_cost_one_warning_each() {
     // OTLPV-13, ENV-08
     let authority = Authority::new();

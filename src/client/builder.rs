@@ -240,7 +240,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Sends protobuf over HTTP/1.1. The default.
+    /// Sends protobuf over HTTP/1.1. The default, and all that `OTEL_EXPORTER_OTLP_PROTOCOL` can ask for.
     pub fn with_http_transport(mut self) -> Self {
         self.options.protocol = Some(Protocol::HttpProtobuf);
         self

@@ -6,7 +6,8 @@ use self::chooser::{Chooser, Source};
 use super::{
     BackpressureController, BatchConfig, Compression, ConnectionSettings, DropStrategy, Endpoint, ExitBudget, Headers,
     MemoryMonitor, MemoryPool, MetricType, MonitoringConfig, Options, PerformanceConfig, PerformanceMonitor,
-    Propagators, Protocol, RetryConfig, SamplerChoice, SpanLimits, SpoolConfig, Tls, ZeroCopyBuffer, headers,
+    Propagators, Protocol, RetryConfig, SamplerChoice, SpanLimits, SpoolConfig, Tls, TracesExporter, ZeroCopyBuffer,
+    headers,
 };
 use crate::{
     env::{self, Environment, Rejected, allowed, timeout, whole_number},
@@ -106,12 +107,11 @@ impl Settings {
     pub(crate) fn resolve(mut options: Options, environment: Environment) -> Result<(Self, Vec<String>), Error> {
         let mut choose = Chooser { environment: &environment, warnings: Vec::new() };
 
-        let disabled = choose.one(None, env::SDK_DISABLED, env::boolean, false);
-        let exporters = [("otlp", TracesExporter::Otlp), ("none", TracesExporter::None)];
-        let exporter =
-            choose.one(None, env::TRACES_EXPORTER, |text| env::choice(text, &exporters), TracesExporter::Otlp);
+        choose.config_file();
+        let sdk_disabled = choose.one(None, env::SDK_DISABLED, env::boolean, false);
+        let exporter = choose.list(None, env::TRACES_EXPORTER, TracesExporter::parse, TracesExporter::default());
         let exports = exporter != TracesExporter::None;
-        let disabled = disabled || !exports && !options.has_processors;
+        let disabled = sdk_disabled || !exports && !options.has_processors;
         let sizes = options.sizes();
         let monitoring = options.monitoring.take();
         monitoring.as_ref().map_or(Ok(()), MonitoringConfig::check)?;
@@ -139,6 +139,7 @@ impl Settings {
             let allowed = "this version speaks OTLP over HTTP only; use with_http_transport and port 4318";
             return Err(Error::config("with_grpc_transport", "grpc", allowed));
         }
+        choose.protocol(options.protocol);
 
         let worker_pool = options.worker_pool.take().unwrap_or_default();
         let request_timeout = positive("with_request_timeout", options.request_timeout)?;
@@ -255,13 +256,6 @@ fn compression(text: &str) -> Result<Compression, Rejected> {
         return Ok(chosen);
     }
     Err(Rejected::new(text, format!("must be compiled in, with the cargo feature `{}` of otlp", chosen.name())))
-}
-
-/// Where `OTEL_TRACES_EXPORTER` sends spans to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TracesExporter {
-    Otlp,
-    None,
 }
 
 fn resource_attributes(text: &str) -> Result<Vec<(String, String)>, Rejected> {

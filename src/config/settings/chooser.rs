@@ -7,7 +7,9 @@ use http::header::AUTHORIZATION;
 use super::DEFAULT_ENDPOINT;
 use crate::{
     config::{
-        Endpoint, Headers, SamplerChoice, Tls, endpoint, headers,
+        Endpoint, Headers, Protocol, SamplerChoice, Tls, endpoint,
+        exporter::ProtocolName,
+        headers,
         tls::{self, Pem, Unpaired},
     },
     env::{self, Environment, Rejected},
@@ -99,6 +101,42 @@ impl Chooser<'_> {
         let chosen = code.or(usable).unwrap_or(default);
         self.warnings.extend(rejected.map(|why| format!("{variable}={}: {}; using {chosen}", why.value, why.must)));
         chosen
+    }
+
+    /// Tells of a protocol that is not spoken, unless something that counts more has named another (OTLPV-10).
+    pub(super) fn protocol(&mut self, in_code: Option<Protocol>) {
+        let mut is_decided = in_code.is_some();
+        for variable in [env::TRACES_PROTOCOL, env::PROTOCOL] {
+            let why = match self.environment.get(variable) {
+                None => continue,
+                Some(Err(why)) => why,
+                Some(Ok(text)) => {
+                    let name = ProtocolName::read(text);
+                    let counts = !is_decided;
+                    is_decided |= name != ProtocolName::Unknown;
+                    match name {
+                        ProtocolName::HttpProtobuf => continue,
+                        ProtocolName::Unsupported if !counts => continue,
+                        _ => Rejected::new(text, "must be http/protobuf, which receivers take on port 4318"),
+                    }
+                }
+            };
+            self.warnings.push(format!("{variable}={}: {}; using http/protobuf", why.value, why.must));
+        }
+    }
+
+    /// Tells of a configuration file, which nobody will read.
+    pub(super) fn config_file(&mut self) {
+        let Some((variable, text)) =
+            env::CONFIG_FILES.iter().find_map(|name| Some((name, self.environment.get(name)?)))
+        else {
+            return;
+        };
+        let why = text.map_or_else(|why| why, |text| Rejected::new(text, ""));
+        self.warnings.push(format!(
+            "{variable}={}: configuration files are not supported; using the other variables",
+            why.value
+        ));
     }
 
     pub(super) fn endpoint(

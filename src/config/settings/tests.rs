@@ -103,6 +103,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     (env::RESOURCE_ATTRIBUTES, "a=1"),
     (env::ENDPOINT, "http://h:1"),
     (env::TRACES_ENDPOINT, "http://h:2/x"),
+    (env::PROTOCOL, "grpc"),
+    (env::TRACES_PROTOCOL, "HTTP/JSON"),
     (env::HEADERS, "a=1"),
     (env::TRACES_HEADERS, "b=1"),
     (env::TIMEOUT, "200"),
@@ -141,6 +143,9 @@ const EXAMPLES: &[(&str, &str)] = &[
     (env::RESOURCE_DETECTORS, "Host,os"),
 ];
 
+/// There is one protocol, so that what these do is to warn.
+const PROTOCOLS: [&str; 2] = [env::PROTOCOL, env::TRACES_PROTOCOL];
+
 #[test]
 fn every_documented_variable_has_an_effect_and_none_is_missing() {
     let names: Vec<_> = VARIABLES.iter().map(|variable| variable.name).collect();
@@ -148,6 +153,10 @@ fn every_documented_variable_has_an_effect_and_none_is_missing() {
     let defaults = format!("{:?}", from_env(&[]));
     let ratio = format!("{:?}", from_env(&[(env::TRACES_SAMPLER, "traceidratio")]));
     for example in EXAMPLES {
+        if PROTOCOLS.contains(&example.0) {
+            with_warning(&[*example]);
+            continue;
+        }
         // Half a pair is of no use.
         let other = match example.0 {
             env::CLIENT_CERTIFICATE | env::TRACES_CLIENT_CERTIFICATE => Some((env::CLIENT_KEY, KEY)),
@@ -184,17 +193,20 @@ fn an_empty_variable_changes_nothing_and_needs_no_warning() {
 
 #[test]
 fn a_bad_variable_costs_one_warning_and_leaves_the_default() {
-    // ENV-02, ENV-03, ENV-04, ENV-05, ENV-08, RES-06, SDKV-04, SDKV-10, SDKV-11
+    // ENV-02, ENV-03, ENV-04, ENV-05, ENV-08, OTLPV-10, RES-06, SDKV-04, SDKV-10, SDKV-11
     let defaults = format!("{:?}", from_env(&[]));
     for (name, value, used) in [
         (env::SDK_DISABLED, "1", "false"),
-        (env::TRACES_EXPORTER, "console", "Otlp"),
+        (env::TRACES_EXPORTER, "console", "otlp"),
+        (env::TRACES_EXPORTER, "otlp,console", "otlp"),
         (env::LOG_LEVEL, "banana", "Info"),
         (env::PROPAGATORS, "xray", "tracecontext,baggage"),
         (env::PROPAGATORS, "xray,tracecontext,baggage", "tracecontext,baggage"),
         (env::RESOURCE_ATTRIBUTES, "good=1,bad", "nothing of it"),
         (env::ENDPOINT, "localhost:4318", "http://localhost:4318/v1/traces"),
         (env::TRACES_ENDPOINT, "ftp://h", "http://localhost:4318/v1/traces"),
+        (env::PROTOCOL, "http/xml", "http/protobuf"),
+        (env::TRACES_PROTOCOL, "grpc", "http/protobuf"),
         (env::TIMEOUT, "-1", "10s"),
         (env::TRACES_TIMEOUT, "5s", "10s"),
         (env::COMPRESSION, "lzma", "Gzip"),

@@ -228,3 +228,45 @@ fn of_span_limits_the_spans_own_variable_counts_then_the_general_one_then_the_de
     assert_eq!(from_env(&[(env::EVENT_ATTRIBUTE_COUNT_LIMIT, "3")]).span_limits.event_attribute_count_limit, 3);
     assert_eq!(from_env(&[(env::LINK_ATTRIBUTE_COUNT_LIMIT, "3")]).span_limits.link_attribute_count_limit, 3);
 }
+
+#[test]
+fn a_protocol_that_is_not_spoken_is_told_once_and_only_where_it_would_count() {
+    // OTLPV-01, OTLPV-10, ENV-07
+    for (general, signal, told) in [
+        ("http/protobuf", "HTTP/Protobuf", None),
+        ("grpc", "", Some("OTEL_EXPORTER_OTLP_PROTOCOL=\"grpc\": ")),
+        ("", " Grpc", Some("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=\" Grpc\": ")),
+        ("grpc", "http/protobuf", None),
+        ("http/protobuf", "http/json", Some("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=\"http/json\": ")),
+        ("grpc", "http/json", Some("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=\"http/json\": ")),
+    ] {
+        let pairs = [(env::PROTOCOL, general), (env::TRACES_PROTOCOL, signal)];
+        let (settings, warnings) = resolve(Options::default(), &pairs).unwrap();
+        assert_eq!(warnings.len(), usize::from(told.is_some()), "{pairs:?}: {warnings:?}");
+        for (warning, told) in warnings.iter().zip(told) {
+            assert!(warning.starts_with(told) && warning.ends_with("; using http/protobuf"), "{warning}");
+        }
+        assert_eq!(format!("{settings:?}"), format!("{:?}", from_env(&[])));
+    }
+    // What was chosen in code is chosen; a typing error is one all the same.
+    let options = || Options { protocol: Some(crate::config::Protocol::HttpProtobuf), ..Options::default() };
+    let warnings = |value| resolve(options(), &[(env::PROTOCOL, value)]).unwrap().1;
+    assert_eq!((warnings("grpc").len(), warnings("http").len()), (0, 1));
+}
+
+#[test]
+fn a_configuration_file_is_said_not_to_be_read_once_and_the_variables_count() {
+    let [name, older] = env::CONFIG_FILES;
+    for pairs in [
+        &[(name, "/etc/otel.yaml"), (env::WORKERS, "3")][..],
+        &[(older, "/etc/otel.yaml"), (env::WORKERS, "3"), (name, "")],
+        &[(older, "/etc/otel.yaml"), (env::WORKERS, "3"), (name, "/etc/otel.yaml")],
+    ] {
+        let (settings, warning) = with_warning(pairs);
+        assert_eq!(settings.worker_count, 3);
+        assert!(
+            warning.starts_with("OTEL_") && warning.contains("=\"/etc/otel.yaml\": configuration files"),
+            "{warning}"
+        );
+    }
+}

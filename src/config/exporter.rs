@@ -1,0 +1,95 @@
+//! Where spans go, and over which protocol, by the names that the environment has for it.
+
+use std::fmt;
+
+use crate::env::{self, Rejected};
+
+/// Which exporter gets the spans. Environment: `OTEL_TRACES_EXPORTER`.
+///
+/// Spans are written nowhere else: `console` and `otlp/stdout` would mix with what the program prints, and other
+/// protocols are not spoken. Where the environment names one of these it costs a warning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TracesExporter {
+    /// They are sent over OTLP. The default.
+    #[default]
+    Otlp,
+    /// None: nothing is recorded or sent.
+    None,
+}
+
+/// Those that this version does not have, although the specification has, or had, names for them.
+const UNSUPPORTED: [&str; 5] = ["console", "otlp/stdout", "jaeger", "prometheus", "zipkin"];
+
+impl TracesExporter {
+    /// A comma list, and what is to be said about it. Of a list with unusable names `otlp` counts; `None` if that is
+    /// not in it (SDKV-11).
+    pub(super) fn parse(text: &str) -> (Option<Self>, Option<Rejected>) {
+        let otlp = |name: &str| name.eq_ignore_ascii_case("otlp").then_some(Self::Otlp);
+        let (list, rejected) = env::list(text, "must be otlp or none", &UNSUPPORTED, otlp);
+        (list.map(|list| list.first().copied().unwrap_or(Self::None)), rejected)
+    }
+}
+
+/// As `OTEL_TRACES_EXPORTER` would have it.
+impl fmt::Display for TracesExporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Otlp => "otlp",
+            Self::None => "none",
+        })
+    }
+}
+
+/// A name of a protocol in the environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProtocolName {
+    /// The one that is spoken.
+    HttpProtobuf,
+    Unsupported,
+    Unknown,
+}
+
+impl ProtocolName {
+    pub(super) fn read(text: &str) -> Self {
+        let names =
+            [("http/protobuf", Self::HttpProtobuf), ("grpc", Self::Unsupported), ("http/json", Self::Unsupported)];
+        env::choice(text, &names).unwrap_or(Self::Unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exporter_is_named_in_any_case_alone_or_in_a_list() {
+        // SDKV-11, ENV-07
+        for (text, exporter) in
+            [("otlp", TracesExporter::Otlp), (" OTLP ,otlp,", TracesExporter::Otlp), ("None", TracesExporter::None)]
+        {
+            assert_eq!(TracesExporter::parse(text), (Some(exporter), None), "{text}");
+            assert_eq!(TracesExporter::parse(&exporter.to_string()), (Some(exporter), None));
+        }
+    }
+
+    #[test]
+    fn an_exporter_that_is_not_there_is_told_and_costs_only_itself() {
+        // SDKV-11, SDKV-12, ENV-08
+        let otlp = Some(TracesExporter::Otlp);
+        for (text, exporter, why) in [
+            ("console", None, "; \"console\" is not supported"),
+            ("CONSOLE", None, "; \"CONSOLE\" is not supported"),
+            ("otlp/stdout", None, "; \"otlp/stdout\" is not supported"),
+            ("otlp,console", otlp, "; \"console\" is not supported"),
+            ("zipkin, otlp ,jaeger", otlp, "; \"zipkin\" is not supported; \"jaeger\" is not supported"),
+            ("logging", None, "; \"logging\" is unknown"),
+            ("none,otlp", otlp, "; \"none\" is not alone"),
+            (",", None, "must be otlp or none"),
+        ] {
+            let (read, rejected) = TracesExporter::parse(text);
+            assert_eq!(read, exporter, "{text}");
+            assert!(rejected.as_ref().unwrap().must.ends_with(why), "{rejected:?}");
+        }
+    }
+}
