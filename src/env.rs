@@ -85,7 +85,9 @@ pub(crate) const RESOURCE_DETECTORS: &str = "OTLP_RESOURCE_DETECTORS";
 pub(crate) const CONFIG_FILES: [&str; 2] = ["OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE"];
 
 /// Every environment variable that sets something up; the trace context of a process is in others, see
-/// [`propagation`](crate::propagation). A variable that is set to the empty string counts as unset.
+/// [`propagation`](crate::propagation). A variable that is set to the empty string counts as unset. Each has its
+/// counterpart in code, which wins over it: a setter of [`ClientBuilder`](crate::ClientBuilder), or
+/// [`Propagators::set_global`](crate::propagation::Propagators::set_global).
 ///
 /// Of the others that the specification has, `OTEL_EXPORTER_OTLP_INSECURE` is for gRPC endpoints without a scheme and
 /// does nothing here: the scheme of the URL alone says whether TLS is used. `OTEL_CONFIG_FILE` costs a warning:
@@ -151,13 +153,20 @@ fn names() -> impl Iterator<Item = &'static str> {
 
 /// What a process tells its client: the variables of [`VARIABLES`] that are set and not empty (ENV-01), and two
 /// facts about the process itself.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Environment {
     values: BTreeMap<&'static str, OsString>,
     /// The file name of the program, where it is known.
     pub(crate) executable: Option<String>,
-    /// CPUs this process may use; 0 where that is unknown.
-    pub(crate) cpus: usize,
+    /// CPUs this process may use; 0 where that is unknown. Reading control groups takes 0.1 ms, which a client that is
+    /// off should not cost.
+    pub(crate) cpus: fn() -> usize,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self { values: BTreeMap::new(), executable: None, cpus: || 0 }
+    }
 }
 
 impl Environment {
@@ -165,11 +174,7 @@ impl Environment {
     pub(crate) fn from_process() -> Self {
         // One by one: the whole environment may be large, and its names are case-insensitive on some platforms.
         let pairs = names().filter_map(|name| Some((name, env::var_os(name)?)));
-        let mut environment = Self { executable: executable(), ..Self::from_pairs(pairs) };
-        let disabled = environment.get(SDK_DISABLED).is_some_and(|text| text.and_then(boolean) == Ok(true));
-        // Reading control groups takes 0.1 ms, which a client that is off should not cost.
-        environment.cpus = if disabled { 0 } else { num_cpus::get() };
-        environment
+        Self { executable: executable(), cpus: num_cpus::get, ..Self::from_pairs(pairs) }
     }
 
     /// An environment of the given pairs; of one name the last counts, unknown names do not.

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use otlp::{BatchConfig, Client, ClientBuilder, Error, ExitBudget, KeyValue, SpoolConfig};
+use otlp::{
+    BatchConfig, Client, ClientBuilder, Error, ExitBudget, KeyValue, SpoolConfig, config::TracesExporter,
+    testing::Receiver,
+};
 
 fn rejected(builder: ClientBuilder) -> (String, String) {
     match builder.build() {
@@ -61,6 +64,23 @@ fn settings_that_make_no_sense_are_errors_that_name_setting_and_value() {
         assert!(named.contains(knob), "{named} for {knob}");
         assert!(shown.contains(value), "{shown:?} for {knob} = {value:?}");
     }
+}
+
+#[test]
+fn a_client_that_is_off_in_code_connects_to_nobody_and_always_succeeds() {
+    // SDKV-01, SDKV-11, ENV-09
+    let on = |builder: ClientBuilder| {
+        let receiver = Receiver::start().unwrap();
+        let client = builder.with_endpoint(receiver.endpoint()).build().unwrap();
+        let is_recording = client.tracer("test").start("span").is_recording();
+        assert!(client.close().is_complete());
+        assert_eq!(receiver.connections() > 0, is_recording);
+        is_recording
+    };
+    assert!(!on(Client::builder().with_sdk_disabled(true)));
+    assert!(on(Client::builder().with_sdk_disabled(false)));
+    assert!(!on(Client::builder().with_traces_exporter(TracesExporter::None)));
+    assert!(on(Client::builder().with_traces_exporter(TracesExporter::Otlp)));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::{
         BackpressureController, BatchConfig, Compression, ConnectionManager, ConnectionPoolConfig, DropStrategy,
         ExitBudget, MemoryMonitor, MemoryPool, MonitoringConfig, Options, OtlpConfig, PerformanceConfig,
         PerformanceMonitor, Protocol, ResourceConfig, ResourceDetector, RetryConfig, SpanLimits, SpoolConfig,
-        TransportConfig, WorkerPool, ZeroCopyBuffer,
+        TracesExporter, TransportConfig, WorkerPool, ZeroCopyBuffer,
     },
     control::{AdaptiveCompression, AutoTuner, BatchManager},
     env::Environment,
@@ -29,6 +29,20 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
+    /// Whether the client is off: it then records and sends nothing, starts no thread, and costs next to nothing.
+    /// Context is passed on all the same, see [`propagation`](crate::propagation). Default `false`;
+    /// `OTEL_SDK_DISABLED`.
+    pub fn with_sdk_disabled(mut self, disabled: bool) -> Self {
+        self.options.sdk_disabled = Some(disabled);
+        self
+    }
+
+    /// Which exporter gets the spans; see [`TracesExporter`]. Default `Otlp`; `OTEL_TRACES_EXPORTER`.
+    pub fn with_traces_exporter(mut self, exporter: TracesExporter) -> Self {
+        self.options.traces_exporter = Some(exporter);
+        self
+    }
+
     /// Where to send: the base URL of a collector, to which `/v1/traces` is appended. Default
     /// `http://localhost:4318`; `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub fn with_endpoint(mut self, url: impl Into<String>) -> Self {
@@ -71,7 +85,7 @@ impl ClientBuilder {
     }
 
     /// How long one batch may take to be delivered, all attempts and pauses included. Default 10 s;
-    /// `OTEL_EXPORTER_OTLP_TIMEOUT`.
+    /// `OTEL_EXPORTER_OTLP_TIMEOUT`. A shorter `OTEL_BSP_EXPORT_TIMEOUT` lowers it.
     pub fn with_request_timeout(mut self, timeout: Duration) -> Self {
         self.options.request_timeout = Some(timeout);
         self

@@ -5,8 +5,8 @@ use std::{fmt, path::PathBuf, time::Duration};
 use super::{
     BackpressureController, BatchConfig, Compression, ConnectionManager, ConnectionPoolConfig, DropStrategy,
     ExitBudget, MemoryMonitor, MemoryPool, MonitoringConfig, OtlpConfig, PerformanceConfig, PerformanceMonitor,
-    Protocol, ResourceConfig, ResourceDetector, RetryConfig, SpanLimits, SpoolConfig, TransportConfig, WorkerPool,
-    ZeroCopyBuffer,
+    Protocol, ResourceConfig, ResourceDetector, RetryConfig, SpanLimits, SpoolConfig, TracesExporter, TransportConfig,
+    WorkerPool, ZeroCopyBuffer,
 };
 use crate::{error::LogLevel, value::KeyValue};
 
@@ -14,6 +14,9 @@ use crate::{error::LogLevel, value::KeyValue};
 /// year.
 #[derive(Clone, Default)]
 pub(crate) struct Options {
+    /// Whether nothing is recorded or sent. Default: not.
+    pub(crate) sdk_disabled: Option<bool>,
+    pub(crate) traces_exporter: Option<TracesExporter>,
     /// The receiver's base URL: `/v1/traces` is appended unless it is there already. Default
     /// `http://localhost:4318`.
     pub(crate) endpoint: Option<String>,

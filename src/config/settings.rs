@@ -108,8 +108,13 @@ impl Settings {
         let mut choose = Chooser { environment: &environment, warnings: Vec::new() };
 
         choose.config_file();
-        let sdk_disabled = choose.one(None, env::SDK_DISABLED, env::boolean, false);
-        let exporter = choose.list(None, env::TRACES_EXPORTER, TracesExporter::parse, TracesExporter::default());
+        let sdk_disabled = choose.one(options.sdk_disabled, env::SDK_DISABLED, env::boolean, false);
+        let exporter = choose.list(
+            options.traces_exporter,
+            env::TRACES_EXPORTER,
+            TracesExporter::parse,
+            TracesExporter::default(),
+        );
         let exports = exporter != TracesExporter::None;
         let disabled = sdk_disabled || !exports && !options.has_processors;
         let sizes = options.sizes();
@@ -150,11 +155,12 @@ impl Settings {
 
         let worker_count = within("with_worker_count", options.worker_count, WORKERS)?;
         let worker_count = worker_count.or(within("with_worker_pool.worker_count", worker_pool.worker_count, WORKERS)?);
+        let cpus = if disabled { 0 } else { (environment.cpus)() };
         let worker_count = choose.one(
             worker_count,
             env::WORKERS,
             |text| whole_number(text, WORKERS),
-            environment.cpus.clamp(*DEFAULT_WORKERS.start(), *DEFAULT_WORKERS.end()),
+            cpus.clamp(*DEFAULT_WORKERS.start(), *DEFAULT_WORKERS.end()),
         );
         let connections = connections.for_workers(worker_count);
         let performance = options.performance.take();

@@ -3,6 +3,7 @@ use crate::config::tls::{self, Pem};
 use crate::{env::VARIABLES, value::KeyValue};
 
 mod hostile;
+mod in_code;
 mod limits;
 mod memory;
 mod properties;
@@ -79,7 +80,8 @@ fn without_code_and_environment_everything_has_its_documented_default() {
 #[test]
 fn the_process_gives_the_default_of_workers_and_service_name() {
     // RES-02
-    for (cpus, workers) in [(0, 1), (1, 1), (2, 2), (4, 4), (128, 4)] {
+    let cases: [(fn() -> usize, _); 5] = [(|| 0, 1), (|| 1, 1), (|| 2, 2), (|| 4, 4), (|| 128, 4)];
+    for (cpus, workers) in cases {
         let mut environment = Environment::default();
         environment.cpus = cpus;
         environment.executable = Some("tool".to_owned());

@@ -270,3 +270,34 @@ fn a_configuration_file_is_said_not_to_be_read_once_and_the_variables_count() {
         );
     }
 }
+
+#[test]
+fn code_turns_the_client_on_and_off_whatever_the_environment_says() {
+    // SDKV-01, SDKV-11, ENV-09
+    let is_off = |sdk_disabled, traces_exporter, pairs: &[(&str, &str)]| {
+        let (settings, warnings) =
+            resolve(Options { sdk_disabled, traces_exporter, ..Options::default() }, pairs).unwrap();
+        assert_eq!(warnings, Vec::<String>::new());
+        settings.disabled
+    };
+    let (disabled, none) = ((env::SDK_DISABLED, "true"), (env::TRACES_EXPORTER, "none"));
+    assert!(is_off(None, None, &[disabled]) && is_off(None, None, &[none]));
+    assert!(!is_off(Some(false), None, &[disabled]) && !is_off(None, Some(TracesExporter::Otlp), &[none]));
+    assert!(is_off(Some(true), None, &[]) && is_off(None, Some(TracesExporter::None), &[]));
+    assert!(is_off(Some(false), None, &[disabled, none]), "each by itself");
+}
+
+#[test]
+fn a_client_that_is_off_does_not_count_cpus() {
+    let environment = |pairs: &[(&'static str, &'static str)]| {
+        let mut environment = Environment::from_pairs(pairs.iter().copied());
+        environment.cpus = || panic!("asked");
+        environment
+    };
+    let off = environment(&[(env::SDK_DISABLED, "true")]);
+    assert!(Settings::resolve(Options::default(), off).unwrap().0.disabled);
+    let mut on = environment(&[(env::SDK_DISABLED, "true")]);
+    on.cpus = || 2;
+    let options = Options { sdk_disabled: Some(false), ..Options::default() };
+    assert_eq!(Settings::resolve(options, on).unwrap().0.worker_count, 2);
+}
