@@ -143,6 +143,9 @@ impl Exporter {
             settings,
             diagnostics: Arc::new(diagnostics),
         });
+        if let Some(processors) = &exporter.intake.processors {
+            processors.set_resource(attributes);
+        }
         let weak = Arc::downgrade(&exporter);
         exporter.intake.doorbell.when_unanswered(move || {
             if let Some(exporter) = weak.upgrade() {

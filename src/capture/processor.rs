@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -104,7 +104,8 @@ fn guarded<R>(f: impl FnOnce() -> R) -> Option<R> {
 pub(crate) struct Processors {
     /// In the order in which they are told.
     members: Vec<Arc<dyn SpanProcessor>>,
-    resource: Vec<KeyValue<'static>>,
+    /// What all spans share. Set once, at assembly.
+    resource: OnceLock<Vec<KeyValue<'static>>>,
     /// Whether the client itself exports spans too.
     pub(super) exports: bool,
 }
@@ -121,18 +122,17 @@ pub(super) struct Watch {
 
 impl Processors {
     /// None, if there are no `members`.
-    pub(crate) fn new(
-        members: Vec<Arc<dyn SpanProcessor>>,
-        resource: &[KeyValue<'static>],
-        exports: bool,
-    ) -> Option<Arc<Self>> {
-        if members.is_empty() {
-            return None;
-        }
-        for member in &members {
+    pub(crate) fn new(members: Vec<Arc<dyn SpanProcessor>>, exports: bool) -> Option<Arc<Self>> {
+        let resource = OnceLock::new();
+        (!members.is_empty()).then(|| Arc::new(Self { members, resource, exports }))
+    }
+
+    /// Tells what all spans share.
+    pub(crate) fn set_resource(&self, resource: Vec<KeyValue<'static>>) {
+        let resource = self.resource.get_or_init(|| resource);
+        for member in &self.members {
             guarded(|| member.set_resource(resource));
         }
-        Some(Arc::new(Self { members, resource: resource.to_vec(), exports }))
     }
 
     /// Whether they are told of spans that the calling thread starts.
@@ -153,8 +153,8 @@ impl Processors {
     /// `record` is closed.
     pub(super) fn on_end(&self, record: &Record, watch: &Watch) {
         let Watch { context, parent, tracer, .. } = watch;
-        let ended =
-            EndedSpan { record, context, parent: parent.as_ref(), scope: tracer.scope(), resource: &self.resource };
+        let resource = self.resource.get().map_or(&[][..], Vec::as_slice);
+        let ended = EndedSpan { record, context, parent: parent.as_ref(), scope: tracer.scope(), resource };
         for member in &self.members {
             guarded(|| member.on_end(&ended));
         }

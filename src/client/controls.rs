@@ -68,7 +68,7 @@ impl Controls {
             sampler: self.sampler.clone().or_else(|| named_sampler(&settings.sampler)),
             span_limits: settings.span_limits.clone(),
             ids: self.ids.clone(),
-            processors: Processors::new(self.processors.clone(), &settings.resource, settings.exports),
+            processors: Processors::new(self.processors.clone(), settings.exports),
         }
     }
 

@@ -66,7 +66,7 @@ fn as_many_headers_and_attributes_as_a_program_gives_take_time_in_proportion_to_
     assert_linear_in("attributes", attributes, |attributes| {
         let options = Options { resource_attributes: attributes.clone(), ..Options::default() };
         let settings = from_code(options);
-        assert!(settings.resource.len() > attributes.len());
+        assert!(settings.resource.given.len() > attributes.len());
         settings
     });
 }
@@ -83,7 +83,7 @@ fn of_many_members_each_name_is_there_once_where_it_was_first_with_its_last_valu
     assert_eq!(header(&settings, "k7"), last.strip_prefix("k7="));
     let settings = read(env::RESOURCE_ATTRIBUTES, &list);
     assert_eq!(attribute(&settings, "k7").as_deref(), last.strip_prefix("k7="));
-    assert_eq!(settings.resource.len(), 4 + 1_000);
+    assert_eq!(settings.resource.given.len(), 4 + 1_000);
 }
 
 #[test]
