@@ -401,6 +401,21 @@ fn an_error_becomes_an_exception_event_a_type_and_a_status() {
 }
 
 #[test]
+fn of_the_attributes_of_an_error_those_that_are_given_win() {
+    // SPAN-16
+    let error = "x".parse::<i32>().expect_err("no number");
+    let given = [KeyValue::new("exception.message", "hidden"), KeyValue::new("line", 3)];
+    let span = received_one(|tracer| {
+        tracer.start("failed").record_error_with(&error, &given);
+    });
+    assert_eq!((span.events.len(), span.events[0].name.as_str()), (1, "exception"));
+    let kind = ("exception.type", text("core::num::error::ParseIntError"));
+    let expected = [kind, ("exception.message", text("hidden")), ("line", Some(Any::IntValue(3)))];
+    assert_eq!(pairs(&span.events[0].attributes), expected);
+    assert_eq!(span.status.map(|status| status.code), Some(2));
+}
+
+#[test]
 fn recording_an_error_leaves_a_status_that_was_set_alone() {
     // SPAN-09, SPAN-16, SPAN-17
     let error = "x".parse::<i32>().expect_err("no number");
@@ -454,6 +469,7 @@ fn a_span_that_only_carries_a_context_is_not_sent() {
 
 #[test]
 fn a_span_that_is_too_large_arrives_cut_and_is_counted() {
+    // ENC-05
     let receiver = Receiver::start().expect("a port");
     let client = Client::builder().with_endpoint(receiver.endpoint()).build().expect("valid settings");
     let long = "日".repeat(2 << 20);

@@ -137,19 +137,33 @@ impl Span {
     /// trait object, since nothing else is known of it. Of an error whose `Display` fails or panics, what it had written
     /// until then is its message.
     pub fn record_error<E: Error + ?Sized>(&mut self, error: &E) -> &mut Self {
+        self.record_error_with(error, [])
+    }
+
+    /// As [`record_error`](Self::record_error), with more attributes of the event; where keys are equal these win. They
+    /// change neither the attribute `error.type` nor the status.
+    pub fn record_error_with<'v, E: Error + ?Sized>(
+        &mut self,
+        error: &E,
+        attributes: impl AsRef<[KeyValue<'v>]>,
+    ) -> &mut Self {
         if self.is_recording() {
-            self.record_failure(std::any::type_name::<E>(), &message(error));
+            self.record_failure(std::any::type_name::<E>(), message(error), attributes.as_ref());
         }
         self
     }
 
-    /// As `record_error`, of an error of this type with this message.
-    pub(crate) fn record_failure(&mut self, kind: &str, message: &str) -> &mut Self {
-        let attributes = [KeyValue::new("exception.type", kind), KeyValue::new("exception.message", message)];
-        self.add_event("exception", attributes);
-        self.set_attribute("error.type", kind);
-        self.fail(message);
-        self
+    /// As `record_error_with`, of an error of this type with this message.
+    pub(crate) fn record_failure<'v>(
+        &mut self,
+        kind: &'static str,
+        message: String,
+        more: &[KeyValue<'v>],
+    ) -> &mut Self {
+        self.fail(&message);
+        let own = [KeyValue::new("exception.type", kind), KeyValue::new("exception.message", message)];
+        self.add_event("exception", own.into_iter().chain(more.iter().cloned()).collect::<Vec<_>>());
+        self.set_attribute("error.type", kind)
     }
 
     /// The status error with this description, unless a status was set before.

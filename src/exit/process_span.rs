@@ -83,7 +83,7 @@ impl ProcessSpan {
     /// Records a failure, as [`Span::record_error`] does.
     pub fn record_error<E: std::error::Error + ?Sized>(&self, error: &E) -> &Self {
         let message = error.to_string();
-        self.change(|span| span.record_failure(std::any::type_name::<E>(), &message))
+        self.change(|span| span.record_failure(std::any::type_name::<E>(), message, &[]))
     }
 
     /// `change` runs nothing of the host's: what uses the process span itself, or ends the process, would find it
