@@ -403,11 +403,11 @@ impl Exporter {
         {
             let message = message.as_deref().unwrap_or("no reason given");
             let endpoint = &self.settings.endpoint;
-            self.diagnostics.say(
-                LogLevel::Warn,
-                Subject::Export,
-                format_args!("{endpoint} rejected {rejected} spans: {message}"),
-            );
+            let line = match rejected {
+                0 => format!("{endpoint} accepted all spans, and says: {message}"),
+                _ => format!("{endpoint} rejected {rejected} spans: {message}"),
+            };
+            self.diagnostics.say(LogLevel::Warn, Subject::Export, format_args!("{line}"));
         }
     }
 }
