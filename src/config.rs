@@ -5,7 +5,7 @@
 //! allowed. A value in the environment that makes no sense costs one warning and counts as unset (ENV-03, ENV-04,
 //! ENV-08): a typing error in a shell profile must not bring a program down.
 //!
-//! `(ENV-01)` and the like are rows of the checklist that the tests follow.
+//! `(ENV-01)` and the like are rows of `tests/conformance.md`, which the tests follow.
 //!
 //! Settings are public structs with public fields, all of which [`OtlpConfig`] holds, or made by setters where they
 //! configure a companion of the client; each is given to a setter of [`ClientBuilder`](crate::ClientBuilder).

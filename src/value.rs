@@ -35,7 +35,7 @@ pub enum Value<'a> {
     /// A homogeneous array of floats.
     F64s(Cow<'a, [f64]>),
     /// An array of any values. Nesting beyond 30 levels is replaced by an empty value, since
-    /// common decoders would refuse the whole request.
+    /// common decoders would refuse the whole request; the specification's default is 64.
     List(Vec<Value<'a>>),
     /// A map with string keys; of equal keys the last wins. Nesting is limited as in `List`. Recording one of more than
     /// 128 entries allocates.

@@ -85,7 +85,8 @@ impl ClientBuilder {
     }
 
     /// How long one batch may take to be delivered, all attempts and pauses included. Default 10 s;
-    /// `OTEL_EXPORTER_OTLP_TIMEOUT`. A shorter `OTEL_BSP_EXPORT_TIMEOUT` lowers it.
+    /// `OTEL_EXPORTER_OTLP_TIMEOUT`. `OTEL_BSP_EXPORT_TIMEOUT` lowers it where it is set; the specification's 30 s are no
+    /// bound beside it.
     pub fn with_request_timeout(mut self, timeout: Duration) -> Self {
         self.options.request_timeout = Some(timeout);
         self
@@ -169,6 +170,9 @@ impl ClientBuilder {
 
     /// How many worker threads may be started, 1 to 64. Default: the number of CPUs, at most 4;
     /// `OTLP_WORKERS`. The first starts with the first span, the others when more waits than it gets done.
+    ///
+    /// Workers export at the same time, so that a slow answer holds up nothing else. The specification's batching
+    /// processor would wait for one export to return before it begins the next: so it is with 1.
     pub fn with_worker_count(mut self, workers: usize) -> Self {
         self.options.worker_count = Some(workers);
         self

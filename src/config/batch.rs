@@ -12,9 +12,9 @@ use std::time::Duration;
 /// Given in code, the whole struct counts and the environment's `OTEL_BSP_*` sizes and delay do not.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchConfig {
-    /// The most spans of one request. Default 4096, with which a batch is ready at 512 spans already; any other size
-    /// is also the one at which it is ready. At least 1 and at most `max_queue_size`; the default follows where that
-    /// is smaller. Environment: `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
+    /// The most spans of one request. Default 4096, with which a batch is ready at 512 spans already, which is the
+    /// specification's default; any other size is also the one at which it is ready. At least 1 and at most
+    /// `max_queue_size`; the default follows where that is smaller. Environment: `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
     pub max_batch_size: usize,
     /// The most bytes of one request before compression. Default 1 MiB; at least 1, at most 64 MiB, and never more than
     /// an eighth of `max_memory_usage`. A single larger span is sent alone. No environment variable.
@@ -23,7 +23,8 @@ pub struct BatchConfig {
     /// `OTEL_BSP_SCHEDULE_DELAY` in milliseconds, where 0 means 1 ms.
     pub batch_timeout: Duration,
     /// How many ended spans may wait until they are accepted, wherever they are. Default `usize::MAX`: only
-    /// `max_memory_usage` bounds them, in bytes. At least 1. Environment: `OTEL_BSP_MAX_QUEUE_SIZE`.
+    /// `max_memory_usage` bounds them, in bytes, so that a burst fits; the specification's default is 2048. At least 1.
+    /// Environment: `OTEL_BSP_MAX_QUEUE_SIZE`.
     pub max_queue_size: usize,
     /// When a batch leaves. Default [`BatchStrategy::Hybrid`].
     pub strategy: BatchStrategy,

@@ -11,7 +11,11 @@ use crate::error::Error;
 /// Attempt *n* is followed by a pause of `initial_interval × multiplierⁿ⁻¹`, at most `max_interval`, varied by
 /// `randomization_factor`; a delay the receiver asks for (`Retry-After`) is used instead. Whatever is set here, a
 /// batch is given up when its time is over (`with_request_timeout`), and what the specification calls not
-/// retryable is never tried again.
+/// retryable is never tried again as it was.
+///
+/// A request that is too large for the receiver (413) is sent in halves, and these in halves, until the span at fault is
+/// alone. The specification would drop all of it; the halves are new requests, which no receiver has refused yet. One
+/// that is not supported as it is compressed (415) is sent once more as gzip, see [`Compression`](super::Compression).
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryConfig {
     /// The most attempts, the first one included. Default 10; at least 1.
