@@ -112,6 +112,7 @@ fn ten_thousand_threads_of_one_span_each_do_not_grow_memory() {
 
 #[test]
 fn a_span_may_end_on_another_thread_than_it_started_on() {
+    // TPR-08
     let receiver = Receiver::start().unwrap();
     let client = client_of(&receiver).build().unwrap();
     let (sender, spans) = mpsc::channel::<Span>();
@@ -290,7 +291,7 @@ fn large_spans_give_their_memory_back_when_they_have_ended() {
 
 #[test]
 fn batches_are_cut_by_spans_and_by_bytes() {
-    // BSPV-04
+    // BSPV-04, HTTP-07, OTLPV-15
     let receiver = Receiver::start().unwrap();
     let batch = BatchConfig { max_batch_size: 100, ..BatchConfig::default() };
     let client = client_of(&receiver).with_batch_config(batch).build().unwrap();
@@ -385,7 +386,7 @@ fn what_cannot_be_delivered_in_time_is_pending_for_a_flush_and_dropped_by_a_shut
 
 #[test]
 fn nobody_listening_costs_the_spans_with_a_reason_and_not_the_program() {
-    // HTTP-09
+    // HTTP-09, ERR-02
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let client = Client::builder()
         .with_endpoint(format!("http://127.0.0.1:{port}"))
@@ -402,7 +403,7 @@ fn nobody_listening_costs_the_spans_with_a_reason_and_not_the_program() {
 
 #[test]
 fn after_a_shutdown_nothing_is_recorded_and_what_was_open_is_counted_as_dropped() {
-    // TPR-05, PROC-08
+    // TPR-05, TPR-07, PROC-08
     let receiver = Receiver::start().unwrap();
     let client = client_of(&receiver).build().unwrap();
     let tracer = client.tracer("ended");
@@ -441,6 +442,27 @@ fn clients_do_not_mix_their_spans() {
 }
 
 #[test]
+fn a_receiver_that_is_stuck_holds_up_its_own_client_and_no_other() {
+    // HTTP-08
+    let (keeper, gate) = gate();
+    let stuck = Receiver::builder().respond_with(move |_| {
+        gate.wait();
+        Response::ok()
+    });
+    let receivers = [stuck.start().unwrap(), Receiver::start().unwrap()];
+    let clients = receivers.each_ref().map(|receiver| client_of(receiver).build().unwrap());
+    for round in 1..=10 {
+        clients.iter().for_each(|client| drop(record(&client.tracer("own"), 10)));
+        assert!(clients[1].flush(LONG).is_complete(), "round {round}");
+    }
+    let [held_up, other] = clients.each_ref().map(assert_accounted);
+    assert_eq!((held_up.exported, held_up.queued, held_up.dropped.total()), (0, 100, 0));
+    assert_eq!((other.exported, other.queued, receivers[1].span_count()), (100, 0, 100));
+    drop(keeper);
+    assert!(clients[0].flush(LONG).is_complete());
+}
+
+#[test]
 fn dropping_the_client_delivers_what_was_recorded() {
     let receiver = Receiver::start().unwrap();
     let client = client_of(&receiver).build().unwrap();
@@ -463,6 +485,7 @@ fn a_receipt_since_an_earlier_one_covers_the_time_between() {
 
 #[test]
 fn flushes_of_many_threads_at_once_each_cover_what_their_thread_ended() {
+    // TPR-08, PROC-06
     let receiver = Receiver::builder().keep(Keep::Ids).start().unwrap();
     let client = client_of(&receiver).build().unwrap();
     thread::scope(|scope| {

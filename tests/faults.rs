@@ -87,6 +87,22 @@ fn a_connection_that_cannot_be_made_is_told_by_its_kind_and_counted_as_undeliver
 }
 
 #[test]
+fn a_receiver_that_comes_up_while_it_is_asked_for_gets_every_span() {
+    // RTY-07
+    let closed = Closed::refusing();
+    let client = client_at(closed.endpoint()).with_retry_config(attempts(1_000)).build().unwrap();
+    let ended = record(&client.tracer("early"), 5);
+    thread::scope(|scope| {
+        let flushing = scope.spawn(|| client.flush(LONG));
+        wait_for("a second attempt", || client.stats().requests >= 2);
+        let server = FaultServer::opening(closed, [accept()]);
+        assert!(flushing.join().unwrap().is_complete());
+        assert_arrived_once(&server, &ended);
+    });
+    assert_eq!(assert_accounted(&client).exported, 5);
+}
+
+#[test]
 fn tls_that_cannot_be_set_up_is_told_as_such() {
     // OTLPV-06
     let lost = DropReason::Undelivered;
@@ -224,7 +240,6 @@ fn an_answer_in_chunks_or_behind_interim_answers_is_an_answer() {
 
 #[test]
 fn an_answer_that_comes_before_the_body_was_read_is_heard() {
-    // RTY-02, RTY-03
     for (status, reason) in [(401, DropReason::Refused), (413, DropReason::TooLarge), (503, DropReason::Undelivered)] {
         // Some read the rest of the body, and throw it away. Others have heard enough.
         for after in [After::Close, After::Reset] {

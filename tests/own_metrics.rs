@@ -120,7 +120,7 @@ fn what_was_recorded_sent_and_accepted_is_told_under_the_names_of_the_convention
 
 #[test]
 fn nothing_is_told_unless_it_was_asked_for() {
-    // OBS-01
+    // OBS-01, PKG-02
     let receiver = Receiver::start().unwrap();
     let off = MonitoringConfig { enable_metrics: false, ..config(Duration::from_millis(1)) };
     let client = client_of(&receiver).with_monitoring_config(off).build().unwrap();
@@ -141,7 +141,7 @@ fn a_program_shorter_than_the_interval_tells_all_in_the_end() {
 
 #[test]
 fn rejected_spans_are_failures() {
-    // OBS-07
+    // OBS-07, OBS-08
     let receiver = Receiver::builder().respond_with(|_| Response::partial_success(3, "no")).start().unwrap();
     let client = client_of(&receiver).with_monitoring_config(config(NEVER)).build().unwrap();
     record(&client, 512);
@@ -173,13 +173,14 @@ fn an_export_counts_once_with_all_its_attempts_and_pauses() {
 
 #[test]
 fn an_export_that_fails_tells_the_error_of_its_last_attempt() {
-    // OBS-07, HTTP-09
+    // OBS-04, OBS-07, OBS-08, HTTP-09
     let receiver = Receiver::builder().respond_with(|_| Response::status(400)).start().unwrap();
     let client = client_of(&receiver).with_monitoring_config(config(NEVER)).build().unwrap();
     record(&client, 20);
     client.close();
     let metrics = last(&receiver);
     assert_eq!((sum(&metrics, EXPORTED, Some("400")), sum(&metrics, EXPORTED, None)), (20, 0));
+    assert_eq!(sum(&metrics, PROCESSED, None), 20, "handed over, whatever became of them");
     assert_eq!(attribute(&durations(&metrics)[0].attributes, "http.response.status_code").as_deref(), Some("400"));
 }
 
@@ -215,18 +216,22 @@ fn components_have_names_of_their_own_and_say_where_they_send() {
         record(&client, 1);
         client.close();
         let metrics = last(&receiver);
-        let exported = metrics.iter().find(|metric| metric.name == EXPORTED).unwrap();
-        let Some(Data::Sum(sum)) = &exported.data else { panic!("no sum") };
-        let attribute = |key| attribute(&sum.data_points[0].attributes, key).unwrap();
-        assert_eq!(attribute("otel.component.type"), "otlp_http_span_exporter");
-        assert_eq!(attribute("server.address"), "127.0.0.1");
-        assert_eq!(attribute("server.port"), receiver.address().port().to_string());
-        let name = attribute("otel.component.name");
-        let number = name.strip_prefix("otlp_http_span_exporter/").expect("the type and a number");
-        assert!(number.parse::<u32>().is_ok(), "{name}");
-        name
+        let of = |metric: &str, key| {
+            let metric = metrics.iter().find(|other| other.name == metric).unwrap();
+            let Some(Data::Sum(sum)) = &metric.data else { panic!("no sum") };
+            attribute(&sum.data_points[0].attributes, key)
+        };
+        assert_eq!(of(EXPORTED, "server.address").as_deref(), Some("127.0.0.1"));
+        assert_eq!(of(EXPORTED, "server.port"), Some(receiver.address().port().to_string()));
+        [(EXPORTED, "otlp_http_span_exporter"), (PROCESSED, "batching_span_processor")].map(|(metric, kind)| {
+            assert_eq!(of(metric, "otel.component.type").as_deref(), Some(kind));
+            let name = of(metric, "otel.component.name").unwrap();
+            let number = name.strip_prefix(&format!("{kind}/")).expect("the type and a number");
+            assert!(number.parse::<u32>().is_ok(), "{name}");
+            name
+        })
     });
-    assert_ne!(names[0], names[1]);
+    assert!(names[0][0] != names[1][0] && names[0][1] != names[1][1], "{names:?}");
 }
 
 #[test]

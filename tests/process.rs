@@ -46,6 +46,19 @@ fn child() {
             std::mem::forget(otlp::init().unwrap());
             otlp::tracer("forgotten").start("ended").end();
         }
+        Ok("disabled") => {
+            let _otlp = otlp::init().unwrap();
+            let (client, tracer) = (otlp::client(), otlp::tracer("disabled"));
+            let span = tracer.start("nothing");
+            assert!(!span.is_recording() && !span.context().is_valid() && !tracer.enabled());
+            span.end();
+            assert!(client.flush(LONG).is_complete() && client.shutdown(LONG).is_complete());
+            assert_eq!(client.stats().started, 0);
+            // The main thread and the one that runs this.
+            if let Ok(threads) = std::fs::read_dir("/proc/self/task") {
+                assert!(threads.count() <= 2, "no thread was started");
+            }
+        }
         Ok("before init") => {
             let tracer = otlp::tracer("nobody");
             let span = tracer.start("nothing");
@@ -101,7 +114,7 @@ fn said(output: &Output) -> Vec<String> {
 
 #[test]
 fn everything_comes_from_the_environment_and_dropping_the_guard_delivers() {
-    // OTLPV-01, OTLPV-03, OTLPV-08, SDKV-03, RES-01, RES-05
+    // OTLPV-03, OTLPV-07, OTLPV-08, SDKV-03, RES-01, RES-05
     let receiver = Receiver::start().unwrap();
     let output = run(
         "job",
@@ -141,7 +154,7 @@ fn the_traces_endpoint_is_taken_as_it_is_and_wins() {
 
 #[test]
 fn compression_none_sends_bodies_as_they_are() {
-    // OTLPV-12
+    // OTLPV-12, ENV-07
     let receiver = Receiver::start().unwrap();
     run("job", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint()), ("OTEL_EXPORTER_OTLP_COMPRESSION", "NONE")]);
     assert_eq!(receiver.requests()[0].header("content-encoding"), None);
@@ -156,6 +169,12 @@ fn a_disabled_sdk_sends_nothing_and_says_nothing() {
         let output = run("job", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint()), off]);
         assert_eq!((receiver.connections(), said(&output).len()), (0, 0), "{off:?}");
     }
+}
+
+#[test]
+fn a_disabled_sdk_records_nothing_starts_no_thread_and_has_nothing_to_flush() {
+    // SDKV-01, TPR-07
+    run("disabled", &[("OTEL_SDK_DISABLED", "true")]);
 }
 
 #[test]
@@ -305,6 +324,7 @@ fn process_exit_does_not_wait_for_a_collector_that_never_answers() {
 
 #[test]
 fn a_tracer_made_before_init_records_once_there_is_a_client() {
+    // TPR-03
     let receiver = Receiver::start().unwrap();
     run("late tracer", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint())]);
     let names: Vec<_> = receiver.spans().into_iter().map(|span| span.span.name).collect();
@@ -313,7 +333,7 @@ fn a_tracer_made_before_init_records_once_there_is_a_client() {
 
 #[test]
 fn without_init_spans_are_not_recorded_and_carry_no_invented_ids() {
-    // TPR-09
+    // TPR-07, TPR-09, PKG-01
     run("before init", &[]);
 }
 
@@ -324,6 +344,7 @@ fn a_second_init_is_an_error_and_leaves_the_first_as_it_is() {
 
 #[test]
 fn nothing_is_ever_written_to_stdout() {
+    // ERR-05
     let output = run("job", &[("OTEL_BSP_MAX_QUEUE_SIZE", "x"), ("OTLP_EXIT_TIMEOUT", "100")]);
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(!stdout.contains("otlp"), "{stdout}");

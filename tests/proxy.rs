@@ -75,6 +75,7 @@ fn with_credentials(endpoint: &str) -> String {
 
 #[test]
 fn a_proxy_is_asked_for_a_connection_to_the_receiver_and_given_its_credentials() {
+    // OTLPV-06
     let tunnel = answer(Answer::raw("HTTP/1.1 200 Connected\r\n\r\n"));
     let proxy = FaultServer::plain([tunnel, accept()]);
     let said = run(ELSEWHERE, &[("HTTP_PROXY", &with_credentials(&proxy.endpoint()))]);
@@ -85,6 +86,19 @@ fn a_proxy_is_asked_for_a_connection_to_the_receiver_and_given_its_credentials()
     assert!(requests[1].head.starts_with("post /v1/traces"), "{}", requests[1].head);
     assert_eq!(header(&requests[1].head, "proxy-authorization"), None, "it is for the proxy alone");
     assert_eq!(proxy.arrived().len(), 1);
+}
+
+#[test]
+fn where_the_url_has_no_port_it_is_that_of_the_scheme() {
+    // OTLPV-05
+    for (endpoint, authority) in
+        [("http://collector.invalid", "collector.invalid:80"), ("https://collector.invalid/x", "collector.invalid:443")]
+    {
+        let proxy = FaultServer::plain([answer(Answer::status(403).then(After::Close))]);
+        run(endpoint, &[("ALL_PROXY", &proxy.endpoint())]);
+        let head = &proxy.requests()[0].head;
+        assert!(head.starts_with(&format!("connect {authority} http/1.1")), "{head}");
+    }
 }
 
 #[test]

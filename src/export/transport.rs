@@ -184,10 +184,12 @@ mod tests {
 
     #[test]
     fn only_four_statuses_are_worth_another_attempt() {
-        // RTY-02, RTY-03
-        for status in 300..=599 {
-            let may_retry = matches!(classify(status, None, &[], NOW), Outcome::Failed { .. });
-            assert_eq!(may_retry, [429, 502, 503, 504].contains(&status), "{status}");
+        // RTY-02, RTY-03, RTY-11: whatever the body says, a `Status` of code 3 or 14, or a page.
+        for body in [&b""[..], b"\x08\x03\x12\x05wrong", b"\x08\x0e", b"<html>\xff"] {
+            for status in 300..=599 {
+                let may_retry = matches!(classify(status, None, body, NOW), Outcome::Failed { .. });
+                assert_eq!(may_retry, [429, 502, 503, 504].contains(&status), "{status}");
+            }
         }
     }
 
@@ -208,6 +210,7 @@ mod tests {
 
     #[test]
     fn a_refusal_repeats_what_the_receiver_said_in_one_line() {
+        // RTY-03, RTY-11
         let refused = |body: &[u8]| match classify(400, None, body, NOW) {
             Outcome::Refused { message, .. } => message,
             other => panic!("{other:?}"),

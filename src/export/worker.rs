@@ -390,14 +390,17 @@ mod tests {
     use super::*;
     use crate::{
         capture::{Intake, Limits, Tracer},
-        config::{BatchConfig, Options, Settings},
+        config::{BatchConfig, Options, Settings, Way},
         error::Diagnostics,
+        export::{
+            batch::{Extent, Lane},
+            compress::Encoder,
+        },
         testing::Receiver,
     };
 
-    #[test]
-    fn a_worker_that_dies_is_replaced() {
-        let receiver = Receiver::start().unwrap();
+    /// An exporter whose only worker there may be does not work.
+    fn held_up(receiver: &Receiver) -> (Arc<Exporter>, Tracer) {
         let batch = BatchConfig { batch_timeout: Duration::from_millis(10), ..BatchConfig::default() };
         let options = Options {
             endpoint: Some(receiver.endpoint()),
@@ -408,15 +411,53 @@ mod tests {
         let (settings, _) = Settings::resolve(options, Default::default()).unwrap();
         let intake = Intake::new(Limits { memory_bytes: 1 << 20, workers: 1, ..Limits::default() });
         let exporter = Exporter::new(settings, Arc::clone(&intake), Diagnostics::new(LogLevel::None, None));
-        // It has the only place there is.
         assert_eq!(intake.doorbell.admit(0), Some(0));
-        Tracer::bound(Some(&intake), "test".into()).start("waits").end();
-        let dying = Arc::clone(&exporter);
+        (exporter, Tracer::bound(Some(&intake), "test".into()))
+    }
+
+    /// Has the worker die that does not work.
+    fn die(exporter: &Arc<Exporter>) {
+        let dying = Arc::clone(exporter);
         let died = thread::spawn(move || {
             let _place = Place(&dying, 0);
             panic!("on purpose");
         });
         assert!(died.join().is_err());
+    }
+
+    #[test]
+    fn a_worker_that_dies_is_replaced() {
+        // ERR-04
+        let receiver = Receiver::start().unwrap();
+        let (exporter, tracer) = held_up(&receiver);
+        tracer.start("waits").end();
+        die(&exporter);
         assert!(receiver.wait_for_spans(1, Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn what_a_fault_costs_is_counted_and_the_next_spans_are_delivered() {
+        // ERR-04
+        let receiver = Receiver::start().unwrap();
+        let (exporter, tracer) = held_up(&receiver);
+        (0..3).for_each(|_| tracer.start("lost").end());
+        let gathered = exporter.gatherer.lock().gather(
+            Lane::Whole,
+            &Extent::Everything,
+            exporter.batch_limits(),
+            &exporter.ledger,
+        );
+        let parcel = exporter.pack(&mut gathered.unwrap(), &mut Encoder::new(Way::NONE), Vec::new());
+        let faulty = || {
+            let _unsettled = LoseOnPanic::packed(&exporter, parcel.id);
+            panic!("on purpose");
+        };
+        assert!(catch_unwind(AssertUnwindSafe(faulty)).is_err());
+        let counted = exporter.snapshot();
+        assert_eq!((counted.ended, counted.dropped.get(DropReason::Panicked), counted.queued), (3, 3, 0));
+        tracer.start("next").end();
+        die(&exporter);
+        assert!(receiver.wait_for_spans(1, Duration::from_secs(30)));
+        assert_eq!(receiver.span_count(), 1);
     }
 }

@@ -37,6 +37,11 @@ impl Closed {
         }
     }
 
+    /// From now on somebody may listen there.
+    pub(super) fn into_socket(self) -> Socket {
+        self.socket
+    }
+
     pub(crate) fn endpoint(&self) -> String {
         let address = self.socket.local_addr().unwrap().as_socket().unwrap();
         format!("http://127.0.0.1:{}", address.port())

@@ -35,7 +35,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use prost::Message as _;
 use rustls::ServerConfig;
 use script::Then;
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 
 use crate::support::{Ids, LONG};
 
@@ -106,10 +106,18 @@ impl FaultServer {
         Self::start(Some(config), script)
     }
 
+    /// Over plain TCP, at a port where nobody listened before.
+    pub(crate) fn opening(port: Closed, script: impl IntoIterator<Item = Act>) -> Self {
+        Self::listening(port.into_socket(), None, script)
+    }
+
     fn start(tls: Option<Arc<ServerConfig>>, script: impl IntoIterator<Item = Act>) -> Self {
+        Self::listening(closed::bound(), tls, script)
+    }
+
+    fn listening(socket: Socket, tls: Option<Arc<ServerConfig>>, script: impl IntoIterator<Item = Act>) -> Self {
         let script: Vec<_> = script.into_iter().collect();
         assert!(!script.is_empty(), "a script has at least one act");
-        let socket = closed::bound();
         socket.set_recv_buffer_size(RECEIVE_BUFFER).unwrap();
         socket.listen(128).unwrap();
         let listener = TcpListener::from(socket);

@@ -70,6 +70,7 @@ fn without_code_and_environment_everything_has_its_documented_default() {
     assert_eq!(settings.connections.idle_timeout, Duration::from_secs(60));
     assert_eq!(settings.connections.max_idle, 16);
     assert_eq!(settings.batch, BatchConfig::default());
+    assert_eq!(settings.batch.batch_timeout, Duration::from_secs(5));
     assert_eq!(settings.worker_count, 1);
     assert_eq!(settings.max_memory_usage, 64 * 1024 * 1024);
     assert_eq!(settings.exit_budget, ExitBudget::default());
@@ -174,6 +175,7 @@ fn every_documented_variable_has_an_effect_and_none_is_missing() {
 
 #[test]
 fn a_documented_default_that_is_a_value_is_the_default() {
+    // BSPV-01, LIMV-02, LIMV-04, OTLPV-09
     let comparable = |mut settings: Settings| {
         settings.endpoint_is_default = true;
         format!("{settings:?}")

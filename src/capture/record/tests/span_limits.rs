@@ -34,7 +34,7 @@ fn keys(attributes: &[opentelemetry_proto::tonic::common::v1::KeyValue]) -> Vec<
 
 #[test]
 fn by_default_128_of_each_are_kept_and_the_others_counted() {
-    // LIMV-02, LIMV-04, LIM-04
+    // LIMV-02, LIMV-04, LIM-04, ENC-05
     let attributes: Vec<_> = (0..130).map(|at| KeyValue::new(format!("key {at}"), at)).collect();
     let span = span_within(&SpanLimits::default(), |record| {
         (0..200).for_each(|at| record.attribute_scalar(&format!("key {at}"), Scalar::int(at)));
@@ -90,6 +90,12 @@ fn at_the_limit_a_key_that_is_there_is_still_overwritten() {
     assert_eq!((span.attributes.len(), span.dropped_attributes_count), (128, 1));
     let fifth = span.attributes.iter().find(|entry| entry.key == "key 5").unwrap();
     assert_eq!(text_of(&fifth.value), "new");
+
+    // What is nested in a value is none of them.
+    let one = SpanLimits { attribute_count_limit: 1, ..SpanLimits::default() };
+    let map = Value::Map((0..5).map(|at| KeyValue::new(format!("nested {at}"), at)).collect());
+    let span = span_within(&one, |record| record.attribute("map", &map));
+    assert_eq!((span.attributes, span.dropped_attributes_count), (vec![key_value("map", expected(&map))], 0));
 
     let two = SpanLimits { event_attribute_count_limit: 2, ..SpanLimits::default() };
     let entries = [("a", 1), ("b", 2), ("c", 3), ("a", 4), ("", 5), ("d", 6), ("c", 7)];

@@ -199,6 +199,31 @@ fn a_parent_decides_and_each_kind_of_parent_may_have_a_sampler_of_its_own() {
 }
 
 #[test]
+fn a_sampler_that_always_records_changes_dropping_and_nothing_else() {
+    // SMP-09
+    struct Fixed(SamplingDecision);
+    impl Sampler for Fixed {
+        fn should_sample(&self, _: &SamplingInput<'_>) -> SamplingResult {
+            SamplingResult {
+                decision: self.0,
+                attributes: vec![KeyValue::new("a", 1)],
+                trace_state: TraceState::parse("a=1").unwrap(),
+                untold_threshold: 0,
+            }
+        }
+        fn description(&self) -> std::borrow::Cow<'_, str> {
+            "Fixed".into()
+        }
+    }
+    use SamplingDecision::{Drop, RecordAndSample, RecordOnly};
+    let input = SamplingInput::new(trace_id(7), "span");
+    for (decision, expected) in [(Drop, RecordOnly), (RecordOnly, RecordOnly), (RecordAndSample, RecordAndSample)] {
+        let answer = AlwaysRecord::new(Fixed(decision)).should_sample(&input);
+        assert_eq!(answer, SamplingResult { decision: expected, ..Fixed(decision).should_sample(&input) });
+    }
+}
+
+#[test]
 fn a_higher_ratio_samples_a_superset_whatever_the_parent_and_the_trace_state_say() {
     // SMP-06
     let samplers = [0.1, 0.3, 0.9].map(TraceIdRatioBased::new);
