@@ -330,6 +330,7 @@ mod tests {
 
     #[test]
     fn a_receipt_is_complete_only_if_nothing_is_pending_and_nothing_was_lost() {
+        // TPR-06
         let stats = Stats::default();
         stats.exported(5);
         let earlier = Receipt::new(&stats.snapshot(|| (5, 0, STARTED)), 0);

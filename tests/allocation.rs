@@ -124,6 +124,7 @@ fn without_a_memory_pool_every_span_allocates_its_record() {
 
 #[test]
 fn a_tracer_without_a_client_allocates_nothing_at_all() {
+    // PKG-01
     let tracer = otlp::tracer("before init");
     record(&tracer, 0, "warm the thread's own state");
     assert_eq!(allocations(|| (0..1_000).for_each(|item| record(&tracer, item, "/"))), 0);

@@ -109,6 +109,7 @@ fn hybrid_sends_all_that_waits_at_its_size_or_its_timeout() {
 
 #[test]
 fn the_default_size_is_ready_at_512_spans() {
+    // BSPV-04
     let receiver = Receiver::start().unwrap();
     let client = client(&receiver, BatchConfig { batch_timeout: NEVER, ..BatchConfig::default() });
     record(&client.tracer("test"), 600);

@@ -51,6 +51,7 @@ fn a_compression_that_is_not_compiled_in_is_an_error_that_names_the_feature() {
 
 #[test]
 fn a_receiver_that_knows_only_gzip_gets_gzip_from_its_first_refusal_on() {
+    // RTY-03
     for (compression, encoding, _) in ALL.into_iter().filter(|(_, _, is_there)| *is_there) {
         let receiver = Receiver::builder()
             .respond_with(|request| match request.header("content-encoding") {

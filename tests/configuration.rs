@@ -111,6 +111,7 @@ fn no_secret_shows_in_debug_output_or_errors() {
 
 #[test]
 fn clients_tracers_spans_and_errors_can_be_shared_between_threads() {
+    // TPR-08
     fn shared<T: Send + Sync + 'static>() {}
     shared::<Client>();
     shared::<ClientBuilder>();

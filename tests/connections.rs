@@ -424,6 +424,7 @@ fn a_dead_connection_is_free_each_time() {
 
 #[test]
 fn a_server_that_says_goodbye_with_a_408_is_asked_again_over_a_new_connection() {
+    // RTY-03, HTTP-04
     let goodbye = answer(Answer::status(408).then(faults::After::Close));
     let server = FaultServer::plain([accept(), goodbye.clone(), accept(), goodbye]);
     let client = client_at(&server).build().unwrap();

@@ -40,6 +40,7 @@ fn accepted(report: &ExportReport) -> (u64, u64, &str) {
 
 #[test]
 fn every_span_is_accepted_counted_and_received_as_it_was_given() {
+    // ENC-06
     let receiver = Receiver::start().unwrap();
     let client = builder(&receiver).build().unwrap();
     let mut spans = generate_test_spans(1_000);
@@ -75,7 +76,6 @@ fn assert_arrived(sent: &SpanData, received: &[ReceivedSpan]) {
     let keys = |attributes: &[otlp::KeyValue<'_>]| attributes.iter().map(|a| a.key.to_string()).collect::<Vec<_>>();
     assert_eq!(span.attributes.iter().map(|a| a.key.clone()).collect::<Vec<_>>(), keys(&sent.attributes));
     assert_eq!((span.events.len(), span.links.len()), (sent.events.len(), sent.links.len()));
-    // ENC-06
     assert_eq!(span.trace_state, sent.context.trace_state().header());
     for (link, sent) in span.links.iter().zip(&sent.links) {
         assert_eq!(link.trace_state, sent.context.trace_state().header());
@@ -303,7 +303,6 @@ fn one_connection_serves_twenty_exports() {
 
 #[test]
 fn spans_exported_directly_take_no_room_in_the_queue_and_leave_none_behind() {
-    // BSPV-03
     let receiver = Receiver::start().unwrap();
     let batch = BatchConfig { max_queue_size: 100, ..BatchConfig::default() };
     let client = builder(&receiver).with_batch_config(batch).build().unwrap();

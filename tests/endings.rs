@@ -83,7 +83,7 @@ fn assert_ends_in_time(what: &str, margin: Duration, mut once: impl FnMut() -> [
 
 #[test]
 fn flush_and_shutdown_end_in_time_where_no_connection_comes_about() {
-    // PROC-07, RTY-12
+    // PROC-07, RTY-12, TPR-06
     let closed = [("refused", Closed::refusing(), MARGIN), ("backlog full", Closed::full(), WHILE_CONNECTING)];
     for (what, closed, margin) in &closed {
         assert_ends_in_time(what, *margin, || {
@@ -96,7 +96,7 @@ fn flush_and_shutdown_end_in_time_where_no_connection_comes_about() {
 
 #[test]
 fn flush_and_shutdown_end_in_time_wherever_an_exchange_stalls() {
-    // PROC-07, RTY-12
+    // PROC-07, RTY-12, TPR-06
     let pace = Duration::from_millis(30);
     let silent = || answer(Answer::status(200).cut_to(0).then(After::Stall));
     for (what, act) in [
@@ -297,7 +297,7 @@ fn receipts_add_up_and_since_gives_the_difference() {
 
 #[test]
 fn a_shutdown_while_others_record_and_flush_leaves_nothing_uncounted() {
-    // PROC-06, TPR-05
+    // PROC-06, TPR-05, TPR-08
     for seed in 0..8 {
         let acts = [accept(), reset_after(Extent::Whole), answer(Answer::status(503)), stall_after(Extent::Whole)];
         let server = FaultServer::plain(acts.into_iter().cycle().skip(seed % 4).take(8));
@@ -358,6 +358,7 @@ fn a_span_that_is_ended_during_the_shutdown_is_exported_or_dropped_and_never_lef
 
 #[test]
 fn shutdowns_of_many_threads_at_once_answer_the_same() {
+    // TPR-05
     let server = FaultServer::plain([stall_after(Extent::Whole)]);
     let client = client_at(server.endpoint()).build().unwrap();
     record(&client, 4);

@@ -73,7 +73,7 @@ fn assert_given_up(what: &str, hostile: Answer, words: &str) {
 
 #[test]
 fn an_endless_answer_is_given_up_after_what_is_allowed() {
-    // RTY-09
+    // RTY-09, OTLPV-15
     let _alone = alone();
     let limit = "larger than 4194304 bytes";
     assert_given_up("body to the end", Answer::raw("HTTP/1.1 200 OK\r\n\r\n").endless(b"endless ", false), limit);
@@ -123,7 +123,7 @@ fn a_gzip_bomb_is_not_inflated() {
 
 #[test]
 fn a_body_that_announces_more_than_there_is_memory_takes_only_what_comes() {
-    // RTY-09
+    // RTY-09, PERF-01
     let _alone = alone();
     let timeout = Duration::from_millis(300);
     let grown = growth(|| {

@@ -47,7 +47,7 @@ fn temporary_statuses_are_tried_again_with_the_same_body_and_counted_once() {
 
 #[test]
 fn every_other_failure_status_is_final_and_the_next_batch_goes_out() {
-    // RTY-03
+    // RTY-03, TPR-06
     for status in [400, 401, 403, 404, 408, 415, 500, 501, 505] {
         let receiver = scripted(move |n| if n == 1 { Response::status(status) } else { Response::ok() });
         let client = client_of(&receiver).with_retry_config(quick()).build().unwrap();
@@ -135,6 +135,7 @@ fn a_kind_of_failure_that_is_not_to_be_retried_is_not() {
 
 #[test]
 fn a_request_that_is_too_large_is_halved_until_the_span_at_fault_is_alone() {
+    // RTY-03
     let receiver = ReceiverBuilder::default()
         .respond_with(|request| if request.decoded_len > 20_000 { Response::status(413) } else { Response::ok() })
         .start()

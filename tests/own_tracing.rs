@@ -58,6 +58,7 @@ fn requests_with_the_programs_spans_are_recorded_and_those_with_only_such_spans_
 
 #[test]
 fn without_tracing_there_are_no_own_spans() {
+    // OBS-01, PKG-02
     let receiver = Receiver::start().unwrap();
     let off = MonitoringConfig { enable_tracing: false, ..TRACED };
     let client = client_of(&receiver).with_monitoring_config(off).build().unwrap();

@@ -217,7 +217,7 @@ fn without_a_client_what_came_in_is_passed_on_too() {
 
 #[test]
 fn what_is_malformed_is_ignored_said_once_to_who_asks_and_not_passed_on() {
-    // W3C-02, W3C-05, ENVC-03, BAG-07
+    // W3C-02, W3C-05, ENVC-03, BAG-07, SDKV-04
     let receiver = Receiver::start().unwrap();
     let endpoint = receiver.endpoint();
     for (level, lines) in [("debug", 1), ("info", 0)] {
@@ -275,7 +275,6 @@ fn commands() {
     let without = this_test("environment").env_remove("BAGGAGE").with_trace_context().output().unwrap();
     assert!(seen(&without, "SEEN ").is_empty());
     assert_eq!(propagation::process_baggage().get("own"), Some("1"));
-    // ENVC-05
     assert_eq!(env::vars_os().collect::<Vec<_>>(), before);
 }
 

@@ -261,7 +261,7 @@ fn a_buffer_is_used_again_unless_the_memory_pool_is_off() {
 
 #[test]
 fn sending_a_buffer_counts_and_answers_as_exporting_spans_does() {
-    // RTY-05
+    // RTY-06
     let receiver = Receiver::builder().respond_with(|_| Response::partial_success(7, "too old")).start().unwrap();
     let client = client_of(&receiver).build().unwrap();
     let filled = |client: &Client| {

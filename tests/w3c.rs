@@ -365,7 +365,7 @@ fn each_call_of_a_request_has_a_span_of_its_own_in_one_trace() {
 
 #[test]
 fn the_defined_flags_go_on_and_no_others() {
-    // W3C-01, W3C-04: TraceContext2Test.test_propagates_random_flag
+    // W3C-01, W3C-04, ID-02, ID-03: TraceContext2Test.test_propagates_random_flag
     let harness = Harness::start();
     for (flags, expected) in [("00", 0), ("01", 1), ("02", 2), ("03", 3), ("ff", 3), ("fc", 0)] {
         let carried = harness.call(&[("traceparent", &format!("00-{TRACE}-{PARENT}-{flags}"))]);

@@ -196,6 +196,7 @@ mod tests {
 
     #[test]
     fn a_level_admits_itself_and_what_is_graver() {
+        // SDKV-04
         let quiet = Diagnostics::new(LogLevel::Error, None);
         assert!(!quiet.admits(LogLevel::Warn, Subject::Config, Duration::ZERO));
         assert!(quiet.admits(LogLevel::Error, Subject::Config, Duration::ZERO));

@@ -59,6 +59,7 @@ fn the_number_of_connections_can_be_changed_within_what_is_configured() {
 
 #[test]
 fn as_many_workers_send_at_once_as_there_may_be_connections() {
+    // PROC-04, HTTP-05
     let receiver = Receiver::start().unwrap();
     let exporter = exporter(&receiver);
     let senders = |most: usize| {

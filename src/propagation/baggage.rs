@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn several_headers_are_one_list_and_nothing_is_sent_for_nothing() {
-        // BAG-06
+        // BAG-06, CTX-05
         let headers = [("baggage", "a=1"), ("Baggage", "b=2;m")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         let baggage = Baggage::extract(&headers.to_vec());
         let mut sent = HashMap::new();
@@ -277,6 +277,7 @@ mod tests {
 
         #[test]
         fn whatever_arrives_is_sent_as_a_valid_header(header in "\\PC{0,60}|([a-c ]=[ -~]{0,9},){0,6}") {
+            // BAG-07
             let (baggage, _) = Baggage::read(&header);
             let sent = baggage.to_string();
             prop_assert!(is_printable(&sent));

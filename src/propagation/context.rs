@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn inject_passes_the_current_baggage_on() {
-        // SDKV-05, CTX-02
+        // SDKV-05
         let _entered = Baggage::parse("k=v;m").enter();
         let mut sent = Vec::new();
         super::super::inject(&span(1), &mut sent);

@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn only_normalised_names_are_set_read_and_listed() {
-        // ENVC-02
+        // ENVC-02, CTX-05
         let mut carrier = EnvironmentCarrier::from_pairs([
             ("foo", "1"),
             ("A-B", "2"),

@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_context_of_the_process_is_remote_and_has_its_trace_state() {
-        // ENVC-02, SDKV-02
+        // ENVC-02
         let incoming = read(&[("TRACEPARENT", TRACE), ("TRACESTATE", "a=1,b=2"), ("BAGGAGE", "k = v%20w ;m")]);
         let context = incoming.context.unwrap();
         assert!(context.is_remote() && context.is_sampled() && !incoming.is_malformed);

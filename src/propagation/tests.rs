@@ -127,6 +127,7 @@ fn trace_states_are_joined_and_a_bad_one_leaves_the_trace_alone() {
 
 #[test]
 fn every_carrier_holds_one_value_for_what_was_set_twice() {
+    // CTX-05
     fn twice(carrier: &mut (impl Injector + Extractor)) {
         for value in ["1", "2"] {
             carrier.set("traceparent", value.to_owned());
@@ -143,6 +144,7 @@ fn every_carrier_holds_one_value_for_what_was_set_twice() {
 proptest! {
     #[test]
     fn any_header_is_read_or_ignored(version in "00|cc|[0-9a-f]{2}|\\PC{1,3}", rest in "-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\\PC{0,3}|\\PC{0,60}") {
+        // W3C-02, CTX-03
         let header = format!("{version}{rest}");
         if let Some(context) = read(&header) {
             let mut sent = headers(&[]);
