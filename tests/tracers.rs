@@ -12,8 +12,12 @@ fn what_a_tracer_is_made_of_is_the_scope_of_its_spans() {
     let receiver = Receiver::start().unwrap();
     let client = client_of(&receiver).build().unwrap();
     let shop = || Scope::new("shop");
-    let scopes =
-        [shop(), shop().version("1.2"), shop().schema_url(SCHEMA), shop().attribute(KeyValue::new("team", "blue"))];
+    let scopes = [
+        shop(),
+        shop().with_version("1.2"),
+        shop().with_schema_url(SCHEMA),
+        shop().with_attribute(KeyValue::new("team", "blue")),
+    ];
     for (number, scope) in scopes.into_iter().enumerate() {
         client.tracer(scope).start(&number.to_string()).end();
     }
