@@ -171,7 +171,7 @@ fn a_connection_that_breaks_after_the_body_has_its_spans_sent_again_and_counted_
 
 #[test]
 fn an_answer_that_does_not_come_in_time_costs_the_spans_when_the_time_of_the_batch_is_over() {
-    // OTLPV-09
+    // OTLPV-09, EXP-02
     let timeout = Duration::from_millis(200);
     let half_a_head = answer(Answer::status(200).cut_to(30).then(After::Stall));
     for stalled in [stall_after(Extent::Nothing), stall_after(Extent::Head), stall_after(Extent::Whole), half_a_head] {

@@ -139,7 +139,7 @@ fn a_body_that_announces_more_than_there_is_memory_takes_only_what_comes() {
 
 #[test]
 fn a_trickle_does_not_prolong_the_time_of_the_batch() {
-    // OTLPV-09
+    // OTLPV-09, EXP-02
     let _alone = alone();
     let timeout = Duration::from_millis(300);
     let pace = Duration::from_millis(20);

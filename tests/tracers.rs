@@ -10,7 +10,8 @@ fn what_a_tracer_is_made_of_is_the_scope_of_its_spans() {
     // TPR-01, ENC-07
     const SCHEMA: &str = "https://opentelemetry.io/schemas/1.44.0";
     let receiver = Receiver::start().unwrap();
-    let client = client_of(&receiver).build().unwrap();
+    // Whose schema would be the resource's.
+    let client = client_of(&receiver).with_resource_detectors([]).build().unwrap();
     let shop = || Scope::new("shop");
     let scopes = [
         shop(),

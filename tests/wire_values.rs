@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::{
 };
 use otlp::{
     Client, KeyValue, Span, SpanContext, SpanData, SpanId, SpanKind, Status, TraceId, Tracer, Value, current_span,
-    testing::Receiver,
+    propagation::Context, testing::Receiver,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -338,6 +338,23 @@ fn a_parent_may_be_given_or_refused_whatever_is_current() {
         let parent = (span.trace_id.clone(), span.parent_span_id.clone());
         assert_eq!((parent, span.flags), (ids(&remote(3)), flags), "{name}");
     }
+}
+
+#[test]
+fn a_span_and_a_whole_context_may_be_the_parent_too() {
+    // SPAN-01
+    let spans = received(|tracer| {
+        let parent = tracer.start("parent");
+        tracer.span("of a span").parent(&parent).start().end();
+        let context = Context::default().with_span_context(remote(3));
+        tracer.span("of a context").parent(&context).start().end();
+        tracer.span("of an empty context").parent(&Context::default()).start().end();
+    });
+    let parent = named(&spans, "parent");
+    assert_eq!(named(&spans, "of a span").parent_span_id, parent.span_id);
+    let child = named(&spans, "of a context");
+    assert_eq!((child.trace_id.clone(), child.parent_span_id.clone()), ids(&remote(3)));
+    assert_eq!(named(&spans, "of an empty context").parent_span_id, Vec::<u8>::new());
 }
 
 #[test]

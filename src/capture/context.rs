@@ -86,6 +86,12 @@ impl SpanContext {
     }
 }
 
+impl AsRef<Self> for SpanContext {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 /// The process span's context: the parent of spans that have no other. A list, since the child of a fork may have one
 /// of its own; the last counts.
 static PROCESS: OnceBox<Process> = OnceBox::new();

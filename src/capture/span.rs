@@ -207,6 +207,13 @@ impl Span {
     }
 }
 
+/// Its context, as a parent.
+impl AsRef<SpanContext> for Span {
+    fn as_ref(&self) -> &SpanContext {
+        &self.context
+    }
+}
+
 impl OpenSpan {
     // Always inlined: where the caller's type is known one arm is left, and no `Value` is made or dropped.
     #[inline(always)]

@@ -78,6 +78,13 @@ impl Context {
     }
 }
 
+/// The context of the span, as a parent.
+impl AsRef<SpanContext> for Context {
+    fn as_ref(&self) -> &SpanContext {
+        &self.span
+    }
+}
+
 /// No span and no baggage.
 impl Default for Context {
     fn default() -> Self {
