@@ -7,6 +7,7 @@
 
 use self::keys::Keys;
 use super::{
+    attribute::copy_short,
     context::SpanContext,
     id::SpanId,
     status::{SpanKind, Status},
@@ -318,8 +319,20 @@ impl Record {
 
     #[inline]
     fn put_name(&mut self, name: &str) {
-        let is_short = name.len() < 0x80 && self.has_room_for_short();
-        let name = if is_short { name } else { self.cut(name, 1 + varint_len(name.len() as u64)) };
+        if name.len() < 0x80 && self.has_room_for_short() {
+            let room = self.buffer.room(2 + name.len());
+            room[0] = tag(NAME, LEN) as u8;
+            room[1] = name.len() as u8;
+            copy_short(&mut room[2..], name.as_bytes());
+        } else {
+            self.put_long_name(name);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_long_name(&mut self, name: &str) {
+        let name = self.cut(name, 1 + varint_len(name.len() as u64));
         self.buffer.bytes_field(NAME, name.as_bytes());
     }
 

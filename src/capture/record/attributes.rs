@@ -11,9 +11,13 @@ use crate::{
 
 impl Record {
     /// Sets `key` to text.
-    #[inline]
+    // Inlined where the key is known, so that its bit is too when the program is compiled.
+    #[inline(always)]
     pub(crate) fn attribute_text(&mut self, key: &str, text: &str) {
-        let bit = key_bit(key.as_bytes());
+        self.put_text(key, key_bit(key.as_bytes()), text);
+    }
+
+    fn put_text(&mut self, key: &str, bit: u64, text: &str) {
         if bit == 0 {
             return;
         }
@@ -25,9 +29,12 @@ impl Record {
     }
 
     /// Sets `key` to a value of a few bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn attribute_scalar(&mut self, key: &str, scalar: Scalar) {
-        let bit = key_bit(key.as_bytes());
+        self.put_scalar(key, key_bit(key.as_bytes()), scalar);
+    }
+
+    fn put_scalar(&mut self, key: &str, bit: u64, scalar: Scalar) {
         if bit == 0 {
             return;
         }

@@ -61,7 +61,7 @@ impl Keys {
 
 /// One of 64 bits for a key, 0 for the empty one. Not a good hash, but one multiplication: a collision costs
 /// a scan and nothing else.
-#[inline]
+#[inline(always)]
 pub(super) fn key_bit(key: &[u8]) -> u64 {
     let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
     let mixed = match key.len() {
