@@ -111,9 +111,9 @@ impl Client {
     /// Blocks until the answer, or until the request timeout (10 s by default) is used up for one request.
     ///
     /// # Errors
-    /// [`Error::InvalidSpan`] before anything is sent, [`Error::Refused`] or [`Error::Unreachable`] after the
-    /// attempts the outcome allows, [`Error::Shutdown`] once the client is shut down, [`Error::Fault`] for a bug here.
-    /// What was not accepted is then counted as dropped.
+    /// [`Error::InvalidSpan`] before anything is sent, [`Error::TooLarge`] for a span that no request may hold,
+    /// [`Error::Refused`] or [`Error::Unreachable`] after the attempts the outcome allows, [`Error::Shutdown`] once the
+    /// client is shut down, [`Error::Fault`] for a bug here. What was not accepted is then counted as dropped.
     pub fn export_spans(&self, spans: impl AsRef<[SpanData]>) -> Result<ExportReport, Error> {
         match self.engine.as_ref().map(Engine::in_this_process) {
             Some(engine) => {
@@ -135,8 +135,9 @@ impl Client {
     }
 
     /// Sends the spans in `buffer` as one request, without another copy of them: as they stand there, or compressed
-    /// from there. Otherwise as [`export_spans`](Self::export_spans); the limits of a batch do not apply. An empty
-    /// buffer is sent nowhere.
+    /// from there. Otherwise as [`export_spans`](Self::export_spans); the limits of a batch do not apply, but
+    /// [`max_request_bytes`](ClientBuilder::with_max_request_bytes) does, beyond which the spans are copied into several
+    /// requests. An empty buffer is sent nowhere.
     ///
     /// Blocks until the answer, or until the request timeout (10 s by default) is used up.
     ///

@@ -61,6 +61,14 @@ pub enum Error {
         /// `max_memory_usage`.
         limit: usize,
     },
+    /// A span alone is a larger request than `max_request_bytes` allows; it was not sent.
+    #[error("a request of {bytes} bytes is larger than max_request_bytes = {limit}")]
+    TooLarge {
+        /// Bytes of the request before compression.
+        bytes: usize,
+        /// `max_request_bytes`.
+        limit: usize,
+    },
     /// The receiver answered that it does not accept the request.
     #[error("{endpoint} answered {status}: {message}")]
     Refused {
@@ -123,7 +131,8 @@ pub enum DropReason {
     Rejected,
     /// The receiver refused the request with a status that must not be retried, or the answer was unusable.
     Refused,
-    /// The receiver does not take a request as large as this span alone.
+    /// A request with this span alone is larger than the receiver takes, or than
+    /// [`max_request_bytes`](crate::ClientBuilder::with_max_request_bytes), and then it was not sent.
     TooLarge,
     /// Every attempt failed until the time for the batch was over.
     Undelivered,

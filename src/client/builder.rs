@@ -129,6 +129,27 @@ impl ClientBuilder {
         self
     }
 
+    /// The most bytes of one request, before compression: 1 KiB to 1 GiB, 64 MiB by default
+    /// ([exporter options](https://opentelemetry.io/docs/specs/otel/protocol/exporter/#configuration-options)). Batches
+    /// are cut so that they stay below it, whatever
+    /// [`max_batch_bytes`](crate::config::BatchConfig::max_batch_bytes) says. A larger request is not sent: it is cut
+    /// into halves until they fit. A span that is too large alone is dropped as
+    /// [`TooLarge`](crate::DropReason::TooLarge), which is said on stderr; the resource counts too, as it stands in
+    /// every request.
+    pub fn with_max_request_bytes(mut self, bytes: usize) -> Self {
+        self.options.max_request_bytes = Some(bytes);
+        self
+    }
+
+    /// The most bytes of one answer's body: 1 KiB to 1 GiB, 4 MiB by default. No compressed answer is asked for and
+    /// none is inflated, so that an answer takes no more memory than that. A larger one is final, whatever its status
+    /// was: the request is not made again, and its spans count as [`Refused`](crate::DropReason::Refused)
+    /// ([OTLP/HTTP response](https://opentelemetry.io/docs/specs/otlp/#otlphttp-response)).
+    pub fn with_max_response_bytes(mut self, bytes: usize) -> Self {
+        self.options.max_response_bytes = Some(bytes);
+        self
+    }
+
     /// The resource attribute `service.name`. Default `unknown_service:` and the executable's name;
     /// `OTEL_SERVICE_NAME`.
     pub fn with_service_name(mut self, name: impl Into<String>) -> Self {

@@ -17,7 +17,8 @@ pub struct BatchConfig {
     /// `max_queue_size`; the default follows where that is smaller. Environment: `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
     pub max_batch_size: usize,
     /// The most bytes of one request before compression. Default 1 MiB; at least 1, at most 64 MiB, and never more than
-    /// an eighth of `max_memory_usage`. A single larger span is sent alone. No environment variable.
+    /// an eighth of `max_memory_usage`. A single larger span is sent alone. Beyond
+    /// [`max_request_bytes`](crate::ClientBuilder::with_max_request_bytes) nothing is sent. No environment variable.
     pub max_batch_bytes: usize,
     /// How long an ended span waits for its batch to become ready. Default 5 s; longer than zero. Environment:
     /// `OTEL_BSP_SCHEDULE_DELAY` in milliseconds, where 0 means 1 ms.

@@ -72,6 +72,12 @@ pub struct TransportConfig {
     pub certificate: Option<PathBuf>,
     /// PEM files with a client certificate and its key.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// The most bytes of one request, before compression; see
+    /// [`with_max_request_bytes`](crate::ClientBuilder::with_max_request_bytes). Default 64 MiB.
+    pub max_request_bytes: Option<usize>,
+    /// The most bytes of one answer; see
+    /// [`with_max_response_bytes`](crate::ClientBuilder::with_max_response_bytes). Default 4 MiB.
+    pub max_response_bytes: Option<usize>,
 }
 
 impl fmt::Debug for TransportConfig {
@@ -90,6 +96,8 @@ impl fmt::Debug for TransportConfig {
             .field("max_idle_connections", &self.max_idle_connections)
             .field("certificate", &self.certificate)
             .field("client_certificate", &self.client_certificate.as_ref().map(|(certificate, _)| certificate))
+            .field("max_request_bytes", &self.max_request_bytes)
+            .field("max_response_bytes", &self.max_response_bytes)
             .finish()
     }
 }

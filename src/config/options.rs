@@ -37,6 +37,10 @@ pub(crate) struct Options {
     pub(crate) certificate: Option<PathBuf>,
     /// PEM files with a client certificate and its key.
     pub(crate) client_certificate: Option<(PathBuf, PathBuf)>,
+    /// Bytes of one request before compression. Default 64 MiB.
+    pub(crate) max_request_bytes: Option<usize>,
+    /// Bytes of one answer. Default 4 MiB.
+    pub(crate) max_response_bytes: Option<usize>,
     /// `service.name`; not empty.
     pub(crate) service_name: Option<String>,
     /// `service.version`. Default: not sent.
@@ -152,6 +156,8 @@ impl Options {
             max_idle_connections,
             certificate,
             client_certificate,
+            max_request_bytes,
+            max_response_bytes,
         } = transport;
         self.endpoint = endpoint;
         self.traces_endpoint = traces_endpoint;
@@ -164,6 +170,8 @@ impl Options {
         self.max_idle_connections = max_idle_connections;
         self.certificate = certificate;
         self.client_certificate = client_certificate;
+        self.max_request_bytes = max_request_bytes;
+        self.max_response_bytes = max_response_bytes;
     }
 
     pub(crate) fn set_resource(&mut self, resource: ResourceConfig) {

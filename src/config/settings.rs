@@ -22,13 +22,17 @@ const MIB: usize = 1024 * 1024;
 
 const DEFAULT_ENDPOINT: &str = "http://localhost:4318/v1/traces";
 const DEFAULT_EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the specification has for both (OTLPV-15).
+const DEFAULT_REQUEST_BYTES: usize = 64 * MIB;
+const DEFAULT_RESPONSE_BYTES: usize = 4 * MIB;
 const DEFAULT_MEMORY: usize = 64 * MIB;
 /// More would compete with the program for its CPUs; who wants more says so.
 const DEFAULT_WORKERS: RangeInclusive<usize> = 1..=4;
 
 pub(super) const SPANS: RangeInclusive<usize> = 1..=usize::MAX;
-/// The largest request a receiver has to take (OTLPV-15).
-const BATCH_BYTES: RangeInclusive<usize> = 1..=64 * MIB;
+const BATCH_BYTES: RangeInclusive<usize> = 1..=DEFAULT_REQUEST_BYTES;
+/// Less takes no resource, and of an answer not what it says; more is held by no program that exports spans.
+const MESSAGE_BYTES: RangeInclusive<usize> = 1024..=1024 * MIB;
 const WORKERS: RangeInclusive<usize> = 1..=64;
 pub(super) const MEMORY: RangeInclusive<usize> = MIB..=usize::MAX;
 const SPOOL_BYTES: RangeInclusive<usize> = 1..=usize::MAX;
@@ -56,6 +60,10 @@ pub(crate) struct Settings {
     pub(crate) tls: Tls,
     /// One absolute limit for one batch, all attempts included.
     pub(crate) export_timeout: Duration,
+    /// Bytes of one request before compression; what is larger is not sent.
+    pub(crate) max_request_bytes: usize,
+    /// Bytes of one answer; what is larger is not read.
+    pub(crate) max_response_bytes: usize,
     pub(crate) connections: ConnectionSettings,
     pub(crate) batch: BatchConfig,
     pub(crate) worker_count: usize,
@@ -139,6 +147,8 @@ impl Settings {
             Compression::default(),
         );
         let tls = choose.tls(options.certificate, options.client_certificate)?;
+        let max_request_bytes = within("with_max_request_bytes", options.max_request_bytes, MESSAGE_BYTES)?;
+        let max_response_bytes = within("with_max_response_bytes", options.max_response_bytes, MESSAGE_BYTES)?;
 
         if options.protocol == Some(Protocol::Grpc) {
             let allowed = "this version speaks OTLP over HTTP only; use with_http_transport and port 4318";
@@ -227,6 +237,8 @@ impl Settings {
             compression,
             tls,
             export_timeout: request_timeout.min(bsp_timeout).min(LONGEST),
+            max_request_bytes: max_request_bytes.unwrap_or(DEFAULT_REQUEST_BYTES),
+            max_response_bytes: max_response_bytes.unwrap_or(DEFAULT_RESPONSE_BYTES),
             connections,
             batch,
             worker_count,

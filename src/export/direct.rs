@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     capture::{Record, SpanData},
-    error::{DropReason, Error},
+    error::{DropReason, Error, LogLevel},
 };
 
 /// What the receiver said to spans that were sent directly.
@@ -147,7 +147,12 @@ impl Exporter {
                         parcels.extend(halves.into_iter().rev());
                         continue;
                     }
-                    None => (DropReason::TooLarge, self.error(outcome)),
+                    None => {
+                        if matches!(outcome, Outcome::Oversized { .. }) {
+                            self.say_failure(LogLevel::Error, &parcel, &outcome, format_args!("the span was dropped"));
+                        }
+                        (DropReason::TooLarge, self.error(outcome))
+                    }
                 },
                 Verdict::GiveUp(reason) => (reason, self.error(outcome)),
             };
@@ -168,6 +173,7 @@ impl Exporter {
             Outcome::Refused { status, message } | Outcome::TooLarge { status, message } => {
                 Error::Refused { endpoint, status, message }
             }
+            Outcome::Oversized { bytes, limit } => Error::TooLarge { bytes, limit },
             Outcome::Failed { failure: Failure::Shutdown, .. } => Error::Shutdown,
             Outcome::Failed { message, .. } => Error::Unreachable { endpoint, message },
             Outcome::Accepted { .. } => Error::Unreachable { endpoint, message: "accepted, but not settled".into() },

@@ -235,7 +235,8 @@ impl Exporter {
                  threads wait for room with OTLP_DROP_STRATEGY=block:<ms>"
                     .to_owned()
             }
-            DropReason::Rejected | DropReason::Refused | DropReason::TooLarge => {
+            DropReason::TooLarge => format!("{endpoint}: {why}"),
+            DropReason::Rejected | DropReason::Refused => {
                 format!("{endpoint} did not accept them: {why}")
             }
             DropReason::Undelivered | DropReason::Shutdown => {

@@ -54,6 +54,13 @@ impl Exporter {
     pub(crate) fn export_metrics(&self, timeout: Duration) {
         let Some(transport) = &self.metrics_transport else { return };
         let request = self.metrics(SystemTime::now()).encode_to_vec();
+        let (bytes, limit) = (request.len(), self.settings.max_request_bytes);
+        if bytes > limit {
+            let line =
+                format_args!("the client's own metrics, {bytes} bytes, were not sent: max_request_bytes = {limit}");
+            self.diagnostics.say(LogLevel::Warn, Subject::Metrics, line);
+            return;
+        }
         let mut body = Vec::new();
         // Whatever the spans' receiver was found to understand: this may be another one.
         let way = if self.settings.compression == Compression::None { Way::NONE } else { Way::GZIP };

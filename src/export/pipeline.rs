@@ -179,7 +179,7 @@ impl Exporter {
             Verdict::Split => {
                 if let Some(halves) = self.split(&parcel) {
                     if parcel.claimed.is_some() {
-                        self.replace_by_halves(&mut parcel, &halves);
+                        self.replace_by_halves(&mut parcel, &halves, &outcome);
                         return Sent::Settled(parcel.body);
                     }
                     self.say_failure(LogLevel::Debug, &parcel, &outcome, format_args!("trying its halves"));
@@ -273,6 +273,14 @@ impl Exporter {
 
     /// One attempt at delivering `parcel`, and what follows from it.
     pub(super) fn attempt(&self, parcel: &mut Parcel) -> (Verdict, Outcome) {
+        let (bytes, limit) = (parcel.uncompressed, self.settings.max_request_bytes);
+        if bytes > limit {
+            let outcome = Outcome::Oversized { bytes, limit };
+            if parcel.spans == 1 {
+                self.remember(&outcome);
+            }
+            return (Verdict::Split, outcome);
+        }
         let deadline = *parcel.begun.get_or_insert_with(Instant::now) + self.settings.export_timeout;
         let until = parcel.expires.take().map_or(deadline, |expires| expires.min(deadline));
         let _permit = match self.transport.permit(until) {
@@ -302,10 +310,7 @@ impl Exporter {
             }
         }
         if !matches!(outcome, Outcome::Accepted { .. } | Outcome::Failed { failure: Failure::Shutdown, .. }) {
-            *self.last_failure.lock() = Some(LastFailure {
-                message: failure_message(&outcome),
-                is_expected: self.is_default_and_refused(&outcome),
-            });
+            self.remember(&outcome);
         }
         let left = deadline.saturating_duration_since(Instant::now());
         let verdict = decide(&self.settings.retry, parcel.attempts, left, &outcome, self.random());
@@ -322,6 +327,12 @@ impl Exporter {
             verdict => verdict,
         };
         (verdict, outcome)
+    }
+
+    /// Keeps why an attempt failed, for the line at the end.
+    fn remember(&self, outcome: &Outcome) {
+        let (message, is_expected) = (failure_message(outcome), self.is_default_and_refused(outcome));
+        *self.last_failure.lock() = Some(LastFailure { message, is_expected });
     }
 
     /// What becomes of a parcel for which no connection was free: it has used no attempt up.
@@ -387,14 +398,13 @@ impl Exporter {
         outcome: &Outcome,
         consequence: std::fmt::Arguments<'_>,
     ) {
-        let attempt = parcel.attempts;
+        let attempt = match parcel.attempts {
+            0 => "not sent".to_owned(),
+            attempt => format!("attempt {attempt}"),
+        };
         let endpoint = &self.settings.endpoint;
         let what = failure_message(outcome);
-        self.diagnostics.say(
-            level,
-            Subject::Export,
-            format_args!("{endpoint}: {what} (attempt {attempt}); {consequence}"),
-        );
+        self.diagnostics.say(level, Subject::Export, format_args!("{endpoint}: {what} ({attempt}); {consequence}"));
     }
 
     fn say_partial(&self, rejected: u64, outcome: &Outcome) {
@@ -421,6 +431,9 @@ fn failure_message(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Refused { status, message } | Outcome::TooLarge { status, message } => {
             format!("answered {status}: {message}")
+        }
+        Outcome::Oversized { bytes, limit } => {
+            format!("a request of {bytes} bytes is larger than max_request_bytes = {limit}")
         }
         Outcome::Failed { message, .. } => message.clone(),
         Outcome::Accepted { .. } => String::new(),

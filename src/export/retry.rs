@@ -26,7 +26,7 @@ pub(crate) enum Verdict {
 pub(crate) fn decide(config: &RetryConfig, attempt: u32, left: Duration, outcome: &Outcome, random: f64) -> Verdict {
     let (failure, after) = match outcome {
         Outcome::Accepted { rejected, .. } => return Verdict::Done { rejected: *rejected },
-        Outcome::TooLarge { .. } => return Verdict::Split,
+        Outcome::TooLarge { .. } | Outcome::Oversized { .. } => return Verdict::Split,
         Outcome::Refused { .. } => return Verdict::GiveUp(DropReason::Refused),
         Outcome::Failed { failure, retry_after, .. } => (failure, *retry_after),
     };

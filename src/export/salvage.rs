@@ -340,11 +340,13 @@ impl Exporter {
     }
 
     /// Settles a body from the spool that is too large: from now on its halves are there instead.
-    pub(super) fn replace_by_halves(&self, parcel: &mut Parcel, halves: &[Parcel; 2]) {
+    pub(super) fn replace_by_halves(&self, parcel: &mut Parcel, halves: &[Parcel; 2], outcome: &Outcome) {
         let (Some(salvage), Some(claimed)) = (&self.salvage, parcel.claimed.take()) else { return };
         let contents = [halves[0].contents(), halves[1].contents()];
         match salvage.spool.split(claimed, &contents) {
-            Ok(()) => self.note_answer(),
+            Ok(()) if outcome.status().is_some() => self.note_answer(),
+            // Nobody was asked.
+            Ok(()) => {}
             Err(error) => {
                 salvage.gate.lock().failed(Instant::now());
                 let (dir, advice) = (salvage.spool.dir().display(), error.advice());

@@ -24,6 +24,8 @@ pub(crate) enum Outcome {
     Refused { status: u16, message: String },
     /// The receiver does not take requests of this size; smaller ones it may.
     TooLarge { status: u16, message: String },
+    /// It was not sent: it has more bytes before compression than a request may have.
+    Oversized { bytes: usize, limit: usize },
     /// It may succeed another time.
     Failed { failure: Failure, message: String, retry_after: Option<Duration> },
 }
@@ -60,6 +62,7 @@ impl Outcome {
             Self::Accepted { rejected: 0, .. } => return None,
             Self::Accepted { .. } => "rejected",
             Self::Refused { status, .. } | Self::TooLarge { status, .. } => return Some(status.to_string()),
+            Self::Oversized { .. } => "request_too_large",
             Self::Failed { failure, .. } => match failure {
                 Failure::Unavailable(status) => return Some(status.to_string()),
                 Failure::Throttled => return Some("429".to_owned()),
@@ -82,7 +85,7 @@ impl Outcome {
             Self::Refused { status, .. } | Self::TooLarge { status, .. } => Some(*status),
             Self::Failed { failure: Failure::Unavailable(status), .. } => Some(*status),
             Self::Failed { failure: Failure::Throttled, .. } => Some(429),
-            Self::Failed { .. } => None,
+            Self::Oversized { .. } | Self::Failed { .. } => None,
         }
     }
 
@@ -249,6 +252,7 @@ mod tests {
                 }
                 Outcome::Refused { message, .. } | Outcome::TooLarge { message, .. } => message,
                 Outcome::Failed { message, .. } => message,
+                Outcome::Oversized { .. } => unreachable!("an answer came"),
             };
             prop_assert!(message.chars().count() <= MESSAGE_CHARS && !message.contains(char::is_control));
         }

@@ -8,6 +8,9 @@ use crate::{
     error::{LogLevel, Subject},
 };
 
+/// What the heads of a request and of one scope usually come to, with room to spare.
+const SCOPE_BYTES: usize = 128;
+
 /// Where a client begins.
 pub(super) fn initial(settings: &Settings) -> Tuning {
     Tuning {
@@ -84,6 +87,10 @@ impl Exporter {
 
     /// What one batch may hold now.
     pub(super) fn batch_limits(&self) -> BatchLimits {
-        BatchLimits { spans: self.tuning().batch_size, bytes: self.settings.batch.max_batch_bytes }
+        // Of a request the resource and a scope take a part. What other scopes take besides is not known yet: a batch
+        // that exceeds the limit by that is halved.
+        let envelope = self.resource.as_slice().len() + SCOPE_BYTES;
+        let most = self.settings.max_request_bytes.saturating_sub(envelope).max(1);
+        BatchLimits { spans: self.tuning().batch_size, bytes: self.settings.batch.max_batch_bytes.min(most) }
     }
 }

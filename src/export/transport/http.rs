@@ -29,9 +29,6 @@ use crate::config::{Compression, Headers, Settings, Tls};
 /// What is shorter is found in any text, and no secret.
 const SHORTEST_SECRET: usize = 4;
 
-/// The specification's limit for a response body.
-const MAX_RESPONSE_BYTES: u64 = 4 << 20;
-
 /// What some servers say when they close a connection that was idle for too long. It answers no request.
 const REQUEST_TIMEOUT: u16 = 408;
 
@@ -40,6 +37,7 @@ pub(crate) struct HttpTransport {
     url: Uri,
     headers: Headers,
     connect_timeout: Duration,
+    max_response_bytes: u64,
     route: Arc<Route>,
     connections: Arc<Connections>,
     permits: Permits,
@@ -73,6 +71,7 @@ impl HttpTransport {
             url,
             headers: settings.headers.clone(),
             connect_timeout: settings.connections.connect_timeout,
+            max_response_bytes: settings.max_response_bytes as u64,
             closed: AtomicBool::new(false),
         }
     }
@@ -118,7 +117,7 @@ impl HttpTransport {
         let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
         let retry_after = retry_after.map(str::to_owned);
         let mut body = Vec::new();
-        let read = response.body_mut().with_config().limit(MAX_RESPONSE_BYTES).reader().read_to_end(&mut body);
+        let read = response.body_mut().with_config().limit(self.max_response_bytes).reader().read_to_end(&mut body);
         match read.map_err(Error::from) {
             // RTY-09: an answer beyond the limit is final, whatever it would have said.
             Err(Error::BodyExceedsLimit(limit)) => {

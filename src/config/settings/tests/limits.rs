@@ -78,6 +78,15 @@ fn a_request_larger_than_the_memory_bound_is_capped_with_one_warning() {
 }
 
 #[test]
+fn requests_and_answers_are_as_large_as_the_specification_has_it_unless_code_says_otherwise() {
+    // OTLPV-15
+    let limits = |settings: Settings| (settings.max_request_bytes, settings.max_response_bytes);
+    assert_eq!(limits(from_code(Options::default())), (67_108_864, 4_194_304));
+    let options = Options { max_request_bytes: Some(1024), max_response_bytes: Some(1024 * MIB), ..Options::default() };
+    assert_eq!(limits(from_code(options)), (1024, 1024 * MIB));
+}
+
+#[test]
 fn the_exit_waits_without_progress_no_longer_than_in_all() {
     let budget = |stall, total| ExitBudget { stall, total };
     assert_eq!(from_env(&[(env::EXIT_TIMEOUT, "500")]).exit_budget, budget(500 * MS, 500 * MS));
@@ -120,6 +129,14 @@ fn a_bad_value_in_code_names_the_setting_the_value_and_what_is_allowed() {
         (
             Options { max_memory_usage: Some(0), ..default() },
             "with_max_memory_usage = 0: must be a whole number, at least 1048576",
+        ),
+        (
+            Options { max_request_bytes: Some(1023), ..default() },
+            "with_max_request_bytes = 1023: must be a whole number from 1024 to 1073741824",
+        ),
+        (
+            Options { max_response_bytes: Some(1024 * MIB + 1), ..default() },
+            "with_max_response_bytes = 1073741825: must be a whole number from 1024 to 1073741824",
         ),
         (Options { service_name: url(""), ..default() }, r#"with_service_name = "": must not be empty"#),
         (

@@ -66,6 +66,16 @@ const TRANSPORT_AND_RESOURCE: &[Field] = &[
         |o| o.client_certificate = Some((CERTIFICATE.into(), KEY.into())),
     ),
     (
+        "transport.max_request_bytes",
+        |c| c.transport.max_request_bytes = Some(5000),
+        |o| o.max_request_bytes = Some(5000),
+    ),
+    (
+        "transport.max_response_bytes",
+        |c| c.transport.max_response_bytes = Some(5000),
+        |o| o.max_response_bytes = Some(5000),
+    ),
+    (
         "resource.service_name",
         |c| c.resource.service_name = Some("tool".into()),
         |o| o.service_name = Some("tool".into()),
