@@ -138,6 +138,7 @@ fn a_shutdown_sends_those_away_who_wait_for_a_connection() {
     thread::scope(|scope| {
         let exports: Vec<_> = (0..3).map(|_| scope.spawn(|| client.export_spans(generate_test_spans(1)))).collect();
         server.wait_for_stalled(1);
+        wait_for("those who wait", || client.stats().ended == 3);
         client.shutdown(Duration::ZERO);
         for export in exports {
             assert!(matches!(export.join().unwrap(), Err(Error::Shutdown)));
