@@ -214,10 +214,7 @@ impl Exporter {
     /// What counters tell, without what waits.
     fn counted(&self) -> Snapshot {
         let intake = &self.intake;
-        intake.stats.snapshot(|| {
-            let totals = intake.registry.totals();
-            (totals.pushed, totals.refused, totals.started)
-        })
+        intake.stats.snapshot(|| intake.registry.totals())
     }
 
     /// Has connections opened that are to be there before they are needed.

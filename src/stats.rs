@@ -12,11 +12,13 @@ use crate::error::DropReason;
 mod batches;
 mod memory;
 mod performance;
+mod rings;
 
 pub use batches::BatchMetrics;
 pub(crate) use batches::{Batches, Departure};
 pub use memory::MemoryStats;
 pub use performance::{NetworkUsage, PerformanceMetrics};
+pub(crate) use rings::{Fate, Live, ParentOrigin, Started, Totals, Withheld};
 
 /// Counters that stages add to in steps of a batch. Per-span counting happens in the rings, by one writer
 /// each.
@@ -26,6 +28,8 @@ pub(crate) struct Stats {
     ended_elsewhere: AtomicU64,
     /// Spans that were started and lost before they reached a ring.
     lost: AtomicU64,
+    /// Spans ended after the client that would not have been exported, by why.
+    withheld: [AtomicU64; Withheld::KINDS],
     outcome: CachePadded<Outcome>,
     truncated: AtomicU64,
     limited: AtomicU64,
@@ -89,6 +93,11 @@ impl Stats {
         self.dropped(reason, 1);
     }
 
+    /// A span ended where rings count no more, that would not have been exported.
+    pub(crate) fn withheld(&self, why: Withheld) {
+        self.withheld[why as usize].fetch_add(1, Ordering::Release);
+    }
+
     /// Spans that do not hold all they were given, since they would have been too large, or by the limits.
     pub(crate) fn lacking(&self, truncated: u64, limited: u64) {
         self.truncated.fetch_add(truncated, Ordering::Relaxed);
@@ -112,23 +121,32 @@ impl Stats {
         self.copied_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// The counters now. What is counted in rings is read by `rings`, as (pushed, refused, started), after everything
-    /// that follows from it, so that a live snapshot never shows more spans arrived than ended.
-    pub(crate) fn snapshot(&self, rings: impl FnOnce() -> (u64, u64, Started)) -> Snapshot {
+    /// The counters now. What is counted in rings is read by `rings`, after everything that follows from it, so that
+    /// a live snapshot never shows more spans arrived than ended.
+    pub(crate) fn snapshot(&self, rings: impl FnOnce() -> Totals) -> Snapshot {
         let exported = self.outcome.exported.load(Ordering::Acquire);
         let mut dropped = Dropped(std::array::from_fn(|at| self.outcome.dropped[at].load(Ordering::Acquire)));
         let spooled = self.outcome.spooled.load(Ordering::Acquire);
         let restored = self.outcome.restored.load(Ordering::Acquire);
         let lost_before = self.lost.load(Ordering::Acquire);
-        let (pushed, refused, started) = rings();
+        let withheld_late = self.withheld.each_ref().map(|spans| spans.load(Ordering::Acquire));
+        let Totals { pushed, refused, withheld, started } = rings();
         dropped.0[DropReason::QueueFull.index()] += refused;
         let lost = self.lost.load(Ordering::Acquire);
+        // Without those that were lost only after the starts were read.
+        let to_export = started.exported().saturating_sub(pushed + refused + lost_before);
+        let to_withhold = |why: Withheld| {
+            let why = why as usize;
+            started.withheld()[why].saturating_sub(withheld[why] + withheld_late[why])
+        };
+        let live =
+            Live { sampled: to_export + to_withhold(Withheld::Sampled), unsampled: to_withhold(Withheld::Unsampled) };
         Snapshot {
             started: started.total(),
             sampled_out: started.sampled_out(),
-            // Without those that were lost only after the starts were read.
-            open: started.recorded().saturating_sub(pushed + refused + lost_before),
+            open: live.total(),
             started_by: started,
+            live,
             ended: pushed + refused + lost + self.ended_elsewhere.load(Ordering::Acquire),
             exported,
             dropped,
@@ -142,46 +160,6 @@ impl Stats {
             copied_bytes: self.copied_bytes.load(Ordering::Relaxed),
             ..Snapshot::default()
         }
-    }
-}
-
-/// Where the parent of a new span is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ParentOrigin {
-    None,
-    Local,
-    Remote,
-}
-
-/// Spans started, by where their parents are and whether they are recorded (OBS-02).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Started(pub(crate) [u64; Started::KINDS]);
-
-impl Started {
-    pub(crate) const KINDS: usize = 6;
-
-    /// The place of such spans in the list.
-    #[inline]
-    pub(crate) const fn index(origin: ParentOrigin, is_recorded: bool) -> usize {
-        origin as usize + if is_recorded { 0 } else { 3 }
-    }
-
-    /// The values of `otel.span.parent.origin` and `otel.span.sampling_result`, with the spans of that kind.
-    pub(crate) fn by_kind(&self) -> [(&'static str, &'static str, u64); Self::KINDS] {
-        let origins = ["none", "local", "remote"];
-        std::array::from_fn(|at| (origins[at % 3], if at < 3 { "RECORD_AND_SAMPLE" } else { "DROP" }, self.0[at]))
-    }
-
-    fn total(&self) -> u64 {
-        self.0.iter().sum()
-    }
-
-    fn recorded(&self) -> u64 {
-        self.0[..3].iter().sum()
-    }
-
-    fn sampled_out(&self) -> u64 {
-        self.0[3..].iter().sum()
     }
 }
 
@@ -227,12 +205,16 @@ impl fmt::Debug for Dropped {
 pub struct Snapshot {
     /// Spans started, recorded or not; those of a disabled client do not count.
     pub started: u64,
-    /// Spans started that were not recorded, since their trace is not sampled. They do not count as ended.
+    /// Spans started that are not exported: those whose trace is not sampled, whether they
+    /// [are recorded](crate::sampling::SamplingDecision::RecordOnly) or not, and all of a client that exports to nobody
+    /// but its span processors. They never count as ended.
     pub sampled_out: u64,
-    /// Spans that are being recorded: started, and not ended yet.
+    /// Spans that are being recorded, whether they are exported or not: started, and not ended yet.
     pub open: u64,
-    /// `started`, by where the parent is and whether they are recorded.
+    /// `started`, by where the parent is and what becomes of them.
     pub(crate) started_by: Started,
+    /// `open`, by what samplers decided.
+    pub(crate) live: Live,
     /// Spans ended, and spans given to `export_spans`.
     pub ended: u64,
     /// Spans the receiver accepted.
@@ -326,24 +308,28 @@ impl Receipt {
 mod tests {
     use super::*;
 
-    const STARTED: Started = Started([11, 20, 20, 4, 5, 6]);
+    const STARTED: Started = Started([11, 20, 20, 1, 2, 3, 10, 20, 30, 4, 5, 6]);
+
+    fn pushed(pushed: u64) -> Totals {
+        Totals { pushed, started: STARTED, ..Totals::default() }
+    }
 
     #[test]
     fn a_receipt_is_complete_only_if_nothing_is_pending_and_nothing_was_lost() {
         // TPR-06
         let stats = Stats::default();
         stats.exported(5);
-        let earlier = Receipt::new(&stats.snapshot(|| (5, 0, STARTED)), 0);
+        let earlier = Receipt::new(&stats.snapshot(|| pushed(5)), 0);
         assert!(earlier.is_complete());
         assert!(!Receipt { pending: 1, ..earlier }.is_complete());
         assert!(!Receipt { spooled: 1, ..earlier }.is_complete());
         stats.dropped(DropReason::Rejected, 2);
-        let later = Receipt::new(&stats.snapshot(|| (7, 0, STARTED)), 0);
+        let later = Receipt::new(&stats.snapshot(|| pushed(7)), 0);
         assert!(!later.is_complete());
         assert_eq!((later.rejected, later.dropped_total()), (2, 2));
         assert_eq!(later.since(&earlier).exported, 0);
         stats.exported(3);
-        assert!(Receipt::new(&stats.snapshot(|| (10, 0, STARTED)), 0).since(&later).is_complete());
+        assert!(Receipt::new(&stats.snapshot(|| pushed(10)), 0).since(&later).is_complete());
     }
 
     #[test]
@@ -351,9 +337,31 @@ mod tests {
         let stats = Stats::default();
         stats.exported(3);
         stats.lost(DropReason::Shutdown);
-        let snapshot = stats.snapshot(|| (3, 4, STARTED));
+        let snapshot = stats.snapshot(|| Totals { refused: 4, ..pushed(3) });
         assert_eq!((snapshot.ended, snapshot.exported, snapshot.dropped.total()), (8, 3, 5));
-        assert_eq!((snapshot.started, snapshot.sampled_out, snapshot.open), (66, 15, 43));
+        assert_eq!((snapshot.started, snapshot.sampled_out), (132, 81));
+        assert_eq!(snapshot.live, Live { sampled: 43 + 6, unsampled: 60 });
         assert_eq!(format!("{:?}", snapshot.dropped), r#"{"queue_full": 4, "shutdown": 1}"#);
+    }
+
+    #[test]
+    fn spans_that_are_not_exported_are_open_until_they_end_and_are_never_ended_or_lost() {
+        // OBS-02
+        let stats = Stats::default();
+        stats.withheld(Withheld::Sampled);
+        (0..3).for_each(|_| stats.withheld(Withheld::Unsampled));
+        let snapshot = stats.snapshot(|| Totals { withheld: [4, 50], ..pushed(51) });
+        assert_eq!(snapshot.live.by_result(), [("RECORD_AND_SAMPLE", 1), ("RECORD_ONLY", 7)]);
+        assert_eq!((snapshot.open, snapshot.ended, snapshot.dropped.total()), (8, 51, 0));
+    }
+
+    #[test]
+    fn what_is_sampled_is_told_as_sampled_whoever_exports_it() {
+        // OBS-02
+        let of = |result| STARTED.by_kind().into_iter().filter(move |kind| kind.1 == result);
+        let spans = |result| of(result).map(|(origin, _, spans)| (origin, spans)).collect::<Vec<_>>();
+        assert_eq!(spans("RECORD_AND_SAMPLE"), [("none", 12), ("local", 22), ("remote", 23)]);
+        assert_eq!(spans("RECORD_ONLY"), [("none", 10), ("local", 20), ("remote", 30)]);
+        assert_eq!(spans("DROP"), [("none", 4), ("local", 5), ("remote", 6)]);
     }
 }

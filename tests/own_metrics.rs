@@ -3,6 +3,7 @@
 mod support;
 
 use std::{
+    borrow::Cow,
     io::{self, BufRead as _, BufReader},
     net::{SocketAddr, TcpListener},
     sync::mpsc,
@@ -14,11 +15,12 @@ use otlp::{
     BatchConfig, Client, LogLevel,
     config::MonitoringConfig,
     monitoring::PerformanceMonitor,
+    sampling::{Sampler, SamplingDecision, SamplingInput, SamplingResult},
     testing::{
         Receiver, Request, Response,
         proto::{
             common::v1::{KeyValue, any_value},
-            metrics::v1::{HistogramDataPoint, Metric, metric::Data, number_data_point},
+            metrics::v1::{HistogramDataPoint, Metric, NumberDataPoint, metric::Data, number_data_point},
         },
     },
 };
@@ -247,39 +249,83 @@ fn what_is_in_force_is_told_too() {
     assert_eq!((attribute("compression").as_deref(), attribute("effort").as_deref()), (Some("gzip"), Some("least")));
 }
 
+/// The value of the point of a sum that has these attributes.
+#[track_caller]
+fn point(metrics: &[Metric], name: &str, attributes: &[(&str, &str)]) -> i64 {
+    let metric = metrics.iter().find(|metric| metric.name == name).unwrap();
+    let Some(Data::Sum(sum)) = &metric.data else { panic!("{name} is no sum") };
+    let is_it = |point: &&NumberDataPoint| {
+        attributes.iter().all(|(key, value)| attribute(&point.attributes, key).as_deref() == Some(*value))
+    };
+    let mut found = sum.data_points.iter().filter(is_it);
+    let (Some(point), None) = (found.next(), found.next()) else { panic!("{attributes:?} is not one of {sum:?}") };
+    match point.value {
+        Some(number_data_point::Value::AsInt(value)) => value,
+        _ => panic!("{point:?}"),
+    }
+}
+
+/// Records whatever it keeps out of the export.
+struct RecordsTheRest;
+
+impl Sampler for RecordsTheRest {
+    fn should_sample(&self, input: &SamplingInput<'_>) -> SamplingResult {
+        let decision = match input.name() {
+            "dropped" => SamplingDecision::Drop,
+            "recorded" => SamplingDecision::RecordOnly,
+            _ => SamplingDecision::RecordAndSample,
+        };
+        SamplingResult::new(decision, input)
+    }
+
+    fn description(&self) -> Cow<'_, str> {
+        "RecordsTheRest".into()
+    }
+}
+
 #[test]
 fn spans_that_are_started_and_live_are_told() {
     // OBS-02
     let receiver = Receiver::start().unwrap();
-    let client = client_of(&receiver).with_monitoring_config(config(OFTEN)).build().unwrap();
+    let client = client_of(&receiver).with_monitoring_config(config(OFTEN)).with_sampler(RecordsTheRest);
+    let client = client.build().unwrap();
     let tracer = client.tracer("test");
-    let unsampled =
-        otlp::SpanContext::new(otlp::TraceId::from_bytes([1; 16]), otlp::SpanId::from_bytes([1; 8]), 0, true);
+    let remote = otlp::SpanContext::new(otlp::TraceId::from_bytes([1; 16]), otlp::SpanId::from_bytes([1; 8]), 1, true);
     let root = tracer.start("root");
     let child = tracer.span("child").parent(&root.context()).start();
-    tracer.span("dropped").parent(&unsampled).start().end();
-    let of = |metrics: &[Metric], origin: &str, result: &str| -> i64 {
-        let metric = metrics.iter().find(|metric| metric.name == "otel.sdk.span.started").unwrap();
-        let Some(Data::Sum(sum)) = &metric.data else { panic!("no sum") };
-        let is_it = |attributes: &[KeyValue]| {
-            attribute(attributes, "otel.span.parent.origin").as_deref() == Some(origin)
-                && attribute(attributes, "otel.span.sampling_result").as_deref() == Some(result)
-        };
-        let point = sum.data_points.iter().find(|point| is_it(&point.attributes)).unwrap();
-        match point.value {
-            Some(number_data_point::Value::AsInt(value)) => value,
-            _ => panic!("{point:?}"),
-        }
-    };
+    let recorded = [1, 2, 3].map(|_| tracer.span("recorded").parent(&remote).start());
+    let dropped = tracer.span("dropped").parent(&root.context()).start();
     // The metrics begin with the first worker, and that with the first span that ends.
     tracer.start("first").end();
-    let live = |metrics: &[Metric]| sum(metrics, "otel.sdk.span.live", None);
-    let metrics = metrics_until(&receiver, |metrics| live(metrics) == 2);
-    assert_eq!(of(&metrics, "none", "RECORD_AND_SAMPLE"), 2);
-    assert_eq!(of(&metrics, "local", "RECORD_AND_SAMPLE"), 1);
-    assert_eq!(of(&metrics, "remote", "DROP"), 1);
-    drop((child, root));
-    metrics_until(&receiver, |metrics| live(metrics) == 0);
+    let live = |metrics: &[Metric]| {
+        ["RECORD_AND_SAMPLE", "RECORD_ONLY"]
+            .map(|result| point(metrics, "otel.sdk.span.live", &[("otel.span.sampling_result", result)]))
+    };
+    let metrics = metrics_until(&receiver, |metrics| live(metrics) == [2, 3]);
+    assert_eq!(
+        (sum(&metrics, "otel.sdk.span.live", None), client.stats().open),
+        (5, 5),
+        "never those that are dropped"
+    );
+    let mut told = 0;
+    for (origin, result, spans) in [
+        ("none", "RECORD_AND_SAMPLE", 2),
+        ("local", "RECORD_AND_SAMPLE", 1),
+        ("remote", "RECORD_ONLY", 3),
+        ("local", "DROP", 1),
+    ] {
+        let attributes = [("otel.span.parent.origin", origin), ("otel.span.sampling_result", result)];
+        assert_eq!(point(&metrics, "otel.sdk.span.started", &attributes), spans, "{attributes:?}");
+        told += spans;
+    }
+    assert_eq!(sum(&metrics, "otel.sdk.span.started", None), told);
+    drop((child, recorded));
+    metrics_until(&receiver, |metrics| live(metrics) == [1, 0]);
+    drop((root, dropped));
+    metrics_until(&receiver, |metrics| live(metrics) == [0, 0]);
+    assert!(client.flush(LONG).is_complete());
+    let stats = assert_accounted(&client);
+    assert_eq!((stats.started, stats.sampled_out, stats.ended, stats.open), (7, 4, 3, 0));
 }
 
 /// Listens and never answers; the first line of each request is in the channel.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     error::DropReason,
-    stats::{ParentOrigin, Started},
+    stats::{Fate, ParentOrigin, Started, Withheld},
     sync::Ordering,
 };
 
@@ -115,8 +115,8 @@ pub(crate) struct OpenSpan {
     pub(super) scope: u32,
     /// The thread clock's reading at the start; `None` where the user gave the start time, or nothing is exported.
     pub(super) started: Option<u64>,
-    /// Recorded, but not to be exported.
-    is_sampled_out: bool,
+    /// Why it is recorded, but not to be exported; `None` if it is.
+    withheld: Option<Withheld>,
     /// What processors have to be told of its end; `None` where nobody was told of its start.
     pub(super) watch: Option<Box<Watch>>,
     /// Bytes of the record that the supply knows of.
@@ -134,7 +134,7 @@ impl OpenSpan {
                 intake: Arc::clone(intake),
                 scope: 0,
                 started: None,
-                is_sampled_out: false,
+                withheld: None,
                 watch: None,
                 accounted,
             })
@@ -146,9 +146,9 @@ impl OpenSpan {
     }
 
     /// Nothing of the span is exported. Nor is there a start to reckon from: its end has to look twice.
-    pub(super) fn sample_out(&mut self) {
+    pub(super) fn withhold(&mut self, why: Withheld) {
         self.started = None;
-        self.is_sampled_out = true;
+        self.withheld = Some(why);
     }
 
     /// Processors are told of the span. There is no start to reckon from then: its end has to look twice.
@@ -157,8 +157,9 @@ impl OpenSpan {
         self.watch = Some(Box::new(watch));
     }
 
-    pub(super) fn is_sampled_out(&self) -> bool {
-        self.is_sampled_out
+    /// Why nothing of the span is exported, if that is so.
+    pub(super) fn withheld(&self) -> Option<Withheld> {
+        self.withheld
     }
 
     /// Tells the supply if the record has grown. Memory the span already has is held, not refused.
@@ -217,14 +218,14 @@ impl Seat {
 
     /// Counts a span that was started, with this parent (its id and whether it is of another process).
     #[inline]
-    pub(super) fn started(&mut self, parent: Option<(SpanId, bool)>, is_recorded: bool) {
+    pub(super) fn started(&mut self, parent: Option<(SpanId, bool)>, fate: Fate) {
         let origin = match parent {
             None => ParentOrigin::None,
             Some((_, false)) => ParentOrigin::Local,
             Some((_, true)) => ParentOrigin::Remote,
         };
         if let Some(producer) = &mut self.producer {
-            producer.started(Started::index(origin, is_recorded));
+            producer.started(Started::index(origin, fate));
         }
     }
 
@@ -278,9 +279,18 @@ impl Seat {
     /// Ends a span of which nothing is exported.
     #[cold]
     #[inline(never)]
-    pub(super) fn discard(&mut self, mut open: Box<OpenSpan>) {
-        open.is_sampled_out = false;
+    pub(super) fn discard(&mut self, mut open: Box<OpenSpan>, why: Withheld) {
+        self.withhold(why);
+        open.withheld = None;
         self.recycle(open);
+    }
+
+    /// Counts the end of a span of which nothing is exported.
+    #[cold]
+    pub(super) fn withhold(&mut self, why: Withheld) {
+        if let Some(producer) = &mut self.producer {
+            producer.withhold(why);
+        }
     }
 
     /// Takes back a record that is not needed.

@@ -6,7 +6,7 @@ use std::{collections::HashSet, mem};
 
 use super::ring::{Producer, Ring};
 use crate::{
-    stats::Started,
+    stats::Totals,
     sync::{Arc, AtomicUsize, Mutex, Ordering},
 };
 
@@ -25,30 +25,8 @@ struct Rings {
     made: usize,
     /// Producers of ended threads, most recently used last.
     vacant: Vec<Producer>,
-    /// What the rings that are gone had pushed and refused.
+    /// What was counted in the rings that are gone.
     gone: Totals,
-}
-
-/// What all producers of a client counted.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Totals {
-    /// Records pushed into rings.
-    pub(crate) pushed: u64,
-    /// Records that found no room.
-    pub(crate) refused: u64,
-    /// Spans started.
-    pub(crate) started: Started,
-}
-
-impl Totals {
-    fn add_ended(&mut self, ring: &Ring) {
-        self.pushed += ring.pushed();
-        self.refused += ring.refused();
-    }
-
-    fn add_started(&mut self, ring: &Ring) {
-        ring.started().add_to(&mut self.started);
-    }
 }
 
 impl Registry {
@@ -83,8 +61,8 @@ impl Registry {
             mem::take(&mut rings.vacant).into_iter().partition(|producer| producer.ring().waiting() == 0);
         rings.vacant = waiting;
         for producer in &drained {
-            rings.gone.add_ended(producer.ring());
-            rings.gone.add_started(producer.ring());
+            producer.ring().add_ended(&mut rings.gone);
+            producer.ring().add_started(&mut rings.gone);
         }
         let gone: HashSet<_> = drained.iter().map(|producer| Arc::as_ptr(producer.ring())).collect();
         rings.all.retain(|ring| !gone.contains(&Arc::as_ptr(ring)));
@@ -132,8 +110,8 @@ impl Registry {
         let rings = self.rings.lock();
         let mut totals = rings.gone;
         // A span may end on another thread than it started on: none is to be seen ended and not started.
-        rings.all.iter().for_each(|ring| totals.add_ended(ring));
-        rings.all.iter().for_each(|ring| totals.add_started(ring));
+        rings.all.iter().for_each(|ring| ring.add_ended(&mut totals));
+        rings.all.iter().for_each(|ring| ring.add_started(&mut totals));
         totals
     }
 }

@@ -22,15 +22,18 @@ use std::{ptr::NonNull, sync::Weak};
 use crossbeam::utils::CachePadded;
 
 use super::{overflow::Shed, supply::Supply};
-use crate::sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::{
+    stats::{Started, Totals, Withheld},
+    sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering},
+};
 
 mod chunk;
-mod starts;
+mod counters;
 
 use chunk::ENTRY_BYTES;
 pub(crate) use chunk::Slice;
 pub(super) use chunk::{Chunk, ChunkRef};
-pub(crate) use starts::Starts;
+use counters::Counters;
 
 /// The shared part of one ring.
 pub(crate) struct Ring {
@@ -52,7 +55,8 @@ pub(crate) struct Ring {
 struct Produced {
     pushed: AtomicU64,
     refused: AtomicU64,
-    started: Starts,
+    started: Counters<{ Started::KINDS }>,
+    withheld: Counters<{ Withheld::KINDS }>,
 }
 
 struct Consumer {
@@ -92,9 +96,16 @@ impl Ring {
         self.produced.refused.load(Ordering::Acquire)
     }
 
-    /// Spans the producer's threads started since the ring began.
-    pub(crate) fn started(&self) -> &Starts {
-        &self.produced.started
+    /// Adds the spans that the producer's threads ended since the ring began to `totals`.
+    pub(super) fn add_ended(&self, totals: &mut Totals) {
+        totals.pushed += self.pushed();
+        totals.refused += self.refused();
+        self.produced.withheld.add_to(&mut totals.withheld);
+    }
+
+    /// Adds those that they started.
+    pub(super) fn add_started(&self, totals: &mut Totals) {
+        self.produced.started.add_to(&mut totals.started.0);
     }
 
     /// Records detached since the ring began. Once it covers a position, the batch that holds the records
@@ -288,10 +299,15 @@ impl Producer {
         refused.store(refused.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
-    /// Counts a span that was started, of the kind with this index.
+    /// Counts a span that was started, of the kind with this index ([`Started::index`]).
     #[inline]
     pub(crate) fn started(&mut self, kind: usize) {
         self.ring.produced.started.count(kind);
+    }
+
+    /// Counts a span that ended and is not exported.
+    pub(crate) fn withhold(&mut self, why: Withheld) {
+        self.ring.produced.withheld.count(why as usize);
     }
 
     #[cold]

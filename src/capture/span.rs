@@ -313,16 +313,22 @@ fn finish_otherwise(mut open: Box<OpenSpan>, end: Option<u64>) {
     }
     local::with(move |local| {
         let seat = local.seats.at(&open.intake);
-        if open.is_sampled_out() { seat.discard(open) } else { seat.hand_over(open) }
+        match open.withheld() {
+            Some(why) => seat.discard(open, why),
+            None => seat.hand_over(open),
+        }
     });
 }
 
-/// Counts a span that ended too late. What a fork copied is the parent's, which counts it; and what the client's own
-/// threads record of their requests is no loss to anybody.
+/// Counts a span that ended too late. What a fork copied is the parent's, which counts it; and what would not have been
+/// exported, or the client's own threads record of their requests, is no loss to anybody.
 #[cold]
 fn lose(open: &OpenSpan) {
-    if !open.intake.is_inherited() && !open.is_sampled_out() && !local::is_own_thread() {
-        open.intake.stats.lost(DropReason::Shutdown);
+    match open.withheld() {
+        _ if open.intake.is_inherited() => {}
+        Some(why) => open.intake.stats.withheld(why),
+        None if local::is_own_thread() => {}
+        None => open.intake.stats.lost(DropReason::Shutdown),
     }
 }
 

@@ -21,7 +21,10 @@ use super::{
     status::SpanKind,
     tracestate::TraceState,
 };
-use crate::value::{KeyValue, Value};
+use crate::{
+    stats::{Fate, Withheld},
+    value::{KeyValue, Value},
+};
 
 /// Makes the spans of one [`Scope`]. Cheap to clone and to share between threads; make one per component and
 /// keep it.
@@ -113,7 +116,7 @@ impl Tracer {
             context = context_of(parent, TraceState::EMPTY, &mut local.ids, &target.intake.sampling);
             let parent = parent.map(|parent| (parent.span_id(), parent.is_remote()));
             let seat = local.seats.at(&target.intake);
-            seat.started(parent, context.is_sampled());
+            seat.started(parent, if context.is_sampled() { Fate::Exported } else { Fate::Dropped });
             if !context.is_sampled() {
                 return None;
             }
@@ -260,7 +263,7 @@ impl SpanBuilder<'_> {
             let context = context_of(parent, state.clone(), &mut local.ids, &target.intake.sampling);
             let parent = parent.map(|parent| (parent.span_id(), parent.is_remote()));
             let seat = local.seats.at(&target.intake);
-            seat.started(parent, context.is_sampled());
+            seat.started(parent, if context.is_sampled() { Fate::Exported } else { Fate::Dropped });
             match &mut open {
                 Some(open) if context.is_sampled() => {
                     launch(open, &mut local.clock, &context, parent, kind, start);
@@ -312,15 +315,22 @@ impl SpanBuilder<'_> {
         let is_sampled = decision == SamplingDecision::RecordAndSample;
         let processors = target.intake.processors.as_deref();
         let told = processors.filter(|processors| processors.are_told());
-        let is_exported = is_sampled && processors.is_none_or(|processors| processors.exports);
+        let fate = match decision {
+            SamplingDecision::Drop => Fate::Dropped,
+            SamplingDecision::RecordOnly => Fate::Withheld(Withheld::Unsampled),
+            SamplingDecision::RecordAndSample if processors.is_some_and(|processors| !processors.exports) => {
+                Fate::Withheld(Withheld::Sampled)
+            }
+            SamplingDecision::RecordAndSample => Fate::Exported,
+        };
         let flags = random | if is_sampled { SAMPLED } else { 0 };
         let context = SpanContext::new(trace_id, span_id, flags, false).with_trace_state(trace_state);
         let origin = parent.map(|parent| (parent.span_id(), parent.is_remote()));
         local::with(|local| {
             let seat = local.seats.at(&target.intake);
-            seat.started(origin, is_exported);
+            seat.started(origin, fate);
             match &mut open {
-                unused if decision == SamplingDecision::Drop => {
+                unused if fate == Fate::Dropped => {
                     unused.take().into_iter().for_each(|unused| seat.recycle(unused));
                 }
                 Some(open) => {
@@ -329,12 +339,14 @@ impl SpanBuilder<'_> {
                     if let Some(processors) = told {
                         open.watch(processors.watch(self.tracer, &context, parent));
                     }
-                    if !is_exported {
-                        open.sample_out();
+                    if let Fate::Withheld(why) = fate {
+                        open.withhold(why);
                     }
                 }
-                None if is_exported => seat.lose(),
-                None => {}
+                None => match fate {
+                    Fate::Withheld(why) => seat.withhold(why),
+                    _ => seat.lose(),
+                },
             }
         });
         let mut span = Span::new(open, context);

@@ -129,7 +129,11 @@ impl Points {
                 (spans, attributes.map(|(key, value)| (key, text(value))).into())
             }),
         ));
-        metrics.push(self.up_down("otel.sdk.span.live", "{span}", snapshot.open, recorded()));
+        let live = snapshot
+            .live
+            .by_result()
+            .map(|(result, spans)| self.point(spans, vec![("otel.span.sampling_result", text(result))]));
+        metrics.push(self.sum("otel.sdk.span.live", "{span}", false, live.into()));
         if let Some(capacity) = intake.quota.capacity() {
             let name = "otel.sdk.processor.span.queue.capacity";
             metrics.push(self.up_down(name, "{span}", capacity as u64, processor.clone()));
@@ -227,11 +231,6 @@ fn exported(exporter: &Exporter, snapshot: &Snapshot, sender: &Attributes) -> Ve
 /// The same name in every run of the program, and another for each client of it.
 fn component(kind: &'static str, client: usize) -> Attributes {
     vec![("otel.component.type", text(kind)), ("otel.component.name", text(&format!("{kind}/{client}")))]
-}
-
-/// What spans that are recorded were decided to be.
-fn recorded() -> Attributes {
-    vec![("otel.span.sampling_result", text("RECORD_AND_SAMPLE"))]
 }
 
 fn with_error(attributes: &Attributes, error: &str) -> Attributes {

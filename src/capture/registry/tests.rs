@@ -79,7 +79,10 @@ mod on_real_threads {
     };
 
     use super::*;
-    use crate::sync::scenario::within_a_minute;
+    use crate::{
+        stats::{Started, Withheld},
+        sync::scenario::within_a_minute,
+    };
 
     #[test]
     fn the_next_thread_continues_the_ring_that_an_ended_one_left() {
@@ -101,6 +104,7 @@ mod on_real_threads {
         ended.push(&supply, 0, &[7; 8]).unwrap();
         ended.refuse();
         [1, 5, 5].into_iter().for_each(|kind| ended.started(kind));
+        ended.withhold(Withheld::Unsampled);
         registry.give_back(ended);
         registry.reap();
         assert_eq!((registry.count(), registry.waiting()), (2, 1));
@@ -108,7 +112,8 @@ mod on_real_threads {
         assert_eq!(take_all(&registry, &mut version, &mut rings), 1);
         registry.reap();
         assert_eq!(registry.count(), 1);
-        let counted = Totals { pushed: 1, refused: 1, started: Started([0, 1, 0, 0, 0, 2]) };
+        let started = Started([0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0]);
+        let counted = Totals { pushed: 1, refused: 1, withheld: [0, 1], started };
         assert_eq!(registry.totals(), counted, "what a ring counted outlives it");
         registry.give_back(in_use);
         registry.reap();

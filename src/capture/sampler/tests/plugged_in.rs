@@ -4,7 +4,12 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::{
-    capture::{SpanKind, intake::Recording},
+    capture::{
+        SpanKind,
+        ended::EndedSpan,
+        intake::Recording,
+        processor::{Processors, SpanProcessor},
+    },
     value::KeyValue,
 };
 
@@ -78,7 +83,7 @@ fn a_sampler_sees_all_that_is_known_of_a_span_at_its_start() {
 
 #[test]
 fn each_decision_is_what_it_says_and_every_span_has_an_id_of_its_own() {
-    // SMP-01, SMP-02, ID-03
+    // SMP-01, SMP-02, ID-03, OBS-02
     for (decision, is_recording, is_sampled) in [
         (SamplingDecision::Drop, false, false),
         (SamplingDecision::RecordOnly, true, false),
@@ -101,16 +106,68 @@ fn each_decision_is_what_it_says_and_every_span_has_an_id_of_its_own() {
         }
         let root = tracer.start("root");
         assert_eq!(root.context().trace_flags(), RANDOM | u8::from(is_sampled));
-        let once = u64::from(is_sampled);
-        assert_eq!(tell(&intake), (5, 5 * (1 - once), once, 4 * once), "{decision:?}");
+        let (once, open) = (u64::from(is_sampled), u64::from(is_recording));
+        assert_eq!(tell(&intake), (5, 5 * (1 - once), open, 4 * once), "{decision:?}");
         root.end_at(std::time::SystemTime::now());
         tracer.span("timed").start_time(std::time::UNIX_EPOCH).start().end();
         assert_eq!(tell(&intake), (6, 6 * (1 - once), 0, 6 * once), "{decision:?}");
         let late = tracer.start("late");
         intake.close();
+        assert_eq!(tell(&intake), (7, 7 * (1 - once), open, 6 * once), "{decision:?}");
         late.end();
         assert_eq!(tell(&intake), (7, 7 * (1 - once), 0, 7 * once), "{decision:?}");
+        let result = match decision {
+            SamplingDecision::Drop => "DROP",
+            SamplingDecision::RecordOnly => "RECORD_ONLY",
+            SamplingDecision::RecordAndSample => "RECORD_AND_SAMPLE",
+        };
+        let kinds = counted(&intake).started_by.by_kind().into_iter().filter(|(.., spans)| *spans > 0);
+        assert_eq!(Vec::from_iter(kinds), [("none", result, 3), ("remote", result, 4)]);
     }
+}
+
+/// Is told of spans, and does nothing with them.
+struct Told;
+
+impl SpanProcessor for Told {
+    fn on_end(&self, _: &EndedSpan<'_>) {}
+}
+
+#[test]
+fn what_only_processors_are_told_of_is_started_as_it_is_sampled_and_open_until_it_ends() {
+    // OBS-02
+    let limits = |memory_bytes| Limits { memory_bytes, ..Limits::default() };
+    let telling = |memory_bytes| {
+        let processors = Processors::new(vec![Arc::new(Told)], false);
+        let intake = Intake::recording(limits(memory_bytes), Recording { processors, ..Recording::default() });
+        let tracer = Tracer::bound(Some(&intake), Scope::new("test"));
+        (intake, tracer)
+    };
+    let (intake, tracer) = telling(Limits::default().memory_bytes);
+    let (root, child) = (tracer.start("root"), tracer.span("child").parent(&remote(1)).start());
+    let unsampled = tracer.span("unsampled").parent(&remote(0)).start();
+    assert!(root.is_recording() && root.context().is_sampled() && !unsampled.is_recording());
+    let kinds = |intake: &Intake| {
+        let kinds = counted(intake).started_by.by_kind();
+        Vec::from_iter(kinds.into_iter().filter(|(.., spans)| *spans > 0))
+    };
+    let started = [("none", "RECORD_AND_SAMPLE", 1), ("remote", "RECORD_AND_SAMPLE", 1), ("remote", "DROP", 1)];
+    assert_eq!(kinds(&intake), started);
+    let tell = |intake: &Intake| {
+        let counted = counted(intake);
+        (counted.started, counted.sampled_out, counted.open, counted.ended, counted.dropped.total())
+    };
+    assert_eq!(tell(&intake), (3, 3, 2, 0, 0));
+    root.end();
+    assert_eq!(tell(&intake), (3, 3, 1, 0, 0));
+    intake.close();
+    drop((child, unsampled));
+    assert_eq!(tell(&intake), (3, 3, 0, 0, 0));
+
+    // What finds no memory is not recorded, and no loss.
+    let (intake, tracer) = telling(0);
+    let root = tracer.start("root");
+    assert_eq!((root.is_recording(), tell(&intake)), (false, (1, 1, 0, 0, 0)));
 }
 
 #[test]

@@ -1,16 +1,19 @@
-//! How many spans a thread started, by kind.
+//! How many spans of each kind a thread started or ended.
 
 // Not loom's: nothing else depends on what is counted here, so there is nothing to model.
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::stats::Started;
-
 /// Counters with the producer as their only writer: a load and a store instead of a locked addition.
-#[derive(Default)]
-pub(crate) struct Starts([AtomicU64; Started::KINDS]);
+pub(crate) struct Counters<const KINDS: usize>([AtomicU64; KINDS]);
 
-impl Starts {
-    /// Counts a span of the kind with this index ([`Started::index`]). Only the producer does.
+impl<const KINDS: usize> Default for Counters<KINDS> {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; KINDS])
+    }
+}
+
+impl<const KINDS: usize> Counters<KINDS> {
+    /// Counts a span of the kind with this index. Only the producer does.
     #[inline]
     pub(super) fn count(&self, kind: usize) {
         let counter = &self.0[kind];
@@ -18,8 +21,8 @@ impl Starts {
     }
 
     /// Adds what was counted so far to `sums`.
-    pub(crate) fn add_to(&self, sums: &mut Started) {
-        for (sum, counter) in sums.0.iter_mut().zip(&self.0) {
+    pub(crate) fn add_to(&self, sums: &mut [u64; KINDS]) {
+        for (sum, counter) in sums.iter_mut().zip(&self.0) {
             *sum += counter.load(Ordering::Acquire);
         }
     }
