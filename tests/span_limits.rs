@@ -5,8 +5,11 @@ mod support;
 use std::time::SystemTime;
 
 use otlp::{
-    Client, Event, KeyValue, Link, OtlpConfig, SpanContext, SpanData, SpanId, SpanLimits, TraceId,
-    testing::{ReceivedSpan, Receiver},
+    Client, Event, KeyValue, Link, OtlpConfig, SpanContext, SpanData, SpanId, SpanLimits, TraceId, Value,
+    testing::{
+        ReceivedSpan, Receiver,
+        proto::common::v1::{self as proto, any_value},
+    },
 };
 use support::{LONG, client_of};
 
@@ -14,14 +17,27 @@ use support::{LONG, client_of};
 const LIMITS: SpanLimits = SpanLimits {
     attribute_count_limit: 2,
     attribute_value_length_limit: Some(3),
+    attribute_depth_limit: 2,
     event_count_limit: 3,
     link_count_limit: 4,
     event_attribute_count_limit: 5,
     link_attribute_count_limit: 6,
 };
 
+/// As many attributes with long values; the second is nested in three arrays.
 fn attributes(count: usize) -> Vec<KeyValue<'static>> {
-    (0..count).map(|at| KeyValue::new(format!("key {at}"), "a long value")).collect()
+    let nested = |levels: usize| (0..levels).fold(Value::from("a long value"), |inner, _| Value::from(vec![inner]));
+    (0..count).map(|at| KeyValue::new(format!("key {at}"), nested(if at == 1 { 3 } else { 0 }))).collect()
+}
+
+/// How many arrays are nested in one another in the second attribute, and what the innermost holds.
+fn nested(attributes: &[proto::KeyValue]) -> (usize, Option<&any_value::Value>) {
+    let entry = attributes.iter().find(|entry| entry.key == "key 1").unwrap();
+    let (mut levels, mut value) = (0, entry.value.as_ref());
+    while let Some(any_value::Value::ArrayValue(array)) = value.and_then(|value| value.value.as_ref()) {
+        (levels, value) = (levels + 1, array.values.first());
+    }
+    (levels, value.and_then(|value| value.value.as_ref()))
 }
 
 fn other() -> SpanContext {
@@ -83,7 +99,7 @@ fn outline(received: &ReceivedSpan) -> ([usize; 6], [u32; 5]) {
 
 #[test]
 fn each_limit_bounds_recorded_spans_complete_ones_and_those_in_a_buffer() {
-    // LIM-04, LIM-06
+    // LIM-03, LIM-04, LIM-06
     let receiver = Receiver::start().unwrap();
     let client = client_of(&receiver).with_span_limits(LIMITS).with_resource_attributes(attributes(4)).build().unwrap();
     send(&client);
@@ -95,8 +111,14 @@ fn each_limit_bounds_recorded_spans_complete_ones_and_those_in_a_buffer() {
     assert_eq!(spans.len(), 6);
     for span in spans {
         assert_eq!(outline(&span), ([2, 3, 4, 5, 6, 3], [1; 5]));
-        let value = format!("{:?}", span.resource_attribute("key 3"));
-        assert!(value.contains("a long value"), "the resource is whole: {value}");
+        let span_of = &span.span;
+        for attributes in [&span_of.attributes, &span_of.events[0].attributes, &span_of.links[0].attributes] {
+            assert_eq!(nested(attributes), (2, None), "the third array is an empty value");
+        }
+        for key in ["key 1", "key 3"] {
+            let value = format!("{:?}", span.resource_attribute(key));
+            assert!(value.contains("a long value"), "the resource is whole: {value}");
+        }
     }
 }
 
@@ -107,5 +129,7 @@ fn by_default_all_of_that_arrives() {
     send(&client);
     for span in receiver.spans() {
         assert_eq!(outline(&span), ([3, 4, 5, 6, 7, "a long value".len()], [0; 5]));
+        let text = any_value::Value::StringValue("a long value".to_owned());
+        assert_eq!(nested(&span.span.attributes), (3, Some(&text)));
     }
 }

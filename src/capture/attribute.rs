@@ -21,10 +21,48 @@ pub(super) const BYTES: u32 = 7;
 /// `ArrayValue.values` and `KeyValueList.values`.
 pub(super) const VALUES: u32 = 1;
 
-/// Arrays and maps nested deeper than this become empty values, whatever the caller nests. The specification's
-/// 64 levels (LIM-03) would be up to 192 nested protobuf messages, and the decoders in common use refuse a whole
-/// request beyond 100: one absurd attribute must not cost its batch.
-const MAX_DEPTH: u32 = 30;
+/// How much of a value is kept, at whatever depth.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Characters of a text, or bytes (LIM-01).
+    length: usize,
+    /// Levels of arrays and maps, the value's own included: what is nested deeper becomes an empty value (LIM-03).
+    depth: u32,
+}
+
+impl Bounds {
+    /// What holds where no limits are set. The specification's 64 levels would be up to 192 nested protobuf messages, and
+    /// the decoders in common use refuse a whole request beyond 100: one absurd attribute must not cost its batch.
+    pub(super) const WIDEST: Self = Self { length: usize::MAX, depth: 30 };
+
+    /// Texts of so many characters and so many levels, but no more than are allowed anywhere.
+    pub(super) fn new(length: Option<usize>, depth: usize) -> Self {
+        let Self { length: longest, depth: deepest } = Self::WIDEST;
+        Self {
+            length: length.unwrap_or(longest),
+            depth: u32::try_from(depth).map_or(deepest, |depth| depth.min(deepest)),
+        }
+    }
+
+    /// What holds one level deeper.
+    fn deeper(self) -> Self {
+        Self { depth: self.depth.saturating_sub(1), ..self }
+    }
+
+    /// Whether a text may have to be cut.
+    pub(super) fn is_short(self) -> bool {
+        self.length != Self::WIDEST.length
+    }
+
+    /// As many characters of `text` as are allowed.
+    fn cut(self, text: &str) -> &str {
+        // There are no more characters than bytes.
+        if text.len() <= self.length {
+            return text;
+        }
+        text.char_indices().nth(self.length).map_or(text, |(end, _)| &text[..end])
+    }
+}
 
 /// The most entries that are compared one with another. Of more a list is kept, which allocates: as many as that are not
 /// allowed by default.
@@ -94,86 +132,55 @@ pub(crate) fn key_value_len(key: &str, value_len: usize) -> usize {
     field_len(key.len()) + field_len(value_len)
 }
 
-/// How deep in another one a value stands, and how long its texts may be.
-#[derive(Clone, Copy)]
-struct Shape {
-    /// 1 for the value of an attribute itself.
-    depth: u32,
-    /// Characters of a text, or bytes.
-    length: usize,
-}
-
-impl Shape {
-    fn deeper(self) -> Self {
-        Self { depth: self.depth + 1, ..self }
-    }
-
-    /// As many characters of `text` as are allowed.
-    fn cut(self, text: &str) -> &str {
-        // There are no more characters than bytes.
-        if text.len() <= self.length {
-            return text;
-        }
-        text.char_indices().nth(self.length).map_or(text, |(end, _)| &text[..end])
-    }
-}
-
-/// Where texts may have any length.
-const ANY_LENGTH: usize = usize::MAX;
-
 /// Bytes of a repeated `KeyValue` field (one-byte tag) holding `entry`.
 pub(crate) fn attribute_field_len(entry: &KeyValue<'_>) -> usize {
-    bounded_field_len(&entry.key, &entry.value, ANY_LENGTH)
+    bounded_field_len(&entry.key, &entry.value, Bounds::WIDEST)
 }
 
-/// As `attribute_field_len`, with texts of at most `length` characters and bytes.
-pub(super) fn bounded_field_len(key: &str, value: &Value<'_>, length: usize) -> usize {
-    field_len(key_value_len(key, value_len_at(value, Shape { depth: 1, length })))
+/// As `attribute_field_len`, with a value within `bounds`.
+pub(super) fn bounded_field_len(key: &str, value: &Value<'_>, bounds: Bounds) -> usize {
+    field_len(key_value_len(key, value_len(value, bounds)))
 }
 
 /// Appends `entry` as the repeated `KeyValue` field `field` (at most 15).
 pub(crate) fn put_attribute(to: &mut Buffer, field: u32, key: &str, value: &Value<'_>) {
-    put_bounded(to, field, key, value, ANY_LENGTH);
+    put_bounded(to, field, key, value, Bounds::WIDEST);
 }
 
-/// As `put_attribute`, with texts of at most `length` characters and bytes (LIM-01).
-pub(super) fn put_bounded(to: &mut Buffer, field: u32, key: &str, value: &Value<'_>, length: usize) {
-    put_key_value(to, field, key, value, Shape { depth: 1, length });
-}
-
-fn put_key_value(to: &mut Buffer, field: u32, key: &str, value: &Value<'_>, shape: Shape) {
-    let value_len = value_len_at(value, shape);
+/// As `put_attribute`, with a value within `bounds`.
+pub(super) fn put_bounded(to: &mut Buffer, field: u32, key: &str, value: &Value<'_>, bounds: Bounds) {
+    let value_len = value_len(value, bounds);
     to.len_head(field, key_value_len(key, value_len));
     to.bytes_field(KEY, key.as_bytes());
     to.len_head(VALUE, value_len);
-    put_value(to, value, shape);
+    put_value(to, value, bounds);
 }
 
-fn value_len_at(value: &Value<'_>, shape: Shape) -> usize {
+fn value_len(value: &Value<'_>, bounds: Bounds) -> usize {
     match value {
         Value::Empty => 0,
-        Value::String(text) => field_len(shape.cut(text).len()),
+        Value::String(text) => field_len(bounds.cut(text).len()),
         Value::Bool(_) => 2,
         Value::I64(value) => 1 + varint_len(*value as u64),
         Value::F64(_) => 9,
-        Value::Bytes(bytes) => field_len(bytes.len().min(shape.length)),
-        _ if shape.depth > MAX_DEPTH => 0,
-        nested => field_len(nested_len(nested, shape)),
+        Value::Bytes(bytes) => field_len(bytes.len().min(bounds.length)),
+        _ if bounds.depth == 0 => 0,
+        nested => field_len(nested_len(nested, bounds)),
     }
 }
 
 /// Bytes of the `ArrayValue` or `KeyValueList` of a nested value.
-fn nested_len(value: &Value<'_>, shape: Shape) -> usize {
+fn nested_len(value: &Value<'_>, bounds: Bounds) -> usize {
     let texts = |lens: &mut dyn Iterator<Item = usize>| -> usize { lens.map(|len| field_len(field_len(len))).sum() };
     match value {
-        Value::Strs(values) => texts(&mut values.iter().map(|text| shape.cut(text).len())),
-        Value::Strings(values) => texts(&mut values.iter().map(|text| shape.cut(text).len())),
+        Value::Strs(values) => texts(&mut values.iter().map(|text| bounds.cut(text).len())),
+        Value::Strings(values) => texts(&mut values.iter().map(|text| bounds.cut(text).len())),
         Value::Bools(values) => values.len() * field_len(2),
         Value::I64s(values) => values.iter().map(|value| field_len(1 + varint_len(*value as u64))).sum(),
         Value::F64s(values) => values.len() * field_len(9),
-        Value::List(values) => values.iter().map(|value| field_len(value_len_at(value, shape.deeper()))).sum(),
+        Value::List(values) => values.iter().map(|value| field_len(value_len(value, bounds.deeper()))).sum(),
         Value::Map(entries) => unique(entries)
-            .map(|entry| field_len(key_value_len(&entry.key, value_len_at(&entry.value, shape.deeper()))))
+            .map(|entry| field_len(key_value_len(&entry.key, value_len(&entry.value, bounds.deeper()))))
             .sum(),
         _ => 0,
     }
@@ -185,29 +192,29 @@ fn unique<'e, 'v>(entries: &'e [KeyValue<'v>]) -> impl Iterator<Item = &'e KeyVa
     entries.iter().enumerate().filter(move |(at, _)| is_kept(*at)).map(|(_, entry)| entry)
 }
 
-fn put_value(to: &mut Buffer, value: &Value<'_>, shape: Shape) {
+fn put_value(to: &mut Buffer, value: &Value<'_>, bounds: Bounds) {
     match value {
         Value::Empty => {}
-        Value::String(text) => to.bytes_field(STRING, shape.cut(text).as_bytes()),
+        Value::String(text) => to.bytes_field(STRING, bounds.cut(text).as_bytes()),
         Value::Bool(value) => put_bool(to, *value),
         Value::I64(value) => to.varint_field(INT, *value as u64),
         Value::F64(value) => to.fixed64_field(DOUBLE, value.to_bits()),
-        Value::Bytes(bytes) => to.bytes_field(BYTES, &bytes[..bytes.len().min(shape.length)]),
-        _ if shape.depth > MAX_DEPTH => {}
+        Value::Bytes(bytes) => to.bytes_field(BYTES, &bytes[..bytes.len().min(bounds.length)]),
+        _ if bounds.depth == 0 => {}
         Value::Map(entries) => {
-            to.len_head(MAP, nested_len(value, shape));
-            unique(entries).for_each(|entry| put_key_value(to, VALUES, &entry.key, &entry.value, shape.deeper()));
+            to.len_head(MAP, nested_len(value, bounds));
+            unique(entries).for_each(|entry| put_bounded(to, VALUES, &entry.key, &entry.value, bounds.deeper()));
         }
         _ => {
-            to.len_head(ARRAY, nested_len(value, shape));
-            put_elements(to, value, shape.deeper());
+            to.len_head(ARRAY, nested_len(value, bounds));
+            put_elements(to, value, bounds.deeper());
         }
     }
 }
 
-fn put_elements(to: &mut Buffer, value: &Value<'_>, shape: Shape) {
+fn put_elements(to: &mut Buffer, value: &Value<'_>, bounds: Bounds) {
     let text = |to: &mut Buffer, text: &str| {
-        let text = shape.cut(text);
+        let text = bounds.cut(text);
         to.len_head(VALUES, field_len(text.len()));
         to.bytes_field(STRING, text.as_bytes());
     };
@@ -227,8 +234,8 @@ fn put_elements(to: &mut Buffer, value: &Value<'_>, shape: Shape) {
             to.fixed64_field(DOUBLE, value.to_bits());
         }),
         Value::List(values) => values.iter().for_each(|value| {
-            to.len_head(VALUES, value_len_at(value, shape));
-            put_value(to, value, shape);
+            to.len_head(VALUES, value_len(value, bounds));
+            put_value(to, value, bounds);
         }),
         _ => {}
     }

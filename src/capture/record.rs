@@ -7,7 +7,7 @@
 
 use self::keys::Keys;
 use super::{
-    attribute::copy_short,
+    attribute::{Bounds, copy_short},
     context::SpanContext,
     id::SpanId,
     status::{SpanKind, Status},
@@ -157,8 +157,7 @@ impl Lacks {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     attributes: u32,
-    /// Characters of a text, or bytes.
-    value_length: usize,
+    values: Bounds,
     events: u32,
     links: u32,
     event_attributes: usize,
@@ -170,7 +169,7 @@ impl From<&SpanLimits> for Limits {
         let count = |most| u32::try_from(most).unwrap_or(u32::MAX);
         Self {
             attributes: count(limits.attribute_count_limit),
-            value_length: limits.attribute_value_length_limit.unwrap_or(usize::MAX),
+            values: Bounds::new(limits.attribute_value_length_limit, limits.attribute_depth_limit),
             events: count(limits.event_count_limit),
             links: count(limits.link_count_limit),
             event_attributes: limits.event_attribute_count_limit,
@@ -187,7 +186,7 @@ impl Record {
 
     /// A record of spans within these limits.
     pub(crate) fn within(limits: Limits) -> Self {
-        let no_keys = Keys::none(limits.attributes, limits.value_length != usize::MAX);
+        let no_keys = Keys::none(limits.attributes, limits.values.is_short());
         Self {
             buffer: Buffer::with_capacity(INITIAL_BYTES),
             keys: no_keys,

@@ -375,7 +375,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How much one span may hold; see [`SpanLimits`]. Default: 128 of each kind, values of any length.
+    /// How much one span may hold; see [`SpanLimits`]. Default: 128 of each kind, values of any length,
+    /// nested in 30 levels at most.
     /// `OTEL_SPAN_*_LIMIT`, `OTEL_ATTRIBUTE_*_LIMIT`, `OTEL_EVENT_*_LIMIT`, `OTEL_LINK_*_LIMIT`.
     pub fn with_span_limits(mut self, limits: SpanLimits) -> Self {
         self.options.span_limits = Some(limits);

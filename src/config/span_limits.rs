@@ -1,11 +1,12 @@
 //! How much one span may hold.
 
-/// How many attributes, events and links a span keeps, and how long a value may be
+/// How many attributes, events and links a span keeps, and how long and how deep a value may be
 /// ([Span limits](https://opentelemetry.io/docs/specs/otel/trace/sdk/#span-limits)).
 ///
 /// What comes beyond a count is left out and counted in the span (`dropped_attributes_count` and the like); the value
-/// of a key that is there can still be replaced. Longer text is cut after that many characters. Zero keeps nothing of
-/// the kind. The resource and scopes have no limits; a span as a whole takes at most 4 MiB.
+/// of a key that is there can still be replaced. Longer text is cut after that many characters, and what is nested
+/// deeper becomes an empty value; neither is counted. Zero keeps nothing of the kind. The resource and scopes have no
+/// limits but the 30 levels; a span as a whole takes at most 4 MiB.
 ///
 /// Given in code, the whole struct counts and the environment does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,11 @@ pub struct SpanLimits {
     /// attribute costs a little more. Environment: `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`, then
     /// `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`.
     pub attribute_value_length_limit: Option<usize>,
+    /// Levels of arrays and maps in one another, in the attributes of the span, its events and its links. An array or a
+    /// map that is the value of an attribute is the first level; one beyond the last becomes an empty value. Default,
+    /// and maximum, 30: greater values count as 30. There is no variable for it. The specification's default is 64, but
+    /// that may be 192 nested messages, and the decoders of many receivers refuse a whole request beyond 100.
+    pub attribute_depth_limit: usize,
     /// Events of a span. Default 128. Environment: `OTEL_SPAN_EVENT_COUNT_LIMIT`.
     pub event_count_limit: usize,
     /// Links of a span. Default 128. Environment: `OTEL_SPAN_LINK_COUNT_LIMIT`.
@@ -33,6 +39,7 @@ impl Default for SpanLimits {
         Self {
             attribute_count_limit: 128,
             attribute_value_length_limit: None,
+            attribute_depth_limit: 30,
             event_count_limit: 128,
             link_count_limit: 128,
             event_attribute_count_limit: 128,

@@ -10,7 +10,7 @@ use super::*;
 use crate::wire::VARINT;
 
 fn value_len(value: &Value<'_>) -> usize {
-    value_len_at(value, Shape { depth: 1, length: ANY_LENGTH })
+    super::value_len(value, Bounds::WIDEST)
 }
 
 /// Where lengths take another byte, and the lengths next to nothing.

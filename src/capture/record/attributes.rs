@@ -104,9 +104,9 @@ impl Record {
     /// A value of any type and length, cut or left out where it does not fit.
     #[inline(never)]
     fn attribute_long(&mut self, key: &str, value: &Value<'_>) {
-        let length = self.limits.value_length;
-        if self.fits(bounded_field_len(key, value, length)) {
-            put_bounded(&mut self.buffer, ATTRIBUTES, key, value, length);
+        let bounds = self.limits.values;
+        if self.fits(bounded_field_len(key, value, bounds)) {
+            put_bounded(&mut self.buffer, ATTRIBUTES, key, value, bounds);
             return;
         }
         // The key's own field, the heads of attribute, value and text: at most 6 bytes each.
@@ -115,11 +115,11 @@ impl Record {
         match value {
             Value::String(text) if overhead < self.left() => {
                 let text = self.cut(text, overhead);
-                put_bounded(&mut self.buffer, ATTRIBUTES, key, &Value::String(Cow::Borrowed(text)), length);
+                put_bounded(&mut self.buffer, ATTRIBUTES, key, &Value::String(Cow::Borrowed(text)), bounds);
             }
             Value::Bytes(bytes) if overhead < self.left() => {
                 let bytes = &bytes[..bytes.len().min(self.left() - overhead)];
-                put_bounded(&mut self.buffer, ATTRIBUTES, key, &Value::Bytes(Cow::Borrowed(bytes)), length);
+                put_bounded(&mut self.buffer, ATTRIBUTES, key, &Value::Bytes(Cow::Borrowed(bytes)), bounds);
             }
             _ => self.dropped_attributes = self.dropped_attributes.saturating_add(1),
         }

@@ -20,10 +20,10 @@ impl Record {
     /// Appends an event; `time` is in UNIX nanoseconds.
     pub(crate) fn event(&mut self, name: &str, time: u64, attributes: &[KeyValue<'_>]) {
         use event::{ATTRIBUTES, DROPPED_ATTRIBUTES, NAME, TIME};
-        let length = self.limits.value_length;
+        let bounds = self.limits.values;
         let (attributes, left_out) = recorded_of(attributes, self.limits.event_attributes);
         let attributes_len: usize =
-            attributes.clone().map(|entry| bounded_field_len(&entry.key, &entry.value, length)).sum();
+            attributes.clone().map(|entry| bounded_field_len(&entry.key, &entry.value, bounds)).sum();
         let body = 9 + field_len(name.len()) + attributes_len + count_len(left_out);
         let (fits, is_allowed) = (self.fits(field_len(body)), self.events < self.limits.events);
         if !fits || !is_allowed {
@@ -35,7 +35,7 @@ impl Record {
         self.buffer.len_head(EVENTS, body);
         self.buffer.fixed64_field(TIME, time);
         self.buffer.bytes_field(NAME, name.as_bytes());
-        attributes.for_each(|entry| put_bounded(&mut self.buffer, ATTRIBUTES, &entry.key, &entry.value, length));
+        attributes.for_each(|entry| put_bounded(&mut self.buffer, ATTRIBUTES, &entry.key, &entry.value, bounds));
         if left_out > 0 {
             self.lacks.0 |= Lacks::LIMITED;
             self.buffer.varint_field(DROPPED_ATTRIBUTES, left_out.into());
@@ -49,10 +49,10 @@ impl Record {
         if !to.is_valid() && attributes.is_empty() && to.trace_state().is_empty() {
             return;
         }
-        let length = self.limits.value_length;
+        let bounds = self.limits.values;
         let (attributes, left_out) = recorded_of(attributes, self.limits.link_attributes);
         let attributes_len: usize =
-            attributes.clone().map(|entry| bounded_field_len(&entry.key, &entry.value, length)).sum();
+            attributes.clone().map(|entry| bounded_field_len(&entry.key, &entry.value, bounds)).sum();
         let mut scratch = [0; INLINE_BYTES];
         let state = to.trace_state().text(&mut scratch);
         let state_len = if state.is_empty() { 0 } else { field_len(state.len()) };
@@ -71,7 +71,7 @@ impl Record {
         if !state.is_empty() {
             self.buffer.bytes_field(TRACE_STATE, state.as_bytes());
         }
-        attributes.for_each(|entry| put_bounded(&mut self.buffer, ATTRIBUTES, &entry.key, &entry.value, length));
+        attributes.for_each(|entry| put_bounded(&mut self.buffer, ATTRIBUTES, &entry.key, &entry.value, bounds));
         if left_out > 0 {
             self.lacks.0 |= Lacks::LIMITED;
             self.buffer.varint_field(DROPPED_ATTRIBUTES, left_out.into());

@@ -169,6 +169,8 @@ impl Chooser<'_> {
             self.value(code.as_ref().map(of), variables, read, of(&default)).0
         };
         SpanLimits {
+            // No variable sets it.
+            attribute_depth_limit: code.as_ref().unwrap_or(&default).attribute_depth_limit,
             attribute_count_limit: count(&[env::SPAN_ATTRIBUTE_COUNT_LIMIT, env::ATTRIBUTE_COUNT_LIMIT], |limits| {
                 limits.attribute_count_limit
             }),

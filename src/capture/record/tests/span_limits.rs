@@ -6,6 +6,7 @@ fn unlimited() -> SpanLimits {
     SpanLimits {
         attribute_count_limit: usize::MAX,
         attribute_value_length_limit: None,
+        attribute_depth_limit: usize::MAX,
         event_count_limit: usize::MAX,
         link_count_limit: usize::MAX,
         event_attribute_count_limit: usize::MAX,
@@ -143,6 +144,45 @@ fn the_length_limit_counts_characters_and_bytes_at_any_depth() {
     let long = "x".repeat(1 << 20);
     let span = span_within(&SpanLimits::default(), |record| record.attribute_text("a", &long));
     assert_eq!(text_of(&span.attributes[0].value).len(), 1 << 20);
+}
+
+#[test]
+fn what_is_nested_deeper_than_the_limit_is_an_empty_value_in_its_place() {
+    // LIM-03
+    let within = |limit, value: &Value<'static>| {
+        let limits = SpanLimits { attribute_depth_limit: limit, ..SpanLimits::default() };
+        let entries = [KeyValue::new("k", value.clone()), KeyValue::new("other", "text")];
+        let span = span_within(&limits, |record| {
+            entries.iter().for_each(|entry| record.attribute(&entry.key, &entry.value));
+            record.event("event", 1, &entries);
+            record.link(&context(1, 1, false), &entries);
+        });
+        assert_eq!((&span.events[0].attributes, &span.links[0].attributes), (&span.attributes, &span.attributes));
+        assert_eq!((span.dropped_attributes_count, span.attributes.len()), (0, 2));
+        span.attributes[0].value.clone().unwrap()
+    };
+    let list = |values: Vec<Value<'static>>| Value::List(values);
+    let map = |value| Value::Map(vec![KeyValue::new("nested", value)]);
+    let empty = || list(Vec::new());
+    for (limit, value, kept) in [
+        (2, list(vec![list(vec![empty()])]), list(vec![list(vec![Value::Empty])])),
+        (3, list(vec![list(vec![empty()])]), list(vec![list(vec![empty()])])),
+        (1, list(vec![empty(), 7.into(), map(1.into())]), list(vec![Value::Empty, 7.into(), Value::Empty])),
+        (2, map(map(map(1.into()))), map(map(Value::Empty))),
+        (2, map(list(vec![[1, 2].into(), "text".into()])), map(list(vec![Value::Empty, "text".into()]))),
+        (1, [1, 2].into(), [1, 2].into()),
+        (0, [1, 2].into(), Value::Empty),
+        (0, map(1.into()), Value::Empty),
+        (0, "text".into(), "text".into()),
+    ] {
+        assert_eq!(within(limit, &value), expected(&kept), "{value:?} within {limit}");
+    }
+    // What is expected of any value ends at the thirtieth level.
+    let deep = (0..40).fold(Value::from(7), |inner, _| list(vec![inner]));
+    for limit in [30, 31, 64, usize::MAX] {
+        assert_eq!(within(limit, &deep), expected(&deep), "{limit}");
+    }
+    assert_ne!(within(29, &deep), expected(&deep));
 }
 
 proptest! {

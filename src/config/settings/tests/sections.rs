@@ -141,6 +141,11 @@ const TRANSPORT_AND_RESOURCE: &[Field] = &[
         |c| c.span_limits.attribute_value_length_limit = Some(7),
         |o| o.span_limits = Some(SpanLimits { attribute_value_length_limit: Some(7), ..SpanLimits::default() }),
     ),
+    (
+        "span_limits.attribute_depth_limit",
+        |c| c.span_limits.attribute_depth_limit = 7,
+        |o| o.span_limits = Some(SpanLimits { attribute_depth_limit: 7, ..SpanLimits::default() }),
+    ),
     ("retry", |c| c.retry = retry(), |o| o.retry = Some(retry())),
     ("batch", |c| c.batch = batch(), |o| o.set_batch(batch())),
     ("connection_pool", |c| c.connection_pool = pool(), |o| o.set_connection_pool(pool())),
