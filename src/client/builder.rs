@@ -253,8 +253,10 @@ impl ClientBuilder {
     /// [level](Self::with_log_level) decides what is told, and each subject speaks at most once in ten seconds, as on
     /// stderr.
     ///
-    /// It is called on the client's threads, and on those that build, flush and shut it down; it should be quick, since
-    /// delivery waits for it. If it panics, the panic ends here. In the child of a `fork` it is the same one.
+    /// It is called on the client's threads, on those that build, flush and shut it down, and where no thread can be
+    /// started on those that record; it should be quick, since delivery waits for it, and on the client's threads for what
+    /// it flushes as well. What its own calls would have it told goes to stderr. If it panics, the panic ends here. In
+    /// the child of a `fork` it is the same one.
     pub fn with_error_handler(mut self, handler: impl Fn(&Diagnostic<'_>) + Send + Sync + 'static) -> Self {
         self.controls.error_handler = Some(Arc::new(handler));
         self

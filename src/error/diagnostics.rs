@@ -1,7 +1,8 @@
 //! How the library speaks about itself: one line at a time, levelled, so often and no more.
 
 use std::{
-    fmt,
+    cell::Cell,
+    fmt, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -131,6 +132,11 @@ fn write_to_stderr(line: &[u8]) {
     let _ = std::io::stderr().lock().write_all(line);
 }
 
+thread_local! {
+    /// The thread is in a handler, which may call what has something to say too.
+    static IS_TELLING: Cell<bool> = const { Cell::new(false) };
+}
+
 const QUIET: Duration = Duration::from_secs(10);
 
 impl Diagnostics {
@@ -149,13 +155,14 @@ impl Diagnostics {
         let is_said = self.admits(level, subject, self.since.elapsed());
         match &self.handler {
             _ if !is_said => {}
-            None => write_to_stderr(format!("otlp: {line}\n").as_bytes()),
-            Some(handler) => {
+            Some(handler) if !IS_TELLING.replace(true) => {
                 let message = line.to_string();
                 let diagnostic = Diagnostic { level, subject, message: &message };
-                // What a program plugs in must not unwind into what it is told by.
-                let _ = catch_unwind(AssertUnwindSafe(|| handler(&diagnostic)));
+                // What a program plugs in must not unwind into what it is told by, nor what it panicked with.
+                let _ = catch_unwind(AssertUnwindSafe(|| handler(&diagnostic))).map_err(mem::forget);
+                IS_TELLING.set(false);
             }
+            _ => write_to_stderr(format!("otlp: {line}\n").as_bytes()),
         }
         is_said
     }
