@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -95,9 +96,9 @@ fn is_processing() -> bool {
     IS_PROCESSING.try_with(Cell::get).unwrap_or(true)
 }
 
-/// Calls what a program plugged in: what panics there ends here.
+/// Calls what a program plugged in: what panics there ends here, and is never dropped, which may panic again.
 fn guarded<R>(f: impl FnOnce() -> R) -> Option<R> {
-    catch_unwind(AssertUnwindSafe(|| processing(f))).ok()
+    catch_unwind(AssertUnwindSafe(|| processing(f))).map_err(mem::forget).ok()
 }
 
 /// The processors of one client.

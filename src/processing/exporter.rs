@@ -72,5 +72,7 @@ impl<E: SpanExporter + ?Sized> SpanExporter for Arc<E> {
 /// Calls an exporter: a panic counts as a failure, and what it records reaches no processor.
 pub(super) fn guarded(act: impl FnOnce() -> Result<(), ExportError>) -> Result<(), ExportError> {
     let act = || processing(act);
-    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| Err(ExportError::failed("the exporter panicked")))
+    // What it panicked with may panic when it is dropped.
+    let done = catch_unwind(AssertUnwindSafe(act)).map_err(std::mem::forget);
+    done.unwrap_or_else(|()| Err(ExportError::failed("the exporter panicked")))
 }
