@@ -22,6 +22,9 @@ use crate::{
 /// How long dropping a processor waits for its lock.
 const LOCK_GRACE: Duration = Duration::from_millis(20);
 
+/// No time is longer: clocks have an end.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Collects spans as they end and exports them in batches, on a thread of its own, which starts with the first span
 /// ([Batching processor](https://opentelemetry.io/docs/specs/otel/trace/sdk/#batching-processor)).
 ///
@@ -126,7 +129,7 @@ impl BatchSpanProcessor {
 
     /// How long a span waits for its batch to fill, at most. Default 5 s.
     pub fn with_schedule_delay(self, delay: Duration) -> Self {
-        self.set(|settings| settings.delay = delay)
+        self.set(|settings| settings.delay = delay.min(LONGEST))
     }
 
     /// What was counted so far. Takes a lock.
@@ -150,7 +153,7 @@ impl SpanProcessor for BatchSpanProcessor {
     /// [`ExportError::TimedOut`] if the spans that ended before have not been exported in time; else why one was not,
     /// since the last call; else as the exporter's.
     fn force_flush(&self, timeout: Duration) -> Result<(), ExportError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout.min(LONGEST);
         if self.shared.state.lock().is_shut_down {
             return Ok(());
         }
@@ -162,7 +165,7 @@ impl SpanProcessor for BatchSpanProcessor {
     /// # Errors
     /// As [`force_flush`](Self::force_flush). What has not been exported by then is dropped.
     fn shutdown(&self, timeout: Duration) -> Result<(), ExportError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout.min(LONGEST);
         if mem::replace(&mut self.shared.state.lock().is_shut_down, true) {
             return Ok(());
         }
