@@ -213,6 +213,11 @@ impl Shared {
         let span = is_taken.then(span);
         let mut state = shared.state.lock();
         state.stats.ended += 1;
+        // Where no thread can be had it is asked for again and again, but not for each span.
+        let is_time = state.queue.is_empty() || state.stats.ended.is_multiple_of(shared.batch_size() as u64);
+        if state.thread == Thread::NotStarted && !state.is_shut_down && is_time {
+            Self::start(shared, &mut state);
+        }
         let Some(span) = span.filter(|_| has_room(&state)) else {
             state.stats.dropped += 1;
             return;
@@ -221,16 +226,13 @@ impl Shared {
         state.taken += 1;
         state.queue.push_back((Instant::now(), span));
         let (waiting, is_first) = (state.queue.len(), state.queue.len() == 1);
-        if state.thread == Thread::NotStarted && (is_first || waiting == shared.batch_size()) {
-            Self::start(shared, &mut state);
-        }
         drop(state);
         if is_first || waiting == shared.batch_size() {
             shared.work.notify_one();
         }
     }
 
-    /// Where no thread can be had, whoever flushes exports.
+    /// Where none can be had, whoever flushes exports.
     fn start(shared: &Arc<Self>, state: &mut State) {
         let exporting = Arc::clone(shared);
         let run = move || processing(|| exporting.run());
