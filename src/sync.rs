@@ -2,6 +2,10 @@
 //! when the crate is built with `--cfg loom`. Decided here once, so that the code that ships is the code
 //! that is model-checked.
 
+mod turn;
+
+pub(crate) use turn::{Turn, this_thread};
+
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
     Arc,

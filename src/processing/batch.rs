@@ -14,7 +14,7 @@ use crate::{
     error::ExportError,
     sync::{
         locks::{Condvar, Mutex, MutexGuard},
-        with_signals_blocked,
+        this_thread, with_signals_blocked,
     },
     value::KeyValue,
 };
@@ -32,7 +32,11 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// dropped and [counted](Self::stats). A batch is exported once, whatever comes of it. The variables `OTEL_BSP_*` speak of
 /// the client's own way to its receiver, not of this.
 ///
-/// An exporter that never returns holds nobody up beyond the timeouts of flush and shutdown.
+/// An exporter that never returns holds nobody up beyond the timeouts of flush and shutdown. One that flushes or shuts
+/// down what it is called by is answered [`ExportError::TimedOut`] at once.
+///
+/// What waits is bounded by the number of spans, not by the client's `max_memory_usage`: a copy takes some times what its
+/// span does when it is sent, and a span may take 4 MiB.
 pub struct BatchSpanProcessor {
     shared: Arc<Shared>,
 }
@@ -80,8 +84,8 @@ struct State {
     settled: u64,
     /// As many are to be exported at once.
     wanted: u64,
-    /// Only one thread does at a time.
-    is_exporting: bool,
+    /// The thread that does; only one at a time.
+    exporting: Option<usize>,
     /// Why the last batch that failed did, until somebody is told.
     failure: Option<ExportError>,
     thread: Thread,
@@ -248,7 +252,7 @@ impl Shared {
             let due = state.queue.front().map(|(came, _)| *came + self.settings.delay);
             let is_due = due.is_some_and(|due| state.settled < state.wanted || due <= Instant::now());
             match due {
-                _ if state.is_exporting => self.work.wait(&mut state),
+                _ if state.exporting.is_some() => self.work.wait(&mut state),
                 Some(_) if is_due || state.queue.len() >= self.batch_size() => state = self.export_one(state),
                 Some(due) => {
                     self.work.wait_until(&mut state, due);
@@ -265,13 +269,13 @@ impl Shared {
     fn export_one<'s>(&'s self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
         let size = state.queue.len().min(self.batch_size());
         let batch: Vec<_> = state.queue.drain(..size).map(|(_, span)| span).collect();
-        state.is_exporting = true;
+        state.exporting = Some(this_thread());
         drop(state);
         let exported = guarded(|| self.exporter.export(&batch));
         let spans = batch.len() as u64;
         drop(batch);
         let mut state = self.state.lock();
-        state.is_exporting = false;
+        state.exporting = None;
         // A shutdown that could not wait has counted them.
         let spans = spans.min(state.stats.queued);
         state.stats.queued -= spans;
@@ -294,11 +298,14 @@ impl Shared {
         let wanted = state.taken;
         state.wanted = state.wanted.max(wanted);
         self.work.notify_all();
-        while state.settled < wanted && Instant::now() < deadline {
-            if state.thread == Thread::Running || state.is_exporting {
+        // An exporter that flushes would wait for itself.
+        let is_own = state.exporting == Some(this_thread());
+        while state.settled < wanted && !is_own && Instant::now() < deadline {
+            if state.thread == Thread::Running || state.exporting.is_some() {
                 self.done.wait_until(&mut state, deadline);
             } else {
-                state = self.export_one(state);
+                // Spans that an allocator records must not come back here: the lock is held.
+                state = processing(|| self.export_one(state));
             }
         }
         if state.settled < wanted {

@@ -1,22 +1,27 @@
 //! The processor that exports each span at once, on the thread that ends it.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use super::exporter::{SpanExporter, guarded};
 use crate::{
     capture::{EndedSpan, SpanProcessor},
     error::ExportError,
-    sync::locks::Mutex,
+    sync::Turn,
     value::KeyValue,
 };
 
 /// Exports each span as it ends, on its thread, which waits for it and for other threads' spans
 /// ([Simple processor](https://opentelemetry.io/docs/specs/otel/trace/sdk/#simple-processor)): for tests, and for exporters
-/// that only take note.
+/// that only take note. A span that the exporter itself ends is lost, which the next flush tells.
 #[derive(Debug)]
 pub struct SimpleSpanProcessor<E> {
     exporter: E,
-    state: Mutex<State>,
+    state: Turn<State>,
+    /// The exporter ended a span, which it could not be given.
+    has_lost: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -29,7 +34,7 @@ struct State {
 impl<E: SpanExporter> SimpleSpanProcessor<E> {
     /// Exports to `exporter`.
     pub fn new(exporter: E) -> Self {
-        Self { exporter, state: Mutex::new(State::default()) }
+        Self { exporter, state: Turn::new(State::default()), has_lost: AtomicBool::new(false) }
     }
 
     fn finish(
@@ -39,13 +44,14 @@ impl<E: SpanExporter> SimpleSpanProcessor<E> {
         finish: impl FnOnce(&E, Duration) -> Result<(), ExportError>,
     ) -> Result<(), ExportError> {
         let begun = Instant::now();
-        // Whoever holds it is exporting.
-        let Some(mut state) = self.state.try_lock_for(timeout) else { return Err(ExportError::TimedOut) };
+        // Whoever holds it is exporting; that may be the exporter that calls.
+        let Some(mut state) = self.state.take_within(timeout) else { return Err(ExportError::TimedOut) };
         if state.is_shut_down {
             return Ok(());
         }
         state.is_shut_down = is_last;
-        let failure = state.failure.take();
+        let lost = || ExportError::failed("a span that the exporter ended was not exported");
+        let failure = state.failure.take().or(self.has_lost.swap(false, Ordering::Relaxed).then(lost));
         drop(state);
         let finished = guarded(|| finish(&self.exporter, timeout.saturating_sub(begun.elapsed())));
         finished.and(failure.map_or(Ok(()), Err))
@@ -62,7 +68,7 @@ impl<E: SpanExporter> SpanProcessor for SimpleSpanProcessor<E> {
             return;
         }
         let data = [span.to_data()];
-        let mut state = self.state.lock();
+        let Some(mut state) = self.state.take() else { return self.has_lost.store(true, Ordering::Relaxed) };
         if !state.is_shut_down {
             let exported = guarded(|| self.exporter.export(&data));
             state.failure = exported.err().or(state.failure.take());
