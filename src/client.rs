@@ -20,7 +20,7 @@ use crate::{
     export::{ExportReport, Exporter, Patience, SpanBuffer},
     fork, propagation,
     stats::{BatchMetrics, MemoryStats, PerformanceMetrics, Receipt, Snapshot},
-    sync::locks::Mutex,
+    sync::Turn,
 };
 
 mod builder;
@@ -156,7 +156,8 @@ impl Client {
 
     /// Sends what was ended before the call, on any thread, and waits for it, at most for `timeout`
     /// ([ForceFlush](https://opentelemetry.io/docs/specs/otel/trace/sdk/#forceflush)). Spans that are recorded
-    /// meanwhile do not prolong it.
+    /// meanwhile do not prolong it. Span [processors](crate::processing::SpanProcessor::force_flush) finish first, each
+    /// within its share of the time.
     pub fn flush(&self, timeout: Duration) -> Receipt {
         self.flush_with(|_| Patience::Until(timeout))
     }
@@ -256,7 +257,7 @@ struct Engine {
     controls: Controls,
     conductor: Conductor,
     /// Held by the one call that shuts down.
-    closing: Mutex<()>,
+    closing: Turn<()>,
     /// Processors that did not finish at the shutdown.
     failed_processors: AtomicU32,
     /// What takes over in the child of a fork.
@@ -288,7 +289,7 @@ impl Engine {
                 exporter,
                 controls,
                 conductor,
-                closing: Mutex::new(()),
+                closing: Turn::new(()),
                 failed_processors: AtomicU32::new(0),
                 heir: OnceBox::new(),
             }
@@ -312,36 +313,47 @@ impl Engine {
 
     fn flush(&self, patience: Patience) -> Receipt {
         let begun = Instant::now();
-        let receipt = self.exporter.flush(patience.clone());
-        // Nothing tells whether they make progress.
-        let deadline = patience.deadline(begun, Instant::now());
-        self.with_processors(receipt, |processors| processors.force_flush(deadline))
+        let failed_processors = self.finish_processors(&patience, Processors::force_flush);
+        let receipt = self.exporter.flush(patience.after(begun.elapsed()));
+        Receipt { failed_processors, ..receipt }
     }
 
     fn end(&self, patience: Patience) -> Receipt {
-        // Whoever holds it is shutting down, within a time of its own.
-        let closing = self.closing.try_lock_for(patience.longest());
-        if closing.is_none() || self.exporter.is_stopped() {
+        // Whoever holds it is shutting down, within a time of its own, and has processors end and the error handler told,
+        // which may come back here.
+        let Some(_closing) = self.closing.take_within(patience.longest()) else {
+            let failed_processors = self.intake.processors.as_ref().map_or(0, |processors| processors.count());
+            return Receipt { failed_processors, ..self.exporter.receipt() };
+        };
+        if self.exporter.is_stopped() {
             let failed_processors = self.failed_processors.load(Ordering::Relaxed);
             return Receipt { failed_processors, ..self.exporter.receipt() };
         }
         let begun = Instant::now();
-        let receipt = self.exporter.shutdown(patience.clone());
+        self.intake.close();
+        let failed_processors = self.finish_processors(&patience, Processors::shutdown);
+        self.failed_processors.store(failed_processors, Ordering::Relaxed);
+        let receipt = self.exporter.shutdown(patience.after(begun.elapsed()));
         self.conductor.stop();
-        let deadline = patience.deadline(begun, Instant::now());
-        let receipt = self.with_processors(receipt, |processors| processors.shutdown(deadline));
-        self.failed_processors.store(receipt.failed_processors, Ordering::Relaxed);
-        receipt
+        Receipt { failed_processors, ..receipt }
     }
 
-    /// The receipt with how many processors did not finish, which is told too.
-    fn with_processors(&self, receipt: Receipt, finish: impl FnOnce(&Processors) -> Vec<ExportError>) -> Receipt {
-        let Some(processors) = &self.intake.processors else { return receipt };
-        let failures = finish(processors);
-        for failure in &failures {
-            let line = format_args!("a span processor did not finish: {failure}");
+    /// Has processors finish, tells which did not, and answers how many. Before the client itself, which would take all
+    /// the time where its receiver does not answer; those that are done at once cost it none.
+    fn finish_processors(
+        &self,
+        patience: &Patience,
+        finish: impl FnOnce(&Processors, Instant) -> Vec<(u32, ExportError)>,
+    ) -> u32 {
+        let Some(processors) = &self.intake.processors else { return 0 };
+        let count = processors.count();
+        let failures = finish(processors, patience.deadline_of_others(Instant::now(), count));
+        for (number, failure) in &failures {
+            let failure = failure.to_string();
+            let why = failure.lines().next().unwrap_or_default();
+            let line = format_args!("span processor {number} of {count} did not finish: {why}");
             self.exporter.diagnostics().say(LogLevel::Error, Subject::Shutdown, line);
         }
-        Receipt { failed_processors: failures.len() as u32, ..receipt }
+        failures.len() as u32
     }
 }

@@ -18,7 +18,8 @@ use crate::{error::ExportError, value::KeyValue};
 /// What it is told it is told synchronously, on the thread that starts or ends the span and in the order in which the
 /// processors were given, by many threads at once: it should be fast and must not block. Spans that are recorded by a
 /// processor go to the client and to no processor. If it panics, the panic ends here. In the child of a `fork` there
-/// are no processors: their threads and locks are those of the parent.
+/// are no processors: their threads and locks are those of the parent, and a program should not call one that it kept
+/// there either.
 pub trait SpanProcessor: Send + Sync {
     /// What all spans of the client share. Called once, before the first span.
     fn set_resource(&self, resource: &[KeyValue<'static>]) {
@@ -35,7 +36,9 @@ pub trait SpanProcessor: Send + Sync {
     /// [are recorded](crate::sampling::SamplingDecision::RecordOnly).
     fn on_end(&self, span: &EndedSpan<'_>);
 
-    /// Finishes what was ended before the call, within `timeout`.
+    /// Finishes what was ended before the call, within `timeout`. The client has its processors finish before it does so
+    /// itself, one after the other, and has each leave as much of the time as it takes to each of the others and to the
+    /// client.
     ///
     /// # Errors
     /// [`ExportError::TimedOut`] if it could not be finished in time, others if it failed.
@@ -44,7 +47,8 @@ pub trait SpanProcessor: Send + Sync {
         Ok(())
     }
 
-    /// Finishes what was ended before the call, within `timeout`, and ends. Called once; nothing is told afterwards.
+    /// Finishes what was ended before the call, within `timeout`, and ends. Called once; nothing is told afterwards but
+    /// the end of spans that other threads were ending just then.
     ///
     /// # Errors
     /// As [`force_flush`](Self::force_flush).
@@ -161,14 +165,19 @@ impl Processors {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> u32 {
+        self.members.len() as u32
+    }
+
     /// Has all of them finish what they have, one after the other and each within its share of the time, and answers
-    /// what failed.
-    pub(crate) fn force_flush(&self, deadline: Instant) -> Vec<ExportError> {
+    /// which failed, counted from 1, and why.
+    pub(crate) fn force_flush(&self, deadline: Instant) -> Vec<(u32, ExportError)> {
         self.each(deadline, |member, left| member.force_flush(left))
     }
 
     /// Ends all of them alike.
-    pub(crate) fn shutdown(&self, deadline: Instant) -> Vec<ExportError> {
+    pub(crate) fn shutdown(&self, deadline: Instant) -> Vec<(u32, ExportError)> {
         self.each(deadline, |member, left| member.shutdown(left))
     }
 
@@ -176,13 +185,14 @@ impl Processors {
         &self,
         deadline: Instant,
         act: impl Fn(&dyn SpanProcessor, Duration) -> Result<(), ExportError>,
-    ) -> Vec<ExportError> {
-        let act = |(at, member): (usize, &Arc<dyn SpanProcessor>)| {
+    ) -> Vec<(u32, ExportError)> {
+        let act = |(member, number): (&Arc<dyn SpanProcessor>, u32)| {
             let left = deadline.saturating_duration_since(Instant::now());
             // One that takes its time leaves as much to each of the others.
-            let share = left / (self.members.len() - at) as u32;
-            guarded(|| act(&**member, share)).unwrap_or_else(|| Err(ExportError::failed("it panicked"))).err()
+            let share = left / (self.count() - number + 1);
+            let done = guarded(|| act(&**member, share)).unwrap_or_else(|| Err(ExportError::failed("it panicked")));
+            Some((number, done.err()?))
         };
-        self.members.iter().enumerate().filter_map(act).collect()
+        self.members.iter().zip(1..).filter_map(act).collect()
     }
 }

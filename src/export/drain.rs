@@ -23,6 +23,9 @@ use crate::{
 /// How long a shutdown waits for the workers to leave once nothing is left to do.
 const LEAVE_GRACE: Duration = Duration::from_millis(40);
 
+/// No wait is longer: clocks have an end.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What a flush covers: every record that was in a ring when it was called, and every batch that these and
 /// earlier ones end up in.
 pub(super) struct Watermark {
@@ -82,10 +85,29 @@ impl Patience {
         }
     }
 
+    /// When to give up on `others` that are waited for before the drain. Nothing tells whether they make progress, and
+    /// none of them takes more than its share.
+    pub(crate) fn deadline_of_others(&self, begun: Instant, others: u32) -> Instant {
+        let (total, stall) = match self {
+            Self::Until(timeout) => (*timeout, *timeout),
+            Self::WhileProgress(budget) => (budget.total, budget.stall),
+        };
+        begun + (total.min(FAR) / (others + 1) * others).min(stall)
+    }
+
+    /// What is left of it after so long.
+    pub(crate) fn after(self, spent: Duration) -> Self {
+        match self {
+            Self::Until(timeout) => Self::Until(timeout.saturating_sub(spent)),
+            Self::WhileProgress(budget) => {
+                Self::WhileProgress(ExitBudget { total: budget.total.saturating_sub(spent), ..budget })
+            }
+        }
+    }
+
     /// When to give up, if nothing went forward since `progress`.
     pub(crate) fn deadline(&self, begun: Instant, progress: Instant) -> Instant {
-        let far = Duration::from_secs(365 * 24 * 3600);
-        let after = |from: Instant, wait: Duration| from + wait.min(far);
+        let after = |from: Instant, wait: Duration| from + wait.min(FAR);
         match self {
             Self::Until(timeout) => after(begun, *timeout),
             Self::WhileProgress(budget) => after(begun, budget.total).min(after(progress, budget.stall)),
