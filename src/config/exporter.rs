@@ -14,7 +14,7 @@ pub enum TracesExporter {
     /// They are sent over OTLP. The default.
     #[default]
     Otlp,
-    /// None: nothing is recorded or sent.
+    /// None: nothing is sent, nor recorded but for span [processors](crate::processing), if there are any.
     None,
 }
 
