@@ -151,8 +151,7 @@ fn a_full_queue_is_told_when_it_begins_and_when_it_is_over() {
     assert!(lost > 0);
     drop(keeper);
     client.flush(LONG);
-    assert_eq!(told.about("queue").len(), 1, "{:?}", told.about("queue"));
-    // What is recorded then finds room.
+    // What is recorded then finds room: that is told now, if not by whoever fetched the last of the others.
     tracer.start("one more").end();
     client.flush(LONG);
     let about = told.about("queue");
