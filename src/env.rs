@@ -95,7 +95,7 @@ pub(crate) const CONFIG_FILES: [&str; 2] = ["OTEL_CONFIG_FILE", "OTEL_EXPERIMENT
 #[rustfmt::skip] // A table reads better in rows.
 pub const VARIABLES: &[Variable] = &[
     row(SDK_DISABLED, "false", "true or false", "true records and sends nothing"),
-    row(TRACES_EXPORTER, "otlp", "otlp or none", "none records and sends nothing"),
+    row(TRACES_EXPORTER, "otlp", "otlp or none", "none sends nothing, and records only for span processors"),
     row(LOG_LEVEL, "info", "none, off, error, warn, info or debug", "how much the client says about itself on stderr"),
     row(PROPAGATORS, "tracecontext,baggage", "tracecontext,baggage or none", "which context is taken from requests and environments, and passed on"),
     row(SERVICE_NAME, "(unknown_service:<executable>)", "text", "the resource attribute service.name"),
