@@ -18,7 +18,9 @@ use crate::{
     env::Environment,
     error::{Diagnostics, Error, ExportError, LogLevel, Subject},
     export::{ExportReport, Exporter, Patience, SpanBuffer},
-    fork, propagation,
+    fork,
+    plugin::guarded,
+    propagation,
     stats::{BatchMetrics, MemoryStats, PerformanceMetrics, Receipt, Snapshot},
     sync::Turn,
 };
@@ -76,9 +78,8 @@ impl Client {
 
     fn assemble(mut options: Options, controls: Controls, environment: Environment) -> Result<Self, Error> {
         options.sampler = controls.sampler.as_ref().map(|sampler| {
-            // What a program plugs in must not unwind into what it calls.
-            let description = catch_unwind(AssertUnwindSafe(|| sampler.description().into_owned()));
-            description.unwrap_or_else(|_| "(its description panicked)".to_owned())
+            let description = guarded(|| sampler.description().into_owned());
+            description.unwrap_or_else(|| "(its description panicked)".to_owned())
         });
         options.has_processors = !controls.processors.is_empty();
         let (mut settings, warnings) = Settings::resolve(options, environment)?;

@@ -55,6 +55,7 @@ mod export;
 mod fork;
 #[cfg(test)]
 mod hostile;
+mod plugin;
 pub mod processing;
 pub mod propagation;
 mod resource;

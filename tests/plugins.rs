@@ -23,7 +23,7 @@ use otlp::{
     },
     testing::{Receiver, Response},
 };
-use support::{LONG, assert_accounted, client_of, gate};
+use support::{Counting, LONG, assert_accounted, client_of, gate};
 
 /// What `f` answers, or a failure if it hangs.
 #[track_caller]
@@ -36,23 +36,6 @@ fn in_time<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
 #[track_caller]
 fn assert_identity(stats: ProcessorStats) {
     assert_eq!(stats.ended, stats.exported + stats.failed + stats.dropped + stats.queued, "{stats:?}");
-}
-
-/// Takes note of what it is given.
-#[derive(Default)]
-struct Counting(AtomicUsize);
-
-impl Counting {
-    fn spans(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-impl SpanExporter for Counting {
-    fn export(&self, batch: &[SpanData]) -> Result<(), ExportError> {
-        self.0.fetch_add(batch.len(), Ordering::SeqCst);
-        Ok(())
-    }
 }
 
 /// A processor and a client that has nothing but it.

@@ -9,7 +9,7 @@ use std::{
     process::{self, Command},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, UNIX_EPOCH},
@@ -17,12 +17,12 @@ use std::{
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use otlp::{
-    Client, Span, SpanContext, SpanData,
+    Client, Span, SpanContext,
     config::TracesExporter,
-    processing::{BatchSpanProcessor, EndedSpan, ExportError, SimpleSpanProcessor, SpanExporter, SpanProcessor},
+    processing::{BatchSpanProcessor, EndedSpan, ExportError, SimpleSpanProcessor, SpanProcessor},
     testing::Receiver,
 };
-use support::{LONG, assert_accounted, client_of};
+use support::{Counting, LONG, assert_accounted, client_of};
 
 const ROLE: &str = "OTLP_TEST_PROCESSORS";
 
@@ -42,23 +42,6 @@ fn run(role: &str, variables: &[(&str, &str)]) {
     command.args(["child", "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, role);
     let output = command.envs(variables.iter().copied()).output().unwrap();
     assert!(output.status.success(), "{role}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Takes note of what it is given.
-#[derive(Default)]
-struct Counting(AtomicUsize);
-
-impl Counting {
-    fn spans(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-impl SpanExporter for Counting {
-    fn export(&self, batch: &[SpanData]) -> Result<(), ExportError> {
-        self.0.fetch_add(batch.len(), Ordering::SeqCst);
-        Ok(())
-    }
 }
 
 /// Every way to a processor, in a client that is to send nothing.

@@ -1,14 +1,12 @@
 //! Ids from a generator of the program's own.
 
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::fmt;
 
 use super::{
     context::RANDOM,
     id::{SpanId, TraceId},
 };
+use crate::plugin::guarded;
 
 /// Makes the ids of new traces and spans
 /// ([IdGenerator](https://opentelemetry.io/docs/specs/otel/trace/sdk/#id-generators)); given to
@@ -38,10 +36,8 @@ impl fmt::Debug for dyn IdGenerator {
 
 /// A new trace id and its flags, from `generator` if there is one that gives any. `random` is asked if not.
 pub(super) fn trace_id(generator: Option<&dyn IdGenerator>, random: impl FnOnce() -> TraceId) -> (TraceId, u8) {
-    // What a program plugs in must not unwind into what it calls.
     let make = |generator: &dyn IdGenerator| {
-        let made = catch_unwind(AssertUnwindSafe(|| (generator.trace_id(), generator.has_random_trace_ids())));
-        made.ok().filter(|(id, _)| id.is_valid())
+        guarded(|| (generator.trace_id(), generator.has_random_trace_ids())).filter(|(id, _)| id.is_valid())
     };
     match generator.and_then(make) {
         Some((id, is_random)) => (id, if is_random { RANDOM } else { 0 }),
@@ -51,9 +47,7 @@ pub(super) fn trace_id(generator: Option<&dyn IdGenerator>, random: impl FnOnce(
 
 /// A new span id, from `generator` if there is one that gives any. `random` is asked if not.
 pub(super) fn span_id(generator: Option<&dyn IdGenerator>, random: impl FnOnce() -> SpanId) -> SpanId {
-    let make = |generator: &dyn IdGenerator| {
-        catch_unwind(AssertUnwindSafe(|| generator.span_id())).ok().filter(SpanId::is_valid)
-    };
+    let make = |generator: &dyn IdGenerator| guarded(|| generator.span_id()).filter(SpanId::is_valid);
     generator.and_then(make).unwrap_or_else(random)
 }
 

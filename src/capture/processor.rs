@@ -2,14 +2,12 @@
 
 use std::{
     cell::Cell,
-    mem,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use super::{context::SpanContext, ended::EndedSpan, local, record::Record, span::Span, tracer::Tracer};
-use crate::{error::ExportError, value::KeyValue};
+use crate::{error::ExportError, plugin::guarded, value::KeyValue};
 
 /// Is told of each span that is recorded ([Span
 /// processor](https://opentelemetry.io/docs/specs/otel/trace/sdk/#span-processor)); given to
@@ -100,9 +98,9 @@ fn is_processing() -> bool {
     IS_PROCESSING.try_with(Cell::get).unwrap_or(true)
 }
 
-/// Calls what a program plugged in: what panics there ends here, and is never dropped, which may panic again.
-fn guarded<R>(f: impl FnOnce() -> R) -> Option<R> {
-    catch_unwind(AssertUnwindSafe(|| processing(f))).map_err(mem::forget).ok()
+/// Calls a processor; none if it panics, which ends here.
+fn call<R>(f: impl FnOnce() -> R) -> Option<R> {
+    guarded(|| processing(f))
 }
 
 /// The processors of one client.
@@ -136,7 +134,7 @@ impl Processors {
     pub(crate) fn set_resource(&self, resource: Vec<KeyValue<'static>>) {
         let resource = self.resource.get_or_init(|| resource);
         for member in &self.members {
-            guarded(|| member.set_resource(resource));
+            call(|| member.set_resource(resource));
         }
     }
 
@@ -151,7 +149,7 @@ impl Processors {
 
     pub(super) fn on_start(&self, span: &mut Span, parent: Option<&SpanContext>) {
         for member in &self.members {
-            guarded(|| member.on_start(span, parent));
+            call(|| member.on_start(span, parent));
         }
     }
 
@@ -161,7 +159,7 @@ impl Processors {
         let resource = self.resource.get().map_or(&[][..], Vec::as_slice);
         let ended = EndedSpan { record, context, parent: parent.as_ref(), scope: tracer.scope(), resource };
         for member in &self.members {
-            guarded(|| member.on_end(&ended));
+            call(|| member.on_end(&ended));
         }
     }
 
@@ -190,7 +188,7 @@ impl Processors {
             let left = deadline.saturating_duration_since(Instant::now());
             // One that takes its time leaves as much to each of the others.
             let share = left / (self.count() - number + 1);
-            let done = guarded(|| act(&**member, share)).unwrap_or_else(|| Err(ExportError::failed("it panicked")));
+            let done = call(|| act(&**member, share)).unwrap_or_else(|| Err(ExportError::failed("it panicked")));
             Some((number, done.err()?))
         };
         self.members.iter().zip(1..).filter_map(act).collect()

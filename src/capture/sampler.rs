@@ -5,12 +5,9 @@
 //! A trace has 56 random bits R, and the client a rejection threshold T: it is kept if R is at least T. Who knows T,
 //! from the trace state, knows that each trace that arrives stands for 2⁵⁶ / (2⁵⁶ − T).
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use super::{
@@ -18,6 +15,7 @@ use super::{
     id::{RandomIds, TraceId},
     tracestate::TraceState,
 };
+use crate::plugin::guarded;
 
 mod builtin;
 mod interface;
@@ -69,10 +67,7 @@ impl Sampling {
     pub(super) fn decide(&self, input: &SamplingInput<'_>) -> SamplingResult {
         let default = || SamplingResult::sample(input.parent().is_none_or(SpanContext::is_sampled), input);
         let result = match &self.sampler {
-            // What a program plugs in must not unwind into what it calls.
-            Some(sampler) => {
-                catch_unwind(AssertUnwindSafe(|| sampler.should_sample(input))).unwrap_or_else(|_| default())
-            }
+            Some(sampler) => guarded(|| sampler.should_sample(input)).unwrap_or_else(default),
             None => default(),
         };
         self.throttled(result, input)

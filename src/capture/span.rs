@@ -4,7 +4,6 @@ use std::{
     error::Error,
     fmt::{self, Write as _},
     marker::PhantomData,
-    panic::{AssertUnwindSafe, catch_unwind},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -17,6 +16,7 @@ use super::{
 };
 use crate::{
     error::DropReason,
+    plugin::guarded,
     value::{KeyValue, Value},
 };
 
@@ -267,7 +267,7 @@ impl fmt::Debug for Span {
 /// What an error says of itself. `to_string` would panic where its `Display` fails.
 fn message<E: Error + ?Sized>(error: &E) -> String {
     let mut message = String::new();
-    let _ = catch_unwind(AssertUnwindSafe(|| write!(message, "{error}")));
+    let _ = guarded(|| write!(message, "{error}"));
     message
 }
 

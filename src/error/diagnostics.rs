@@ -2,14 +2,15 @@
 
 use std::{
     cell::Cell,
-    fmt, mem,
-    panic::{AssertUnwindSafe, catch_unwind},
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
+
+use crate::plugin::guarded;
 
 /// How much the library says about itself on stderr. `OTEL_LOG_LEVEL` sets it; the default is `Info`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,8 +159,7 @@ impl Diagnostics {
             Some(handler) if !IS_TELLING.replace(true) => {
                 let message = line.to_string();
                 let diagnostic = Diagnostic { level, subject, message: &message };
-                // What a program plugs in must not unwind into what it is told by, nor what it panicked with.
-                let _ = catch_unwind(AssertUnwindSafe(|| handler(&diagnostic))).map_err(mem::forget);
+                guarded(|| handler(&diagnostic));
                 IS_TELLING.set(false);
             }
             _ => write_to_stderr(format!("otlp: {line}\n").as_bytes()),

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::exporter::{SpanExporter, guarded};
+use super::exporter::{SpanExporter, call};
 use crate::{
     capture::{EndedSpan, SpanData, SpanProcessor, processing},
     error::ExportError,
@@ -163,7 +163,7 @@ impl SpanProcessor for BatchSpanProcessor {
         }
         let flushed = self.shared.flush(deadline);
         let left = deadline.saturating_duration_since(Instant::now());
-        flushed.and(guarded(|| self.shared.exporter.force_flush(left)))
+        flushed.and(call(|| self.shared.exporter.force_flush(left)))
     }
 
     /// # Errors
@@ -176,7 +176,7 @@ impl SpanProcessor for BatchSpanProcessor {
         let flushed = self.shared.flush(deadline);
         self.shared.drop_rest();
         let left = deadline.saturating_duration_since(Instant::now());
-        flushed.and(guarded(|| self.shared.exporter.shutdown(left)))
+        flushed.and(call(|| self.shared.exporter.shutdown(left)))
     }
 }
 
@@ -271,7 +271,7 @@ impl Shared {
         let batch: Vec<_> = state.queue.drain(..size).map(|(_, span)| span).collect();
         state.exporting = Some(this_thread());
         drop(state);
-        let exported = guarded(|| self.exporter.export(&batch));
+        let exported = call(|| self.exporter.export(&batch));
         let spans = batch.len() as u64;
         drop(batch);
         let mut state = self.state.lock();

@@ -1,14 +1,11 @@
 //! Where the spans of a processor go.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     capture::{SpanData, processing},
     error::ExportError,
+    plugin::guarded,
     value::KeyValue,
 };
 
@@ -70,9 +67,6 @@ impl<E: SpanExporter + ?Sized> SpanExporter for Arc<E> {
 }
 
 /// Calls an exporter: a panic counts as a failure, and what it records reaches no processor.
-pub(super) fn guarded(act: impl FnOnce() -> Result<(), ExportError>) -> Result<(), ExportError> {
-    let act = || processing(act);
-    // What it panicked with may panic when it is dropped.
-    let done = catch_unwind(AssertUnwindSafe(act)).map_err(std::mem::forget);
-    done.unwrap_or_else(|()| Err(ExportError::failed("the exporter panicked")))
+pub(super) fn call(act: impl FnOnce() -> Result<(), ExportError>) -> Result<(), ExportError> {
+    guarded(|| processing(act)).unwrap_or_else(|| Err(ExportError::failed("the exporter panicked")))
 }

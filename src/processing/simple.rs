@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::exporter::{SpanExporter, guarded};
+use super::exporter::{SpanExporter, call};
 use crate::{
     capture::{EndedSpan, SpanProcessor},
     error::ExportError,
@@ -53,7 +53,7 @@ impl<E: SpanExporter> SimpleSpanProcessor<E> {
         let lost = || ExportError::failed("a span that the exporter ended was not exported");
         let failure = state.failure.take().or(self.has_lost.swap(false, Ordering::Relaxed).then(lost));
         drop(state);
-        let finished = guarded(|| finish(&self.exporter, timeout.saturating_sub(begun.elapsed())));
+        let finished = call(|| finish(&self.exporter, timeout.saturating_sub(begun.elapsed())));
         finished.and(failure.map_or(Ok(()), Err))
     }
 }
@@ -70,7 +70,7 @@ impl<E: SpanExporter> SpanProcessor for SimpleSpanProcessor<E> {
         let data = [span.to_data()];
         let Some(mut state) = self.state.take() else { return self.has_lost.store(true, Ordering::Relaxed) };
         if !state.is_shut_down {
-            let exported = guarded(|| self.exporter.export(&data));
+            let exported = call(|| self.exporter.export(&data));
             state.failure = exported.err().or(state.failure.take());
         }
     }

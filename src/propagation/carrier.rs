@@ -1,9 +1,8 @@
 //! What context travels in: the headers of a request, or whatever else has names and values.
 
-use std::{
-    collections::HashMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::collections::HashMap;
+
+use crate::plugin::guarded;
 
 /// A carrier that context is written into
 /// ([Setter](https://opentelemetry.io/docs/specs/otel/context/api-propagators/#textmap-inject)). Where it panics, that is
@@ -29,14 +28,14 @@ pub trait Extractor {
     fn keys(&self) -> Vec<&str>;
 }
 
-/// As `Injector::set`. What a program plugs in must not unwind into what it calls: where it panics, nothing is set.
+/// As `Injector::set`; where it panics, nothing is set.
 pub(super) fn set(carrier: &mut (impl Injector + ?Sized), key: &str, value: String) {
-    let _ = catch_unwind(AssertUnwindSafe(|| carrier.set(key, value)));
+    guarded(|| carrier.set(key, value));
 }
 
 /// As `Extractor::get_all`; nothing where that panics.
 pub(super) fn get_all<'c>(carrier: &'c (impl Extractor + ?Sized), key: &str) -> Vec<&'c str> {
-    catch_unwind(AssertUnwindSafe(|| carrier.get_all(key))).unwrap_or_default()
+    guarded(|| carrier.get_all(key)).unwrap_or_default()
 }
 
 impl Injector for HashMap<String, String> {

@@ -7,14 +7,18 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
     thread,
     time::{Duration, Instant},
 };
 
-use otlp::{Client, ClientBuilder, Snapshot, SpanContext, testing::Receiver};
+use otlp::{
+    Client, ClientBuilder, Snapshot, SpanContext, SpanData,
+    processing::{ExportError, SpanExporter},
+    testing::Receiver,
+};
 
 /// Longer than anything here takes; what runs into it has hung.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -140,5 +144,22 @@ impl SpoolDir {
 impl Drop for SpoolDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0).or_else(|_| fs::remove_file(&self.0));
+    }
+}
+
+/// Takes note of what it is given.
+#[derive(Default)]
+pub(crate) struct Counting(AtomicUsize);
+
+impl Counting {
+    pub(crate) fn spans(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl SpanExporter for Counting {
+    fn export(&self, batch: &[SpanData]) -> Result<(), ExportError> {
+        self.0.fetch_add(batch.len(), Ordering::SeqCst);
+        Ok(())
     }
 }
