@@ -228,6 +228,24 @@ fn https_is_tls_whatever_the_environment_says_about_insecure_connections() {
 }
 
 #[test]
+fn an_authority_that_is_named_beats_the_file_the_machine_trusts() {
+    // OTLPV-13
+    let (authority, machines) = (Authority::new(), Authority::new());
+    let trusted = authority.file("ca.pem", authority.certificate());
+    let other = machines.file("machine.pem", machines.certificate());
+    for (certificate, machine, arrives) in [(&trusted, &other, 1), (&other, &trusted, 0)] {
+        let server = FaultServer::tls(authority.server(), [accept()]);
+        let (_, said) = run(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &server.endpoint()),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", certificate.to_str().unwrap()),
+            ("SSL_CERT_FILE", machine.to_str().unwrap()),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "2000"),
+        ]);
+        assert_eq!((server.arrived().len(), said.is_empty()), (arrives, arrives == 1), "{said:?}");
+    }
+}
+
+#[test]
 fn files_in_the_environment_that_are_of_no_use_cost_one_warning_each() {
     // OTLPV-13, ENV-08
     let authority = Authority::new();
