@@ -137,8 +137,8 @@ impl Client {
 
     /// Sends the spans in `buffer` as one request, without another copy of them: as they stand there, or compressed
     /// from there. Otherwise as [`export_spans`](Self::export_spans); the limits of a batch do not apply, but
-    /// [`max_request_bytes`](ClientBuilder::with_max_request_bytes) does, beyond which the spans are copied into several
-    /// requests. An empty buffer is sent nowhere.
+    /// [`max_request_bytes`](ClientBuilder::with_max_request_bytes) does, beyond which the spans are copied into
+    /// several requests. An empty buffer is sent nowhere.
     ///
     /// Blocks until the answer, or until the request timeout (10 s by default) is used up.
     ///
@@ -320,8 +320,8 @@ impl Engine {
     }
 
     fn end(&self, patience: Patience) -> Receipt {
-        // Whoever holds it is shutting down, within a time of its own, and has processors end and the error handler told,
-        // which may come back here.
+        // Whoever holds it is shutting down, within a time of its own, and has processors end and the error handler
+        // told, which may come back here.
         let Some(_closing) = self.closing.take_within(patience.longest()) else {
             let failed_processors = self.intake.processors.as_ref().map_or(0, |processors| processors.count());
             return Receipt { failed_processors, ..self.exporter.receipt() };

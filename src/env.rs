@@ -293,8 +293,8 @@ pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Re
 const TOLD: usize = 4;
 
 /// A comma list of names, and what is to be said about it. Of a list with unusable names the others count, and `none`
-/// among others is unusable; `None` if nothing is left (ENV-07, ENV-08). `known` reads one name, `unsupported` are those
-/// that others know, and `must` says what the list must be.
+/// among others is unusable; `None` if nothing is left (ENV-07, ENV-08). `known` reads one name, `unsupported` are
+/// those that others know, and `must` says what the list must be.
 pub(crate) fn list<T>(
     text: &str,
     must: &str,

@@ -269,7 +269,8 @@ pub struct Receipt {
     pub pending: u64,
     /// Spans of this client that lie in the spool: not lost, and not arrived either.
     pub spooled: u64,
-    /// Span [processors](crate::processing) that did not finish: they failed, or there was no time. Why is told on stderr.
+    /// Span [processors](crate::processing) that did not finish: they failed, or there was no time. Why is told on
+    /// stderr.
     pub failed_processors: u32,
 }
 

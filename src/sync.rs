@@ -24,6 +24,9 @@ pub(crate) use loom::sync::{
 #[cfg(loom)]
 pub(crate) use modelled::{Condvar, Mutex};
 
+/// No wait is longer: added to any point in time, this overflows on no platform.
+pub(crate) const LONGEST: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 60 * 60);
+
 /// The standard library's locks without poisoning: a panic elsewhere in the host must not disable delivery.
 ///
 /// Not `parking_lot`'s: whoever waits for one of those stands in a table that all locks of a process share, and that

@@ -20,7 +20,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("stats", &["config", "error"]),
     ("env", &["error"]),
     ("resource", &["env", "value"]),
-    ("config", &["env", "error", "resource", "value"]),
+    ("config", &["env", "error", "resource", "sync", "value"]),
     ("capture", &["config", "error", "fork", "plugin", "stats", "sync", "value", "wire"]),
     ("export", &["capture", "config", "error", "stats", "sync", "value", "wire"]),
     ("control", &["config", "error", "stats"]),

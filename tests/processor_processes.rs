@@ -1,5 +1,5 @@
-//! Processors in processes of their own: in the children of forks, where no thread can be had, and in a client that sends
-//! nothing.
+//! Processors in processes of their own: in the children of forks, where no thread can be had, and in a client that
+//! sends nothing.
 #![cfg(target_os = "linux")]
 
 mod support;

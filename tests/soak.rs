@@ -127,6 +127,7 @@ fn round(seed: u64) -> Sums {
             })
             .collect();
         let early = (!is_patient && dice.one_in(3)).then(|| {
+            // A moment that the dice choose, not a wait.
             thread::sleep(Duration::from_millis(dice.among(0..=50)));
             client.shutdown(Duration::from_millis(dice.among(0..=200)))
         });
@@ -238,6 +239,7 @@ fn application(client: &Client, mut dice: Dice, is_patient: bool) -> Ended {
                 assert_eq!(latest.dropped_total() + grew.dropped_total(), receipt.dropped_total());
                 latest = receipt;
             }
+            // Not a wait either.
             2 if !is_patient => thread::sleep(Duration::from_millis(dice.among(0..=20))),
             _ => {
                 let size = dice.among(0..=300) as usize;

@@ -31,8 +31,8 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// What holds where no limits are set. The specification's 64 levels would be up to 192 nested protobuf messages, and
-    /// the decoders in common use refuse a whole request beyond 100: one absurd attribute must not cost its batch.
+    /// What holds where no limits are set. The specification's 64 levels would be up to 192 nested protobuf messages,
+    /// and the decoders in common use refuse a whole request beyond 100: one absurd attribute must not cost its batch.
     pub(super) const WIDEST: Self = Self { length: usize::MAX, depth: 30 };
 
     /// Texts of so many characters and so many levels, but no more than are allowed anywhere.
@@ -64,8 +64,8 @@ impl Bounds {
     }
 }
 
-/// The most entries that are compared one with another. Of more a list is kept, which allocates: as many as that are not
-/// allowed by default.
+/// The most entries that are compared one with another. Of more a list is kept, which allocates: as many as that are
+/// not allowed by default.
 const FEW: usize = 128;
 
 /// Whether no later entry has the same key: of equal keys the last wins.

@@ -34,9 +34,9 @@ pub trait SpanProcessor: Send + Sync {
     /// [are recorded](crate::sampling::SamplingDecision::RecordOnly).
     fn on_end(&self, span: &EndedSpan<'_>);
 
-    /// Finishes what was ended before the call, within `timeout`. The client has its processors finish before it does so
-    /// itself, one after the other, and has each leave as much of the time as it takes to each of the others and to the
-    /// client.
+    /// Finishes what was ended before the call, within `timeout`. The client has its processors finish before it does
+    /// so itself, one after the other, and has each leave as much of the time as it takes to each of the others and to
+    /// the client.
     ///
     /// # Errors
     /// [`ExportError::TimedOut`] if it could not be finished in time, others if it failed.

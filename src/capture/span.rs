@@ -134,8 +134,8 @@ impl Span {
     /// and the status error with the message, unless a status was set before
     /// ([exceptions on spans](https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/)).
     /// Formats the error, so it may allocate. A boxed error is given as `&*error`; its type is then that of the
-    /// trait object, since nothing else is known of it. Of an error whose `Display` fails or panics, what it had written
-    /// until then is its message.
+    /// trait object, since nothing else is known of it. Of an error whose `Display` fails or panics, what it had
+    /// written until then is its message.
     pub fn record_error<E: Error + ?Sized>(&mut self, error: &E) -> &mut Self {
         self.record_error_with(error, [])
     }

@@ -195,8 +195,8 @@ pub struct SpanBuilder<'t> {
 
 impl SpanBuilder<'_> {
     /// Makes the span a child of `parent`, whatever is current: of a [`SpanContext`], a [`Span`], or the span of a
-    /// [`Context`](crate::propagation::Context). An invalid one begins a trace, which takes over its trace state: explicit
-    /// randomness is given like that.
+    /// [`Context`](crate::propagation::Context). An invalid one begins a trace, which takes over its trace state:
+    /// explicit randomness is given like that.
     pub fn parent(mut self, parent: &(impl AsRef<SpanContext> + ?Sized)) -> Self {
         let parent = parent.as_ref();
         self.parent =

@@ -85,8 +85,8 @@ impl ClientBuilder {
     }
 
     /// How long one batch may take to be delivered, all attempts and pauses included. Default 10 s;
-    /// `OTEL_EXPORTER_OTLP_TIMEOUT`. `OTEL_BSP_EXPORT_TIMEOUT` lowers it where it is set; the specification's 30 s are no
-    /// bound beside it.
+    /// `OTEL_EXPORTER_OTLP_TIMEOUT`. `OTEL_BSP_EXPORT_TIMEOUT` lowers it where it is set; the specification's 30 s are
+    /// no bound beside it.
     pub fn with_request_timeout(mut self, timeout: Duration) -> Self {
         self.options.request_timeout = Some(timeout);
         self
@@ -254,9 +254,9 @@ impl ClientBuilder {
     /// stderr.
     ///
     /// It is called on the client's threads, on those that build, flush and shut it down, and where no thread can be
-    /// started on those that record; it should be quick, since delivery waits for it, and on the client's threads for what
-    /// it flushes as well. What its own calls would have it told goes to stderr. If it panics, the panic ends here. In
-    /// the child of a `fork` it is the same one.
+    /// started on those that record; it should be quick, since delivery waits for it, and on the client's threads for
+    /// what it flushes as well. What its own calls would have it told goes to stderr. If it panics, the panic ends
+    /// here. In the child of a `fork` it is the same one.
     pub fn with_error_handler(mut self, handler: impl Fn(&Diagnostic<'_>) + Send + Sync + 'static) -> Self {
         self.controls.error_handler = Some(Arc::new(handler));
         self

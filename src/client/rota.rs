@@ -11,6 +11,7 @@ use crate::{
     error::{LogLevel, Subject},
     export::Exporter,
     sync::{
+        LONGEST,
         locks::{Condvar, Mutex},
         with_signals_blocked,
     },
@@ -18,9 +19,6 @@ use crate::{
 
 /// How long the end of the client waits for the thread to leave.
 const LEAVE_GRACE: Duration = Duration::from_millis(40);
-
-/// No pause is longer.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Something to do again and again. It answers after which time.
 pub(super) type Task = Box<dyn FnMut(&Exporter) -> Duration + Send>;

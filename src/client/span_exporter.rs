@@ -11,8 +11,8 @@ use crate::{
 };
 
 /// Sends spans of another client to its own receiver, on the calling thread, with its own resource. Behind a
-/// [`BatchSpanProcessor`](crate::processing::BatchSpanProcessor) each receiver has a queue, attempts and an outcome of its
-/// own.
+/// [`BatchSpanProcessor`](crate::processing::BatchSpanProcessor) each receiver has a queue, attempts and an outcome of
+/// its own.
 impl SpanExporter for Client {
     fn export(&self, batch: &[SpanData]) -> Result<(), ExportError> {
         match self.export_spans(batch) {

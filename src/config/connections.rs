@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::{
     Options,
-    settings::{LONGEST, positive, within},
+    settings::{positive, within},
 };
-use crate::error::Error;
+use crate::{error::Error, sync::LONGEST};
 
 /// Idle connections that are kept where nobody says how many connections there may be.
 const IDLE_CONNECTIONS: usize = 16;

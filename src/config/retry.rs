@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::settings::{LONGEST, positive};
-use crate::error::Error;
+use super::settings::positive;
+use crate::{error::Error, sync::LONGEST};
 
 /// How failed requests are made again
 /// ([OTLP exporter retry](https://opentelemetry.io/docs/specs/otel/protocol/exporter/#retry)).
@@ -13,9 +13,10 @@ use crate::error::Error;
 /// batch is given up when its time is over (`with_request_timeout`), and what the specification calls not
 /// retryable is never tried again as it was.
 ///
-/// A request that is too large for the receiver (413) is sent in halves, and these in halves, until the span at fault is
-/// alone. The specification would drop all of it; the halves are new requests, which no receiver has refused yet. One
-/// that is not supported as it is compressed (415) is sent once more as gzip, see [`Compression`](super::Compression).
+/// A request that is too large for the receiver (413) is sent in halves, and these in halves, until the span at fault
+/// is alone. The specification would drop all of it; the halves are new requests, which no receiver has refused yet.
+/// One that is not supported as it is compressed (415) is sent once more as gzip, see
+/// [`Compression`](super::Compression).
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryConfig {
     /// The most attempts, the first one included. Default 10; at least 1.

@@ -13,6 +13,7 @@ use crate::{
     env::{self, Environment, Rejected, allowed, timeout, whole_number},
     error::{Error, LogLevel},
     resource::{self, Detectors, Resource, Sources, resource},
+    sync::LONGEST,
 };
 
 mod chooser;
@@ -38,8 +39,6 @@ pub(super) const MEMORY: RangeInclusive<usize> = MIB..=usize::MAX;
 const SPOOL_BYTES: RangeInclusive<usize> = 1..=usize::MAX;
 /// Zero would keep a worker spinning.
 const SHORTEST_DELAY: Duration = Duration::from_millis(1);
-/// Added to any point in time, this overflows on no platform.
-pub(super) const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Every setting, complete and valid. Its `Debug` shows no header value and no user information.
 #[derive(Debug, Clone)]

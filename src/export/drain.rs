@@ -17,14 +17,11 @@ use crate::{
     config::ExitBudget,
     error::{DropReason, LogLevel, Subject},
     stats::Receipt,
-    sync::Arc as RingArc,
+    sync::{Arc as RingArc, LONGEST},
 };
 
 /// How long a shutdown waits for the workers to leave once nothing is left to do.
 const LEAVE_GRACE: Duration = Duration::from_millis(40);
-
-/// No wait is longer: clocks have an end.
-const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What a flush covers: every record that was in a ring when it was called, and every batch that these and
 /// earlier ones end up in.
@@ -92,7 +89,7 @@ impl Patience {
             Self::Until(timeout) => (*timeout, *timeout),
             Self::WhileProgress(budget) => (budget.total, budget.stall),
         };
-        begun + (total.min(FAR) / (others + 1) * others).min(stall)
+        begun + (total.min(LONGEST) / (others + 1) * others).min(stall)
     }
 
     /// What is left of it after so long.
@@ -106,8 +103,8 @@ impl Patience {
     }
 
     /// When to give up, if nothing went forward since `progress`.
-    pub(crate) fn deadline(&self, begun: Instant, progress: Instant) -> Instant {
-        let after = |from: Instant, wait: Duration| from + wait.min(FAR);
+    fn deadline(&self, begun: Instant, progress: Instant) -> Instant {
+        let after = |from: Instant, wait: Duration| from + wait.min(LONGEST);
         match self {
             Self::Until(timeout) => after(begun, *timeout),
             Self::WhileProgress(budget) => after(begun, budget.total).min(after(progress, budget.stall)),

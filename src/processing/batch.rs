@@ -13,6 +13,7 @@ use crate::{
     capture::{EndedSpan, SpanData, SpanProcessor, processing},
     error::ExportError,
     sync::{
+        LONGEST,
         locks::{Condvar, Mutex, MutexGuard},
         this_thread, with_signals_blocked,
     },
@@ -22,21 +23,18 @@ use crate::{
 /// How long dropping a processor waits for its lock.
 const LOCK_GRACE: Duration = Duration::from_millis(20);
 
-/// No time is longer: clocks have an end.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
 /// Collects spans as they end and exports them in batches, on a thread of its own, which starts with the first span
 /// ([Batching processor](https://opentelemetry.io/docs/specs/otel/trace/sdk/#batching-processor)).
 ///
 /// Ending a span copies it and takes a lock, but never waits for the exporter: where the queue is full the new span is
-/// dropped and [counted](Self::stats). A batch is exported once, whatever comes of it. The variables `OTEL_BSP_*` speak of
-/// the client's own way to its receiver, not of this.
+/// dropped and [counted](Self::stats). A batch is exported once, whatever comes of it. The variables `OTEL_BSP_*` speak
+/// of the client's own way to its receiver, not of this.
 ///
 /// An exporter that never returns holds nobody up beyond the timeouts of flush and shutdown. One that flushes or shuts
 /// down what it is called by is answered [`ExportError::TimedOut`] at once.
 ///
-/// What waits is bounded by the number of spans, not by the client's `max_memory_usage`: a copy takes some times what its
-/// span does when it is sent, and a span may take 4 MiB.
+/// What waits is bounded by the number of spans, not by the client's `max_memory_usage`: a copy takes some times what
+/// its span does when it is sent, and a span may take 4 MiB.
 pub struct BatchSpanProcessor {
     shared: Arc<Shared>,
 }
@@ -79,9 +77,8 @@ struct State {
     /// With the time at which each came.
     queue: VecDeque<(Instant, SpanData)>,
     stats: ProcessorStats,
-    /// Spans that were taken in so far, and those of them whose fate is decided: the oldest.
+    /// Spans that were taken in so far.
     taken: u64,
-    settled: u64,
     /// As many are to be exported at once.
     wanted: u64,
     /// The thread that does; only one at a time.
@@ -98,6 +95,13 @@ enum Thread {
     NotStarted,
     Running,
     Left,
+}
+
+impl State {
+    /// Of the spans that were taken in, those whose fate is decided: the oldest.
+    fn settled(&self) -> u64 {
+        self.taken - self.stats.queued
+    }
 }
 
 impl BatchSpanProcessor {
@@ -250,7 +254,7 @@ impl Shared {
         let mut state = self.state.lock();
         loop {
             let due = state.queue.front().map(|(came, _)| *came + self.settings.delay);
-            let is_due = due.is_some_and(|due| state.settled < state.wanted || due <= Instant::now());
+            let is_due = due.is_some_and(|due| state.settled() < state.wanted || due <= Instant::now());
             match due {
                 _ if state.exporting.is_some() => self.work.wait(&mut state),
                 Some(_) if is_due || state.queue.len() >= self.batch_size() => state = self.export_one(state),
@@ -279,7 +283,6 @@ impl Shared {
         // A shutdown that could not wait has counted them.
         let spans = spans.min(state.stats.queued);
         state.stats.queued -= spans;
-        state.settled += spans;
         match exported {
             Ok(()) => state.stats.exported += spans,
             Err(failure) => {
@@ -300,7 +303,7 @@ impl Shared {
         self.work.notify_all();
         // An exporter that flushes would wait for itself.
         let is_own = state.exporting == Some(this_thread());
-        while state.settled < wanted && !is_own && Instant::now() < deadline {
+        while state.settled() < wanted && !is_own && Instant::now() < deadline {
             if state.thread == Thread::Running || state.exporting.is_some() {
                 self.done.wait_until(&mut state, deadline);
             } else {
@@ -308,7 +311,7 @@ impl Shared {
                 state = processing(|| self.export_one(state));
             }
         }
-        if state.settled < wanted {
+        if state.settled() < wanted {
             return Err(ExportError::TimedOut);
         }
         state.failure.take().map_or(Ok(()), Err)
@@ -319,7 +322,6 @@ impl Shared {
         let mut state = self.state.lock();
         let rest = mem::take(&mut state.stats.queued);
         state.stats.dropped += rest;
-        state.settled += rest;
         let queue = mem::take(&mut state.queue);
         self.work.notify_all();
         drop(state);

@@ -26,8 +26,8 @@ pub trait SpanExporter: Send + Sync {
     /// up to a timeout.
     ///
     /// # Errors
-    /// [`ExportError::Shutdown`] after the shutdown, others if the spans were not taken. They are lost then: an exporter
-    /// that wants to try again does so itself.
+    /// [`ExportError::Shutdown`] after the shutdown, others if the spans were not taken. They are lost then: an
+    /// exporter that wants to try again does so itself.
     fn export(&self, batch: &[SpanData]) -> Result<(), ExportError>;
 
     /// Hands on what it was given before the call, within `timeout`.

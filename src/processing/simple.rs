@@ -14,8 +14,8 @@ use crate::{
 };
 
 /// Exports each span as it ends, on its thread, which waits for it and for other threads' spans
-/// ([Simple processor](https://opentelemetry.io/docs/specs/otel/trace/sdk/#simple-processor)): for tests, and for exporters
-/// that only take note. A span that the exporter itself ends is lost, which the next flush tells.
+/// ([Simple processor](https://opentelemetry.io/docs/specs/otel/trace/sdk/#simple-processor)): for tests, and for
+/// exporters that only take note. A span that the exporter itself ends is lost, which the next flush tells.
 #[derive(Debug)]
 pub struct SimpleSpanProcessor<E> {
     exporter: E,

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::plugin::guarded;
 
 /// A carrier that context is written into
-/// ([Setter](https://opentelemetry.io/docs/specs/otel/context/api-propagators/#textmap-inject)). Where it panics, that is
-/// caught, and nothing is set.
+/// ([Setter](https://opentelemetry.io/docs/specs/otel/context/api-propagators/#textmap-inject)). Where it panics, that
+/// is caught, and nothing is set.
 pub trait Injector {
     /// Sets `key`, in place of the value it has. Keys are lowercase, values are ASCII.
     fn set(&mut self, key: &str, value: String);

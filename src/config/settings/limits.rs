@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    BATCH_BYTES, LONGEST, SHORTEST_DELAY, SPANS, SPOOL_BYTES,
+    BATCH_BYTES, SHORTEST_DELAY, SPANS, SPOOL_BYTES,
     chooser::{Chooser, Source},
     positive, within,
 };
@@ -13,6 +13,7 @@ use crate::{
     },
     env::{self, Rejected, allowed, milliseconds, timeout, whole_number},
     error::Error,
+    sync::LONGEST,
 };
 
 /// Memory of rings comes in whole pages.
