@@ -6,7 +6,7 @@
 
 use std::{sync::OnceLock, time::Instant};
 
-use crossbeam::utils::CachePadded;
+use crossbeam_utils::CachePadded;
 
 use crate::sync::{AtomicU32, Condvar, Mutex, Ordering, fence};
 

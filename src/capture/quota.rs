@@ -1,7 +1,7 @@
 //! Two limits counted in spans, kept off the hot path: when a batch is worth a wake, and how many spans may
 //! be queued where `max_queue_size` is set. Threads count for themselves and settle in steps.
 
-use crossbeam::utils::CachePadded;
+use crossbeam_utils::CachePadded;
 
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 

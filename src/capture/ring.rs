@@ -19,7 +19,7 @@
 
 use std::{ptr::NonNull, sync::Weak};
 
-use crossbeam::utils::CachePadded;
+use crossbeam_utils::CachePadded;
 
 use super::{overflow::Shed, supply::Supply};
 use crate::{

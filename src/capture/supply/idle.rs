@@ -2,7 +2,7 @@
 
 #[cfg(not(loom))]
 mod queues {
-    use crossbeam::queue::{ArrayQueue, SegQueue};
+    use crossbeam_queue::{ArrayQueue, SegQueue};
 
     use crate::capture::ring::ChunkRef;
 
