@@ -11,6 +11,7 @@ use std::{
     fmt,
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -174,7 +175,7 @@ impl Environment {
     pub(crate) fn from_process() -> Self {
         // One by one: the whole environment may be large, and its names are case-insensitive on some platforms.
         let pairs = names().filter_map(|name| Some((name, env::var_os(name)?)));
-        Self { executable: executable(), cpus: num_cpus::get, ..Self::from_pairs(pairs) }
+        Self { executable: executable(), cpus, ..Self::from_pairs(pairs) }
     }
 
     /// An environment of the given pairs; of one name the last counts, unknown names do not.
@@ -202,6 +203,11 @@ impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.values.keys()).finish()
     }
+}
+
+/// CPUs this process may use, by its affinity and its control groups; 0 where that is unknown.
+fn cpus() -> usize {
+    thread::available_parallelism().map_or(0, usize::from)
 }
 
 /// A variable that is no setting, as it is.
