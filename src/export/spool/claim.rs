@@ -13,8 +13,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fs4::{FileExt, TryLockError};
-
 use super::{
     boundary,
     format::{Contents, HEADER_BYTES, Header, Unreadable},
@@ -185,7 +183,33 @@ impl Claimed {
 }
 
 /// Tries to lock; false if somebody else has.
-fn lock(file: &File) -> io::Result<bool> {
+///
+/// With a function that is deprecated: what took its place unlocks when it is dropped, which a forked child would do
+/// for its parent.
+#[cfg(unix)]
+#[expect(deprecated)]
+pub(super) fn lock(file: &File) -> io::Result<bool> {
+    use std::os::fd::AsRawFd as _;
+
+    use nix::{
+        errno::Errno,
+        fcntl::{FlockArg, flock},
+    };
+
+    loop {
+        match flock(file.as_raw_fd(), FlockArg::LockExclusiveNonblock) {
+            Ok(()) => return Ok(true),
+            Err(Errno::EWOULDBLOCK) => return Ok(false),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Tries to lock; false if somebody else has.
+#[cfg(not(unix))]
+pub(super) fn lock(file: &File) -> io::Result<bool> {
+    use fs4::{FileExt, TryLockError};
     // By its full name: `File` has a method of the same name from Rust 1.89 on.
     match FileExt::try_lock(file) {
         Ok(()) => Ok(true),

@@ -375,7 +375,7 @@ fn a_sweep_removes_what_is_too_old_or_unfinished_and_nothing_else() {
     assert!(matches!(claim(&spool), Some(Found::Damaged { .. })));
     fs::write(spool.lane.join("00000000000000000001-00000000000000ab-7-1.tmp"), "half a bo").unwrap();
     let writing = fs::File::create(spool.lane.join("00000000000000000001-00000000000000ab-7-2.tmp")).unwrap();
-    fs4::FileExt::try_lock(&writing).unwrap();
+    assert!(claim::lock(&writing).unwrap());
     store(&spool, "young");
     assert_eq!(spool.sweep(SystemTime::now()), []);
     assert_eq!(place.files().len(), 4, "only the leftover is gone: {:?}", place.files());
