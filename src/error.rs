@@ -11,11 +11,10 @@ pub(crate) use diagnostics::{Diagnostics, ErrorHandler, Subject};
 /// What a fallible call of this crate answers. Recording a span never returns one.
 ///
 /// No message, `Debug` output or source contains a header value, a token or the user information of a URL.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// A setting given in code makes no sense. Returned by `build()`, never later.
-    #[error("{knob} = {value}: {allowed}")]
     Config {
         /// The setting as it is named in code.
         knob: &'static str,
@@ -25,28 +24,22 @@ pub enum Error {
         allowed: String,
     },
     /// [`init`](crate::init) was called a second time: the process-wide client exists already.
-    #[error("the process-wide client is already initialised; use otlp::client() to reach it")]
     AlreadyInitialized,
     /// The process's signals could not be watched.
-    #[error("signals cannot be handled: {message}")]
     Signals {
         /// What the system said.
         message: String,
     },
     /// A fault in the exporter itself; the spans at hand were dropped and counted.
-    #[error("a fault in the exporter cost these spans; this is a bug in otlp")]
     Fault,
     /// The client was shut down before the call.
-    #[error("the client is shut down")]
     Shutdown,
     /// A span given to `export_spans` has a trace id or span id of zero. Nothing was sent.
-    #[error("span {index} has no valid ids: neither trace id nor span id may be zero")]
     InvalidSpan {
         /// Its place in the list, from 0.
         index: usize,
     },
     /// Spans did not fit into a [`SpanBuffer`](crate::SpanBuffer), which holds what it held before.
-    #[error("the buffer takes {capacity} bytes, and these spans need more than the {left} that are left")]
     BufferFull {
         /// The most bytes it takes.
         capacity: usize,
@@ -54,7 +47,6 @@ pub enum Error {
         left: usize,
     },
     /// The memory bound left no room for a [`SpanBuffer`](crate::SpanBuffer).
-    #[error("max_memory_usage = {limit} leaves no room for a buffer of {needed} bytes")]
     NoMemory {
         /// Bytes of the buffer.
         needed: usize,
@@ -62,7 +54,6 @@ pub enum Error {
         limit: usize,
     },
     /// A span alone is a larger request than `max_request_bytes` allows; it was not sent.
-    #[error("a request of {bytes} bytes is larger than max_request_bytes = {limit}")]
     TooLarge {
         /// Bytes of the request before compression.
         bytes: usize,
@@ -70,7 +61,6 @@ pub enum Error {
         limit: usize,
     },
     /// The receiver answered that it does not accept the request.
-    #[error("{endpoint} answered {status}: {message}")]
     Refused {
         /// Where the request went, without user information and query.
         endpoint: String,
@@ -81,7 +71,6 @@ pub enum Error {
     },
     /// No answer came: the receiver could not be reached, or the connection broke, or time ran out, or what came
     /// was no HTTP.
-    #[error("{endpoint} could not be reached: {message}")]
     Unreachable {
         /// Where the request went, without user information and query.
         endpoint: String,
@@ -90,6 +79,36 @@ pub enum Error {
     },
 }
 
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config { knob, value, allowed } => write!(f, "{knob} = {value}: {allowed}"),
+            Self::AlreadyInitialized => {
+                f.write_str("the process-wide client is already initialised; use otlp::client() to reach it")
+            }
+            Self::Signals { message } => write!(f, "signals cannot be handled: {message}"),
+            Self::Fault => f.write_str("a fault in the exporter cost these spans; this is a bug in otlp"),
+            Self::Shutdown => f.write_str("the client is shut down"),
+            Self::InvalidSpan { index } => {
+                write!(f, "span {index} has no valid ids: neither trace id nor span id may be zero")
+            }
+            Self::BufferFull { capacity, left } => {
+                write!(f, "the buffer takes {capacity} bytes, and these spans need more than the {left} that are left")
+            }
+            Self::NoMemory { needed, limit } => {
+                write!(f, "max_memory_usage = {limit} leaves no room for a buffer of {needed} bytes")
+            }
+            Self::TooLarge { bytes, limit } => {
+                write!(f, "a request of {bytes} bytes is larger than max_request_bytes = {limit}")
+            }
+            Self::Refused { endpoint, status, message } => write!(f, "{endpoint} answered {status}: {message}"),
+            Self::Unreachable { endpoint, message } => write!(f, "{endpoint} could not be reached: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
 impl Error {
     pub(crate) fn config(knob: &'static str, value: impl fmt::Display, allowed: impl Into<String>) -> Self {
         Self::Config { knob, value: value.to_string(), allowed: allowed.into() }
@@ -97,22 +116,31 @@ impl Error {
 }
 
 /// Why a span processor or a span exporter did not do what it was asked to.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum ExportError {
     /// There was more to do than fits into the time.
-    #[error("there was no time to finish")]
     TimedOut,
     /// It was shut down before the call.
-    #[error("it is shut down")]
     Shutdown,
     /// It failed.
-    #[error("{message}")]
     Failed {
         /// Why, in one line without secrets: it may be written to stderr.
         message: String,
     },
 }
+
+impl fmt::Display for ExportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TimedOut => "there was no time to finish",
+            Self::Shutdown => "it is shut down",
+            Self::Failed { message } => message,
+        })
+    }
+}
+
+impl std::error::Error for ExportError {}
 
 impl ExportError {
     /// A failure for this reason.

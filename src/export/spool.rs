@@ -21,6 +21,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     fs::{self, DirBuilder, File},
     hash::{BuildHasher as _, Hasher as _, RandomState},
     io,
@@ -75,13 +76,29 @@ struct Usage {
 }
 
 /// Why a body was not written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub(crate) enum StoreError {
     /// It would exceed the cap.
-    #[error("{used} of at most {max} bytes are used")]
-    Full { used: u64, max: u64 },
-    #[error(transparent)]
-    Io(#[from] io::Error),
+    Full {
+        used: u64,
+        max: u64,
+    },
+    Io(io::Error),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { used, max } => write!(f, "{used} of at most {max} bytes are used"),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<io::Error> for StoreError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 impl From<NotWritten> for StoreError {
