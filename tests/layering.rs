@@ -46,7 +46,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "value",
         ],
     ),
-    ("testing", &["capture", "export", "value"]),
+    ("testing", &["capture", "export", "sync", "value"]),
 ];
 
 /// Where `unsafe` may stand, and why there.

@@ -15,7 +15,6 @@ use std::{
 use opentelemetry_proto::tonic::collector::{
     metrics::v1::ExportMetricsServiceRequest, trace::v1::ExportTraceServiceRequest,
 };
-use parking_lot::{Condvar, Mutex};
 use prost::Message as _;
 
 use super::{
@@ -24,6 +23,7 @@ use super::{
     message::Ids,
     receiver::{ConnectionCounts, Keep, Totals},
 };
+use crate::sync::locks::{Condvar, Mutex, MutexGuard};
 
 /// Whole spans kept with [`Keep::Ids`].
 const WHOLE_SPANS: usize = 1_000;
@@ -129,7 +129,7 @@ impl Shared {
         // Nothing in std wakes a thread from accept but a connection.
         let _woken = TcpStream::connect_timeout(&address, Duration::from_secs(1));
         let mut sockets = self.sockets.lock();
-        self.changed.wait_while_for(&mut sockets, |sockets| !sockets.finished, timeout);
+        wait_while(&self.changed, &mut sockets, |sockets| !sockets.finished, timeout);
         sockets.finished
     }
 
@@ -145,7 +145,7 @@ impl Shared {
                 }
                 let Ok((stream, _)) = accepted else {
                     // Out of file descriptors, most likely: wait for some to be closed.
-                    self.changed.wait_for(&mut sockets, Duration::from_millis(10));
+                    self.changed.wait_until(&mut sockets, Instant::now() + Duration::from_millis(10));
                     continue;
                 };
                 let stream = Arc::new(stream);
@@ -223,13 +223,13 @@ impl Shared {
         timeout: Duration,
     ) -> bool {
         let mut sockets = self.sockets.lock();
-        self.changed.wait_while_for(&mut sockets, |sockets| !done(&sockets.counts()), timeout);
+        wait_while(&self.changed, &mut sockets, |sockets| !done(&sockets.counts()), timeout);
         done(&sockets.counts())
     }
 
     pub(super) fn wait_for_spans(&self, count: u64, timeout: Duration) -> bool {
         let mut log = self.log.lock();
-        self.arrived.wait_while_for(&mut log, |log| log.totals.spans < count, timeout);
+        wait_while(&self.arrived, &mut log, |log| log.totals.spans < count, timeout);
         log.totals.spans >= count
     }
 
@@ -292,7 +292,7 @@ impl Shared {
 
     pub(super) fn wait_for_metrics(&self, count: usize, timeout: Duration) -> bool {
         let mut log = self.log.lock();
-        self.arrived.wait_while_for(&mut log, |log| log.metrics.len() < count, timeout);
+        wait_while(&self.arrived, &mut log, |log| log.metrics.len() < count, timeout);
         log.metrics.len() >= count
     }
 
@@ -322,5 +322,22 @@ impl Shared {
             }
         }
         false
+    }
+}
+
+/// Waits until `goes_on` is false for what the lock holds, but no longer than `timeout`.
+fn wait_while<T>(
+    changed: &Condvar,
+    held: &mut MutexGuard<'_, T>,
+    mut goes_on: impl FnMut(&T) -> bool,
+    timeout: Duration,
+) {
+    let deadline = Instant::now().checked_add(timeout);
+    while goes_on(held) {
+        match deadline {
+            Some(deadline) if changed.wait_until(held, deadline).timed_out() => return,
+            Some(_) => {}
+            None => changed.wait(held),
+        }
     }
 }
