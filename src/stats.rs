@@ -10,12 +10,14 @@ use crossbeam_utils::CachePadded;
 use crate::error::DropReason;
 
 mod batches;
+mod histogram;
 mod memory;
 mod performance;
 mod rings;
 
 pub use batches::BatchMetrics;
 pub(crate) use batches::{Batches, Departure};
+pub(crate) use histogram::Histogram;
 pub use memory::MemoryStats;
 pub use performance::{NetworkUsage, PerformanceMetrics};
 pub(crate) use rings::{Fate, Live, ParentOrigin, Started, Totals, Withheld};

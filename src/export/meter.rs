@@ -5,29 +5,22 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use hdrhistogram::Histogram;
-
 use super::{Exporter, frame::Runs, pipeline::Parcel, transport::Outcome};
 use crate::{
     capture::{ends, unix_nanos},
     config::MetricType,
     error::DropReason,
-    stats::{NetworkUsage, PerformanceMetrics},
+    stats::{Histogram, NetworkUsage, PerformanceMetrics},
     sync::locks::Mutex,
 };
-
-/// Longer times count as this: an hour, in microseconds.
-const LONGEST_MICROS: u64 = 3600 * 1_000_000;
-/// Times are told apart to a thousandth.
-const DIGITS: u8 = 3;
 
 /// Of a smaller body the receiver's own time would count for more than the network's.
 const TELLING_BYTES: usize = 16 * 1024;
 
 /// Measures what somebody asked for.
 pub(crate) struct Meter {
-    /// Times from the end of a span until it was accepted, in microseconds.
-    latency: Option<Mutex<Histogram<u64>>>,
+    /// Times from the end of a span until it was accepted. What is longer than 71 minutes counts as that.
+    latency: Option<Mutex<Histogram>>,
     /// CPU time of the client's threads, in nanoseconds.
     cpu: Option<AtomicU64>,
     answers: AtomicU64,
@@ -41,9 +34,8 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new(metrics: &[MetricType]) -> Self {
-        let histogram = || Histogram::new_with_max(LONGEST_MICROS, DIGITS).ok().map(Mutex::new);
         Self {
-            latency: metrics.contains(&MetricType::Latency).then(histogram).flatten(),
+            latency: metrics.contains(&MetricType::Latency).then(Mutex::default),
             cpu: metrics.contains(&MetricType::CpuUsage).then(AtomicU64::default),
             answers: AtomicU64::new(0),
             requests_nanos: AtomicU64::new(0),
@@ -82,9 +74,9 @@ impl Meter {
     /// The spans of `parcel` were accepted.
     pub(super) fn accepted(&self, parcel: &Parcel) {
         if let (Some(latency), Some(ages)) = (&self.latency, &parcel.ages) {
-            let since = ages.at.elapsed().as_micros() as u64;
+            let since = u32::try_from(ages.at.elapsed().as_micros()).unwrap_or(u32::MAX);
             let mut latency = latency.lock();
-            ages.micros.iter().for_each(|age| latency.saturating_record(u64::from(*age) + since));
+            ages.micros.iter().for_each(|age| latency.record(age.saturating_add(since)));
         }
     }
 
@@ -130,7 +122,7 @@ struct Reading {
     network: NetworkUsage,
     batches: u64,
     batch_spans: u64,
-    latency: Option<Histogram<u64>>,
+    latency: Option<Histogram>,
     cpu: u64,
     answers: u64,
     requests_nanos: u64,
@@ -236,14 +228,13 @@ impl Exporter {
         };
         if let Some(mut latency) = now.latency.clone() {
             if let Some(before) = &before.latency {
-                // The same histogram, some time before.
-                let _ = latency.subtract(before);
+                latency.subtract(before);
             }
             if !latency.is_empty() {
-                metrics.avg_latency = Duration::from_secs_f64(latency.mean() / 1e6);
-                metrics.p50_latency = Duration::from_micros(latency.value_at_quantile(0.5));
-                metrics.p99_latency = Duration::from_micros(latency.value_at_quantile(0.99));
-                metrics.max_latency = Duration::from_micros(latency.value_at_quantile(1.0));
+                metrics.avg_latency = latency.mean();
+                metrics.p50_latency = latency.quantile(0.5);
+                metrics.p99_latency = latency.quantile(0.99);
+                metrics.max_latency = latency.quantile(1.0);
             }
         }
         metrics
