@@ -157,14 +157,22 @@ impl Buffer {
         self.raw(bytes);
     }
 
+    /// A length-delimited field with what `write` writes: for messages that are written seldom, since the body is written
+    /// elsewhere first.
+    pub(crate) fn message_field(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
+        let mut body = Self::default();
+        write(&mut body);
+        self.bytes_field(field, body.as_slice());
+    }
+
     #[inline]
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.room(bytes.len()).copy_from_slice(bytes);
     }
 }
 
-/// The top-level fields of a message that this crate wrote, as (tag, range of the whole field, range of the
-/// body). It stops at anything it does not understand.
+/// The top-level fields of a message, as (tag, range of the whole field, range of the body). It stops at anything it does
+/// not understand, groups included: no message of OTLP has any.
 pub(crate) struct Fields<'a> {
     message: &'a [u8],
     at: usize,
@@ -173,6 +181,11 @@ pub(crate) struct Fields<'a> {
 impl<'a> Fields<'a> {
     pub(crate) fn new(message: &'a [u8], at: usize) -> Self {
         Self { message, at }
+    }
+
+    /// Nothing is left: so far it was a message.
+    pub(crate) fn are_over(&self) -> bool {
+        self.at == self.message.len()
     }
 }
 
@@ -183,14 +196,29 @@ pub(crate) struct Field {
     pub(crate) body: std::ops::Range<usize>,
 }
 
+impl Field {
+    pub(crate) fn number(&self) -> u32 {
+        self.tag >> 3
+    }
+
+    /// The value in `message`, where the field was found; none if it is no varint.
+    pub(crate) fn varint(&self, message: &[u8]) -> Option<u64> {
+        if self.tag & 7 != VARINT {
+            return None;
+        }
+        Some(read_varint(&message[self.body.clone()])?.0)
+    }
+}
+
 impl Iterator for Fields<'_> {
     type Item = Field;
 
     fn next(&mut self) -> Option<Field> {
         let start = self.at;
         let (tag, tag_len) = read_varint(self.message.get(start..)?)?;
+        let tag = u32::try_from(tag).ok().filter(|tag| *tag >> 3 != 0)?;
         let body = start + tag_len;
-        let (from, len) = match tag as u32 & 7 {
+        let (from, len) = match tag & 7 {
             VARINT => (body, read_varint(self.message.get(body..)?)?.1),
             FIXED64 => (body, 8),
             FIXED32 => (body, 4),
@@ -202,7 +230,7 @@ impl Iterator for Fields<'_> {
         };
         let end = from.checked_add(len).filter(|end| *end <= self.message.len())?;
         self.at = end;
-        Some(Field { tag: tag as u32, whole: start..end, body: from..end })
+        Some(Field { tag, whole: start..end, body: from..end })
     }
 }
 
@@ -212,7 +240,8 @@ pub(crate) fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     for (at, byte) in bytes.iter().take(10).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * at);
         if byte & 0x80 == 0 {
-            return Some((value, at + 1));
+            // The tenth byte has room for one bit.
+            return (at < 9 || *byte < 2).then_some((value, at + 1));
         }
     }
     None

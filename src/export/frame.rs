@@ -3,9 +3,6 @@
 
 use std::sync::Arc;
 
-use opentelemetry_proto::tonic::{resource::v1::Resource, trace::v1::ResourceSpans};
-use prost::Message as _;
-
 use crate::{
     capture::{EncodedScope, Intake, Slice, attribute_field_len, put_attribute, recorded},
     value::KeyValue,
@@ -33,13 +30,6 @@ impl EncodedResource {
             field.bytes_field(SCHEMA_URL, schema_url.as_bytes());
         }
         Self(field.as_slice().into())
-    }
-
-    /// What it stands for: the resource and its schema URL.
-    pub(crate) fn message(&self) -> (Option<Resource>, String) {
-        // A message that holds nothing else.
-        let ResourceSpans { resource, schema_url, .. } = ResourceSpans::decode(&*self.0).unwrap_or_default();
-        (resource, schema_url)
     }
 
     /// The fields with their heads.

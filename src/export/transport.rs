@@ -2,9 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
-use prost::Message as _;
-
+mod answer;
 mod connections;
 mod http;
 mod permits;
@@ -12,6 +10,7 @@ mod resolver;
 mod route;
 mod socket;
 
+use answer::PartialSuccess;
 pub(crate) use http::HttpTransport;
 pub(crate) use socket::Carried;
 
@@ -105,11 +104,10 @@ pub(crate) fn classify(status: u16, retry_after: Option<&str>, body: &[u8], now:
     match status {
         200..=299 => {
             // A body that is not the message it should be does not undo the acceptance.
-            let partial = ExportTraceServiceResponse::decode(body).ok().and_then(|answer| answer.partial_success);
-            let (rejected, message) = partial.map_or((0, String::new()), |p| (p.rejected_spans, p.error_message));
+            let partial = PartialSuccess::read(body).unwrap_or_default();
             Outcome::Accepted {
-                rejected: rejected.try_into().unwrap_or(0),
-                message: (!message.is_empty()).then(|| excerpt(&message)),
+                rejected: partial.rejected_spans.try_into().unwrap_or(0),
+                message: (!partial.message.is_empty()).then(|| excerpt(partial.message)),
             }
         }
         429 | 502 | 503 | 504 => Outcome::Failed {
@@ -117,8 +115,8 @@ pub(crate) fn classify(status: u16, retry_after: Option<&str>, body: &[u8], now:
             message: format!("status {status}"),
             retry_after: retry_after.and_then(|value| delay(value.trim(), now)),
         },
-        413 => Outcome::TooLarge { status, message: status_message(body) },
-        _ => Outcome::Refused { status, message: status_message(body) },
+        413 => Outcome::TooLarge { status, message: refusal(body) },
+        _ => Outcome::Refused { status, message: refusal(body) },
     }
 }
 
@@ -139,17 +137,9 @@ fn delay(retry_after: &str, now: SystemTime) -> Option<Duration> {
 }
 
 /// What the body of a failure says: the message of a `google.rpc.Status`, or text as it is.
-fn status_message(body: &[u8]) -> String {
-    /// The part of `google.rpc.Status` that is of use here.
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct RpcStatus {
-        #[prost(int32, tag = "1")]
-        code: i32,
-        #[prost(string, tag = "2")]
-        message: String,
-    }
-    match RpcStatus::decode(body) {
-        Ok(status) if !status.message.is_empty() => excerpt(&status.message),
+fn refusal(body: &[u8]) -> String {
+    match answer::status_message(body) {
+        Some(message) if !message.is_empty() => excerpt(message),
         _ => excerpt(&String::from_utf8_lossy(body)),
     }
 }
@@ -161,8 +151,9 @@ fn excerpt(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
+    use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
     use proptest::prelude::*;
+    use prost::Message as _;
 
     use super::*;
     use crate::hostile::{assert_linear, assert_linear_in, mutated, text};
