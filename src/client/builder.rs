@@ -114,7 +114,8 @@ impl ClientBuilder {
 
     /// Trusts only servers whose certificate is derived from one of those in this PEM file, as a private authority's
     /// are; the usual roots do not count then. Default: the roots bundled with the crate, or those of the machine
-    /// with the feature `platform-verifier`; `OTEL_EXPORTER_OTLP_CERTIFICATE`. The file is read by `build`.
+    /// with the feature `platform-verifier`; `OTEL_EXPORTER_OTLP_CERTIFICATE`. The file is read by `build`, for
+    /// which it is an error without the feature `tls`.
     pub fn with_certificate(mut self, file: impl Into<PathBuf>) -> Self {
         self.options.certificate = Some(file.into());
         self
@@ -122,8 +123,8 @@ impl ClientBuilder {
 
     /// Shows a certificate to a server that asks for one (mutual TLS): a PEM file with it and those that signed it,
     /// and one with its key, not encrypted. Default: none; `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`,
-    /// `OTEL_EXPORTER_OTLP_CLIENT_KEY`. The files are read by `build`; nothing of the key appears in any error, log
-    /// or `Debug` output.
+    /// `OTEL_EXPORTER_OTLP_CLIENT_KEY`. The files are read by `build`, for which they are an error without the
+    /// feature `tls`; nothing of the key appears in any error, log or `Debug` output.
     pub fn with_client_certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.options.client_certificate = Some((certificate.into(), key.into()));
         self

@@ -14,6 +14,7 @@ const TRACES_PATH: &str = "v1/traces";
 const METRICS_PATH: &str = "v1/metrics";
 
 const ABSOLUTE: &str = "must be an absolute URL that begins with http:// or https://";
+const NO_TLS: &str = "must begin with http://: https needs the cargo feature `tls`";
 const HOST: &str = "must be a URL with a host";
 const PORT: &str = "must be a URL with a port from 1 to 65535, or without one";
 const ASCII: &str = "must be a URL of printable ASCII characters; percent-encode others";
@@ -40,6 +41,9 @@ impl Endpoint {
         }
         let url: Uri = text.parse().map_err(|_| ABSOLUTE)?;
         let scheme = url.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https")).ok_or(ABSOLUTE)?;
+        if scheme == "https" && !cfg!(feature = "tls") {
+            return Err(NO_TLS);
+        }
         let authority = url.authority().ok_or(ABSOLUTE)?.as_str();
         // A raw '/', '?' or '#' inside a password ends the authority early: what follows would be taken for
         // path or query, and be shown or dropped. Such a URL always has its '@' too late.

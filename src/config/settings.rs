@@ -16,6 +16,7 @@ use crate::{
     sync::LONGEST,
 };
 
+mod certificates;
 mod chooser;
 mod limits;
 

@@ -9,6 +9,11 @@ mod permits;
 mod resolver;
 mod route;
 mod socket;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "transport/no_tls.rs"]
+mod tls;
 
 use answer::PartialSuccess;
 pub(crate) use http::HttpTransport;

@@ -1,17 +1,12 @@
 //! Which source of a setting counts, and what there is to say about the others.
 
-use std::{fmt, path::PathBuf};
+use std::fmt;
 
 use http::header::AUTHORIZATION;
 
 use super::DEFAULT_ENDPOINT;
 use crate::{
-    config::{
-        Endpoint, Headers, Protocol, SamplerChoice, Tls, endpoint,
-        exporter::ProtocolName,
-        headers,
-        tls::{self, Pem, Unpaired},
-    },
+    config::{Endpoint, Headers, Protocol, SamplerChoice, endpoint, exporter::ProtocolName, headers},
     env::{self, Environment, Rejected},
     error::Error,
 };
@@ -212,33 +207,6 @@ impl Chooser<'_> {
         let sampler = self.one(in_code, env::TRACES_SAMPLER, named, SamplerChoice::default());
         let ratio = self.one(None, env::TRACES_SAMPLER_ARG, env::share, 1.0);
         sampler.with_ratio(ratio)
-    }
-
-    /// The files of TLS. A client certificate and its key count only together (OTLPV-13).
-    pub(super) fn tls(&mut self, roots: Option<PathBuf>, pair: Option<(PathBuf, PathBuf)>) -> Result<Tls, Error> {
-        let knob = "with_client_certificate";
-        let (chain, key) = pair.unzip();
-        let roots = tls::in_code("with_certificate", roots.as_ref(), tls::roots)?;
-        let chain = tls::in_code(knob, chain.as_ref(), tls::chain)?;
-        let key = tls::in_code(knob, key.as_ref(), tls::key)?;
-
-        let variables = [env::TRACES_CERTIFICATE, env::CERTIFICATE];
-        let roots = self.signal(roots, variables, |text| tls::roots(text.as_ref()), Pem::default_roots());
-        let variables = [env::TRACES_CLIENT_CERTIFICATE, env::CLIENT_CERTIFICATE];
-        let none = Pem::Without(tls::NO_IDENTITY);
-        let (chain, chain_source) = self.value(chain, &variables, |_, text| tls::chain(text.as_ref()), none);
-        let variables = [env::TRACES_CLIENT_KEY, env::CLIENT_KEY];
-        let none = Pem::Without(tls::NO_IDENTITY);
-        let (key, key_source) = self.value(key, &variables, |_, text| tls::key(text.as_ref()), none);
-
-        let (source, shown, must) = match tls::pair(&chain, &key) {
-            Ok(identity) => return Ok(Tls { roots, identity }),
-            Err(Unpaired::Certificate(must)) => (chain_source, chain.shown(), must),
-            Err(Unpaired::Key(must)) => (key_source, key.shown(), must),
-        };
-        let Source::Variable(name) = source else { return Err(Error::config(knob, shown, must)) };
-        self.warnings.push(format!("{name}={shown}: {must}; using {}", tls::NO_IDENTITY));
-        Ok(Tls { roots, identity: None })
     }
 }
 

@@ -11,11 +11,7 @@ use std::{
 
 use http::Uri;
 use memchr::memmem;
-use rustls::{AlertDescription, CertificateError};
-use ureq::{
-    Agent, Error, Proxy, Timeout,
-    tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig},
-};
+use ureq::{Agent, Error, Proxy, Timeout};
 
 use super::{
     Failure, Outcome, classify,
@@ -23,8 +19,9 @@ use super::{
     permits::{NoPermit, Permit, Permits},
     route::Route,
     socket::Carried,
+    tls,
 };
-use crate::config::{Compression, Headers, Settings, Tls};
+use crate::config::{Compression, Headers, Settings};
 
 /// What is shorter is found in any text, and no secret.
 const SHORTEST_SECRET: usize = 4;
@@ -53,13 +50,12 @@ impl HttpTransport {
             .user_agent(concat!("OTel-OTLP-Exporter-Rust/", env!("CARGO_PKG_VERSION")))
             // That anything will do needs not be said.
             .accept("")
-            .tls_config(tls_config(&settings.tls))
             // What is on this machine is not on the other side of a proxy.
             .proxy(Proxy::try_from_env().filter(|_| !settings.endpoint.is_loopback()))
             .timeout_connect(Some(settings.connections.connect_timeout))
             // Connections are kept on this side of it.
-            .max_idle_connections(0)
-            .build();
+            .max_idle_connections(0);
+        let config = tls::configured(config, &settings.tls).build();
         let url = settings.endpoint.url().clone();
         let route = Route::new(url.clone(), config.clone());
         let connections = Connections::new(Arc::clone(&route), settings.connections.clone());
@@ -135,17 +131,31 @@ impl HttpTransport {
     }
 
     fn failed(&self, error: &Error, timeout: Duration) -> Outcome {
-        let (failure, message) = match error {
-            _ if self.closed.load(Ordering::Acquire) => (Failure::Shutdown, "the client was shut down".to_owned()),
-            Error::Rustls(error) => (Failure::Tls, tls_message(error)),
-            Error::Tls(error) => (Failure::Tls, format!("TLS failed: {error}")),
-            Error::Io(error) => match (tls_error(error), error.kind()) {
-                (Some(error), _) => (Failure::Tls, tls_message(error)),
-                (None, io::ErrorKind::ConnectionRefused) => match self.proxy() {
+        let (failure, message) = if self.closed.load(Ordering::Acquire) {
+            (Failure::Shutdown, "the client was shut down".to_owned())
+        } else if let Some(message) = tls::failure(error) {
+            (Failure::Tls, message)
+        } else {
+            self.cause(error, timeout)
+        };
+        if failure == Failure::Broken {
+            if self.connections.last_was_reused() {
+                return self.gone(message);
+            }
+            self.connections.distrust();
+        }
+        Outcome::Failed { failure, message, retry_after: None }
+    }
+
+    /// Why there is no answer, where that is neither the client's doing nor TLS's.
+    fn cause(&self, error: &Error, timeout: Duration) -> (Failure, String) {
+        match error {
+            Error::Io(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => match self.proxy() {
                     Some(proxy) => (Failure::Refused, format!("connection refused by the proxy {proxy}")),
                     None => (Failure::Refused, "connection refused; is a collector listening there?".to_owned()),
                 },
-                (None, io::ErrorKind::TimedOut) => (Failure::Timeout, "connecting timed out".to_owned()),
+                io::ErrorKind::TimedOut => (Failure::Timeout, "connecting timed out".to_owned()),
                 _ => (Failure::Broken, format!("the connection broke: {error}")),
             },
             Error::Timeout(Timeout::Connect) => {
@@ -167,14 +177,7 @@ impl HttpTransport {
             ),
             Error::LargeResponseHeader(..) => (Failure::Unusable, "the answer's headers do not end".to_owned()),
             other => (Failure::Broken, format!("the exchange failed: {other}")),
-        };
-        if failure == Failure::Broken {
-            if self.connections.last_was_reused() {
-                return self.gone(message);
-            }
-            self.connections.distrust();
         }
-        Outcome::Failed { failure, message, retry_after: None }
     }
 
     /// A connection that was kept open was none any more; nor are the others.
@@ -249,41 +252,6 @@ fn hide_secrets(headers: &Headers, body: &mut [u8]) {
             }
         }
     }
-}
-
-fn tls_config(tls: &Tls) -> TlsConfig {
-    let owned = |certificate: &rustls::pki_types::CertificateDer<'_>| Certificate::from_der(certificate).to_owned();
-    let config = TlsConfig::builder().unversioned_rustls_crypto_provider(Tls::provider());
-    let config = match tls.roots.content() {
-        Some(certificates) => config.root_certs(certificates.iter().map(owned).into()),
-        None if cfg!(feature = "platform-verifier") => config.root_certs(RootCerts::PlatformVerifier),
-        None => config.root_certs(RootCerts::WebPki),
-    };
-    let identity = tls.identity.as_ref().and_then(|identity| {
-        let chain: Vec<_> = identity.chain.iter().map(owned).collect();
-        // It could be read when the settings were checked.
-        Some(ClientCert::new_with_certs(&chain, PrivateKey::from_pem(&identity.key).ok()?))
-    });
-    config.client_cert(identity).build()
-}
-
-/// What TLS found wrong, where that is what ended the connection.
-fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref()?.downcast_ref()
-}
-
-fn tls_message(error: &rustls::Error) -> String {
-    let advice = match error {
-        rustls::Error::InvalidMessage(_) => "; does it speak plain http there?",
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "; OTEL_EXPORTER_OTLP_CERTIFICATE names a file with the certificate of a private authority"
-        }
-        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "; OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY name the files of one"
-        }
-        _ => "",
-    };
-    format!("TLS failed: {error}{advice}")
 }
 
 #[cfg(test)]

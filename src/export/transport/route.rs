@@ -9,8 +9,7 @@ use ureq::{
     unversioned::{
         resolver::Resolver as _,
         transport::{
-            ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector, Transport,
-            time::Instant as UreqInstant,
+            ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, Transport, time::Instant as UreqInstant,
         },
     },
 };
@@ -18,6 +17,7 @@ use ureq::{
 use super::{
     resolver::CachingResolver,
     socket::{SharedSockets, Sockets},
+    tls::TlsConnector,
 };
 
 /// Opens connections to one receiver.
@@ -29,7 +29,7 @@ pub(super) struct Route {
     pub(super) sockets: Arc<Sockets>,
     proxy: ConnectProxyConnector,
     opener: SharedSockets,
-    tls: RustlsConnector,
+    tls: TlsConnector,
 }
 
 impl Route {
@@ -42,7 +42,7 @@ impl Route {
             opener: SharedSockets(Arc::clone(&sockets)),
             sockets,
             proxy: ConnectProxyConnector::default(),
-            tls: RustlsConnector::default(),
+            tls: TlsConnector::default(),
         })
     }
 

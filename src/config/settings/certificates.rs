@@ -1,0 +1,65 @@
+//! Which certificates count, and that none do where TLS is not compiled in.
+
+use std::path::PathBuf;
+
+use super::chooser::Chooser;
+#[cfg(feature = "tls")]
+use super::chooser::Source;
+#[cfg(feature = "tls")]
+use crate::config::tls::{Pem, Unpaired};
+use crate::{
+    config::{Tls, tls},
+    env,
+    error::Error,
+};
+
+/// What is said of a certificate, or a key, that would never be used.
+#[cfg(not(feature = "tls"))]
+const NOT_COMPILED_IN: &str = "needs the cargo feature `tls`";
+
+impl Chooser<'_> {
+    /// The files of TLS. A client certificate and its key count only together (OTLPV-13).
+    #[cfg(feature = "tls")]
+    pub(super) fn tls(&mut self, roots: Option<PathBuf>, pair: Option<(PathBuf, PathBuf)>) -> Result<Tls, Error> {
+        let knob = "with_client_certificate";
+        let (chain, key) = pair.unzip();
+        let roots = tls::in_code("with_certificate", roots.as_ref(), tls::roots)?;
+        let chain = tls::in_code(knob, chain.as_ref(), tls::chain)?;
+        let key = tls::in_code(knob, key.as_ref(), tls::key)?;
+
+        let variables = [env::TRACES_CERTIFICATE, env::CERTIFICATE];
+        let roots = self.signal(roots, variables, |text| tls::roots(text.as_ref()), Pem::default_roots());
+        let variables = [env::TRACES_CLIENT_CERTIFICATE, env::CLIENT_CERTIFICATE];
+        let none = Pem::Without(tls::NO_IDENTITY);
+        let (chain, chain_source) = self.value(chain, &variables, |_, text| tls::chain(text.as_ref()), none);
+        let variables = [env::TRACES_CLIENT_KEY, env::CLIENT_KEY];
+        let none = Pem::Without(tls::NO_IDENTITY);
+        let (key, key_source) = self.value(key, &variables, |_, text| tls::key(text.as_ref()), none);
+
+        let (source, shown, must) = match tls::pair(&chain, &key) {
+            Ok(identity) => return Ok(Tls { roots, identity }),
+            Err(Unpaired::Certificate(must)) => (chain_source, chain.shown(), must),
+            Err(Unpaired::Key(must)) => (key_source, key.shown(), must),
+        };
+        let Source::Variable(name) = source else { return Err(Error::config(knob, shown, must)) };
+        self.warnings.push(format!("{name}={shown}: {must}; using {}", tls::NO_IDENTITY));
+        Ok(Tls { roots, identity: None })
+    }
+
+    /// Whoever names certificates means to be safe: it is told that nothing of that holds.
+    #[cfg(not(feature = "tls"))]
+    pub(super) fn tls(&mut self, roots: Option<PathBuf>, pair: Option<(PathBuf, PathBuf)>) -> Result<Tls, Error> {
+        let in_code = [("with_certificate", roots), ("with_client_certificate", pair.map(|(chain, _)| chain))];
+        if let Some((knob, path)) = in_code.into_iter().find_map(|(knob, path)| Some((knob, path?))) {
+            return Err(Error::config(knob, tls::rejected(&path, "").value, NOT_COMPILED_IN));
+        }
+        for variables in [
+            [env::TRACES_CERTIFICATE, env::CERTIFICATE],
+            [env::TRACES_CLIENT_CERTIFICATE, env::CLIENT_CERTIFICATE],
+            [env::TRACES_CLIENT_KEY, env::CLIENT_KEY],
+        ] {
+            self.signal(None, variables, |text| Err(tls::rejected(text.as_ref(), NOT_COMPILED_IN)), Tls);
+        }
+        Ok(Tls)
+    }
+}

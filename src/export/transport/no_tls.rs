@@ -1,0 +1,30 @@
+//! What stands in the place of TLS where it is not compiled in: nothing goes to a URL that wants it.
+
+use ureq::{
+    Error,
+    config::ConfigBuilder,
+    typestate::AgentScope,
+    unversioned::transport::{ConnectionDetails, Connector, Transport},
+};
+
+use crate::config::Tls;
+
+/// Takes connections as they are. A receiver that wants TLS was no valid setting, but a proxy may want it.
+#[derive(Debug, Default)]
+pub(super) struct TlsConnector {}
+
+impl<In: Transport> Connector<In> for TlsConnector {
+    type Out = In;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<In>, Error> {
+        if details.needs_tls() { Err(Error::TlsRequired) } else { Ok(chained) }
+    }
+}
+
+pub(super) fn configured(config: ConfigBuilder<AgentScope>, _: &Tls) -> ConfigBuilder<AgentScope> {
+    config
+}
+
+pub(super) fn failure(error: &Error) -> Option<String> {
+    matches!(error, Error::TlsRequired).then(|| "the proxy wants TLS: needs the cargo feature `tls`".to_owned())
+}
