@@ -37,11 +37,24 @@
 //! [`ClientBuilder`] documents each setting with its default; [`VARIABLES`] lists the environment variables. The
 //! default bound on memory is 64 MiB, for everything a client holds.
 //!
+//! # Features
+//!
+//! `tls` and `testing` are on by default. A program that sends to a collector beside it needs neither: with
+//! `default-features = false` the client speaks plain HTTP, and is 30 crates in all.
+//!
+//! - `tls`: receivers behind https, with rustls. Without it an https endpoint, or a certificate, is an error of `build()`.
+//! - `testing`: the module of this name, and the message types of OTLP that it shows.
+//! - `platform-verifier`: TLS trusts what the machine trusts.
+//! - `brotli`, `zstd`: these [`Compression`]s.
+//!
 //! # Further on
 //!
 //! [`config`] holds every setting as structs with public fields. [`core`](mod@core) has what a client can be given
 //! beside them: pools, controllers, a tuner. [`monitoring`] is what it measures of itself. [`propagation`] passes a
 //! trace on to other processes, and [`testing`] receives spans in this one.
+
+// The module that is linked to may not be there.
+#![cfg_attr(not(feature = "testing"), allow(rustdoc::broken_intra_doc_links))]
 
 mod capture;
 mod client;
@@ -61,6 +74,7 @@ pub mod propagation;
 mod resource;
 mod stats;
 mod sync;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod value;
 mod wire;
@@ -91,6 +105,6 @@ pub mod sampling {
 }
 
 /// The README's snippets, compiled and run.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "testing", feature = "tls"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

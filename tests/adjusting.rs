@@ -1,4 +1,5 @@
 //! Settings that change while a client runs, by what is measured: observed in its metrics and at the receiver.
+#![cfg(feature = "testing")]
 
 mod support;
 

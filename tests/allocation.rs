@@ -1,4 +1,5 @@
 //! Recording allocates nothing once a thread is warm. A promise, so it is counted.
+#![cfg(feature = "testing")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

@@ -1,4 +1,5 @@
 //! When batches leave, how large they are, and whom they keep waiting: observed at the receiver.
+#![cfg(feature = "testing")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What companions of a client do that shows in threads, in memory or on stderr: each case is a process of its own.
+#![cfg(feature = "testing")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Each compression delivers the same spans, and one that is not compiled in says what to turn on.
+#![cfg(feature = "testing")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! Bad settings in code are errors of `build` that name the setting, the value and what is allowed, and no
 //! secret shows anywhere.
+#![cfg(feature = "testing")]
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! Connections as the receiver sees them: how many, when they are opened and closed, and which of them a request takes.
+#![cfg(feature = "testing")]
 
 #[path = "support/faults.rs"]
 mod faults;

@@ -1,4 +1,5 @@
 //! Delivery over real sockets with default settings: every span arrives exactly once, whatever threads do.
+#![cfg(feature = "testing")]
 
 mod support;
 

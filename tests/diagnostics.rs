@@ -1,4 +1,5 @@
 //! What the library says about itself, and who is told.
+#![cfg(feature = "testing")]
 
 mod support;
 

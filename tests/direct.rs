@@ -1,4 +1,5 @@
 //! Spans that are exported directly: what the caller is told, what is counted, what goes over the wire.
+#![cfg(feature = "testing")]
 
 use std::{
     net::{Ipv4Addr, TcpListener},

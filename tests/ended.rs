@@ -1,4 +1,5 @@
 //! Ending a span: it is final, and costs its thread next to nothing.
+#![cfg(feature = "testing")]
 
 mod support;
 

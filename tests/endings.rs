@@ -1,4 +1,5 @@
 //! Whatever the socket does, waiting ends in time, and every ending leaves the accounts in order.
+#![cfg(feature = "testing")]
 
 #[path = "support/faults.rs"]
 mod faults;

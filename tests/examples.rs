@@ -1,5 +1,6 @@
 //! The examples that take no more than seconds: each runs in a process of its own, against a receiver of its own, and
 //! judges itself. `cargo test` builds them; `cargo test --test examples` does not, and runs those that were built last.
+#![cfg(feature = "testing")]
 
 use std::{
     env, fs,

@@ -1,4 +1,5 @@
 //! What each way in which an exchange can fail costs: what is counted, what is said, what is tried again.
+#![cfg(feature = "testing")]
 
 #[path = "support/faults.rs"]
 mod faults;

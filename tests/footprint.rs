@@ -1,4 +1,5 @@
 //! What the client says it holds is what the process has more: counted in the allocator, and in pages of the system.
+#![cfg(feature = "testing")]
 #![cfg(target_os = "linux")]
 
 mod support;

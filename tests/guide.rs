@@ -2,7 +2,7 @@
 //! runs it, which finds the receiver in its environment.
 //!
 //! One line is marked: gRPC is not spoken yet, and choosing it is an error.
-
+#![cfg(feature = "testing")]
 #![allow(unused_variables)]
 
 mod support;

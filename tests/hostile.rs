@@ -1,4 +1,5 @@
 //! A receiver that means harm: it costs a batch, for a bounded time and a bounded memory, and nothing else.
+#![cfg(feature = "testing")]
 
 #[path = "support/faults.rs"]
 mod faults;

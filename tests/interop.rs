@@ -3,6 +3,7 @@
 //!
 //! `OTLP_TEST_PYTHON` names the interpreter (default `python3`). Without the package the tests are skipped, or
 //! fail if `OTLP_REQUIRE_INTEROP=1`.
+#![cfg(feature = "testing")]
 
 use std::{
     env,

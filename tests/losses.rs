@@ -1,4 +1,5 @@
 //! What the client says of spans that are lost: each case is a process of its own, and what it says is on stderr.
+#![cfg(feature = "testing")]
 
 #[path = "support/faults.rs"]
 mod faults;

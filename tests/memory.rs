@@ -1,4 +1,5 @@
 //! How memory is pooled and copied, as a program sees it in what the client says about itself.
+#![cfg(feature = "testing")]
 
 mod support;
 

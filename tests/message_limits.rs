@@ -1,4 +1,5 @@
 //! The largest request and the largest answer: what is beyond them is not sent, or not read.
+#![cfg(feature = "testing")]
 
 #[path = "support/faults.rs"]
 mod faults;

@@ -1,4 +1,5 @@
 //! What the client measures of itself, against what the receiver and the operating system see.
+#![cfg(feature = "testing")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What each answer of a receiver does to a batch, its spans, and what users are told.
+#![cfg(feature = "testing")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What becomes of spans for which there is no room, by drop strategy.
+#![cfg(feature = "testing")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The client's own metrics, as a receiver of `/v1/metrics` gets them.
+#![cfg(feature = "testing")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The client's own requests as spans.
+#![cfg(feature = "testing")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! What goes wrong around processors, exporters and handlers of the program's own: they call back, never return, panic
 //! where nothing should, and end spans that are not theirs.
+#![cfg(feature = "testing")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! The process-wide client and the environment: each case is a process of its own, run against a receiver
 //! in this one.
+#![cfg(feature = "testing")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! However a process ends, its spans arrive or are said to be lost, its exit status stays what it was, and it ends in
 //! time. The cases are those of the example `exit_behaviour`, each in a process of its own.
+#![cfg(feature = "testing")]
 #![cfg(unix)]
 
 #[path = "../examples/exit_behaviour/cases.rs"]

@@ -1,4 +1,5 @@
 //! Span processors and exporters of the program's own.
+#![cfg(feature = "testing")]
 
 mod support;
 

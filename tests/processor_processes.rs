@@ -1,5 +1,6 @@
 //! Processors in processes of their own: in the children of forks, where no thread can be had, and in a client that
 //! sends nothing.
+#![cfg(feature = "testing")]
 #![cfg(target_os = "linux")]
 
 mod support;

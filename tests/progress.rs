@@ -1,4 +1,5 @@
 //! A receiver that takes a request slowly: at exit that is progress, and for a request's time it is no excuse.
+#![cfg(feature = "testing")]
 
 mod support;
 

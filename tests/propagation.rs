@@ -1,4 +1,5 @@
 //! Trace context between processes: each case is a child process, which starts children of its own.
+#![cfg(feature = "testing")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Proxies, which the environment names: each case is a process of its own.
+#![cfg(feature = "testing")]
 
 #[path = "support/faults.rs"]
 mod faults;

@@ -1,4 +1,5 @@
 //! What the resource tells: found out, from the environment, and from code.
+#![cfg(feature = "testing")]
 
 mod support;
 

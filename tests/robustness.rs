@@ -1,5 +1,6 @@
 //! Whatever a program does with the interface, and whatever its own code does in between: no call panics, nothing is
 //! lost, and what arrives is valid.
+#![cfg(feature = "testing")]
 
 mod support;
 

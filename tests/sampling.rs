@@ -1,4 +1,5 @@
 //! Samplers as a program plugs them in, or names them in its environment: what arrives.
+#![cfg(feature = "testing")]
 
 mod support;
 

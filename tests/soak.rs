@@ -8,6 +8,7 @@
 //!
 //! A round is planned by its seed, which is printed with whatever fails; given as `OTLP_SOAK_SEED` it is the first
 //! one, and `OTLP_SOAK_SECONDS=0` makes it the only one. What threads and sockets make of the plan is theirs.
+#![cfg(feature = "testing")]
 
 #[path = "support/faults.rs"]
 mod faults;

@@ -1,4 +1,5 @@
 //! Buffers that complete spans are written into, and what is sent of them.
+#![cfg(feature = "testing")]
 
 mod support;
 

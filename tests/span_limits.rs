@@ -1,4 +1,5 @@
 //! How much of a span arrives.
+#![cfg(feature = "testing")]
 
 mod support;
 

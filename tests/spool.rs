@@ -1,4 +1,5 @@
 //! The spool within one process: what goes there instead of being lost, and how it comes back.
+#![cfg(feature = "testing")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! The spool between processes: later runs, several at once, and runs that are killed. Each case starts processes of
 //! its own against a receiver in this one, which never touches the spool itself.
+#![cfg(feature = "testing")]
 #![cfg(unix)]
 
 mod support;

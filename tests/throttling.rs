@@ -1,4 +1,5 @@
 //! Adaptive throttling: what arrives tells how much there was.
+#![cfg(feature = "testing")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! TLS as configured: whom a client trusts, and how it shows who it is.
+#![cfg(all(feature = "testing", feature = "tls"))]
 
 #[path = "support/faults.rs"]
 mod faults;

@@ -1,4 +1,5 @@
 //! What a tracer is made of, and whether anything comes of its spans.
+#![cfg(feature = "testing")]
 
 mod support;
 

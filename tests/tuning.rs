@@ -1,4 +1,5 @@
 //! The controllers in a model of a client and its receiver, over thousands of steps.
+#![cfg(feature = "testing")]
 
 // The example prints some of what is not judged here.
 #[allow(dead_code)]

@@ -1,5 +1,6 @@
 //! The W3C's own tests of Trace Context Level 2 (`test/test.py` of w3c/trace-context), against the example service.
 //! Each test here says which of theirs it follows.
+#![cfg(feature = "testing")]
 
 mod support;
 

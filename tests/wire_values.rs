@@ -1,4 +1,5 @@
 //! What a program sets on its spans, as a receiver finds it.
+#![cfg(feature = "testing")]
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

@@ -303,5 +303,6 @@ pub(super) fn positive(knob: &'static str, value: Option<Duration>) -> Result<Op
     }
 }
 
-#[cfg(test)]
+// Of every setting, those of TLS among them.
+#[cfg(all(test, feature = "tls"))]
 mod tests;

@@ -15,7 +15,7 @@ use crate::{
 
 /// What is said of a certificate, or a key, that would never be used.
 #[cfg(not(feature = "tls"))]
-const NOT_COMPILED_IN: &str = "needs the cargo feature `tls`";
+const NOT_COMPILED_IN: &str = "must be left out: it needs the cargo feature `tls`";
 
 impl Chooser<'_> {
     /// The files of TLS. A client certificate and its key count only together (OTLPV-13).
@@ -61,5 +61,40 @@ impl Chooser<'_> {
             self.signal(None, variables, |text| Err(tls::rejected(text.as_ref(), NOT_COMPILED_IN)), Tls);
         }
         Ok(Tls)
+    }
+}
+
+#[cfg(all(test, not(feature = "tls")))]
+mod tests {
+    use crate::{
+        config::{Options, Settings},
+        env::{self, Environment},
+    };
+
+    #[test]
+    fn without_tls_what_asks_for_it_costs_one_warning_and_is_not_used() {
+        // ENV-08, OTLPV-13
+        let resolve = |pairs: &[(&str, &str)]| {
+            Settings::resolve(Options::default(), Environment::from_pairs(pairs.iter().copied())).unwrap()
+        };
+        let defaults = format!("{:?}", resolve(&[]).0);
+        for (name, value) in [
+            (env::ENDPOINT, "https://collector:4318"),
+            (env::TRACES_ENDPOINT, "https://collector:4318/v1/traces"),
+            (env::CERTIFICATE, "/ca.pem"),
+            (env::TRACES_CERTIFICATE, "/ca.pem"),
+            (env::CLIENT_CERTIFICATE, "/client.pem"),
+            (env::TRACES_CLIENT_CERTIFICATE, "/client.pem"),
+            (env::CLIENT_KEY, "/client.key"),
+            (env::TRACES_CLIENT_KEY, "/client.key"),
+        ] {
+            let (settings, warnings) = resolve(&[(name, value)]);
+            assert_eq!((format!("{settings:?}"), warnings.len()), (defaults.clone(), 1), "{name}: {warnings:?}");
+            let warning = &warnings[0];
+            assert!(warning.starts_with(&format!("{name}=\"{value}\": must be ")), "{warning}");
+            assert!(warning.contains("needs the cargo feature `tls`; using "), "{warning}");
+        }
+        let (_, warnings) = resolve(&[(env::CLIENT_KEY, &"MIIB".repeat(20))]);
+        assert!(warnings[0].contains("=(hidden): must be "), "{warnings:?}");
     }
 }
