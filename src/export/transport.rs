@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 mod answer;
+mod buffers;
 mod connections;
 mod http;
 mod permits;

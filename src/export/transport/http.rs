@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use http::Uri;
+use http::{HeaderName, HeaderValue, Uri};
 use memchr::memmem;
 use ureq::{Agent, Error, Proxy, Timeout};
 
@@ -57,7 +57,10 @@ impl HttpTransport {
             .max_idle_connections(0);
         let config = tls::configured(config, &settings.tls).build();
         let url = settings.endpoint.url().clone();
-        let route = Route::new(url.clone(), config.clone());
+        let header = |(name, value): &(HeaderName, HeaderValue)| name.as_str().len() + value.len();
+        let head = settings.headers.iter().map(header).sum::<usize>()
+            + url.path_and_query().map_or(0, |path| path.as_str().len());
+        let route = Route::new(url.clone(), head, config.clone());
         let connections = Connections::new(Arc::clone(&route), settings.connections.clone());
         Self {
             agent: Agent::with_parts(config, connections.connector(), route.resolver.clone()),
@@ -256,8 +259,6 @@ fn hide_secrets(headers: &Headers, body: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
-
     use super::*;
     use crate::hostile::assert_linear_in;
 

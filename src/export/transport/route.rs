@@ -33,8 +33,9 @@ pub(super) struct Route {
 }
 
 impl Route {
-    pub(super) fn new(url: Uri, config: Config) -> Arc<Self> {
-        let sockets = Arc::new(Sockets::new());
+    /// `head` is what the settings put into the head of a request, in bytes.
+    pub(super) fn new(url: Uri, head: usize, config: Config) -> Arc<Self> {
+        let sockets = Arc::new(Sockets::new(head));
         Arc::new(Self {
             url,
             config,

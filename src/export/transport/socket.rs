@@ -14,9 +14,10 @@ use std::{
 
 use ureq::{
     Error, Timeout,
-    unversioned::transport::{Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport},
+    unversioned::transport::{Buffers, ConnectionDetails, Connector, Either, NextTimeout, Transport},
 };
 
+use super::buffers::GrowingBuffers;
 use crate::sync::locks::Mutex;
 
 /// How long one of several addresses is tried at first. RFC 8305 waits 250 ms before it tries the next beside it.
@@ -94,11 +95,13 @@ pub(super) struct Sockets {
     pub(super) traffic: Traffic,
     /// Those that are open, so that whatever is blocked on them can be cut; none once they were.
     open: Mutex<Option<Vec<Weak<TcpStream>>>>,
+    /// Bytes of what the settings put into the head of a request.
+    head: usize,
 }
 
 impl Sockets {
-    pub(super) fn new() -> Self {
-        Self { traffic: Traffic::new(), open: Mutex::new(Some(Vec::new())) }
+    pub(super) fn new(head: usize) -> Self {
+        Self { traffic: Traffic::new(), open: Mutex::new(Some(Vec::new())), head }
     }
 
     fn register(&self, stream: &Arc<TcpStream>) -> Result<(), Error> {
@@ -143,7 +146,7 @@ impl<In: Transport> Connector<In> for SharedSockets {
         self.0.traffic.opened();
         Ok(Some(Either::B(Socket {
             stream,
-            buffers: LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size()),
+            buffers: GrowingBuffers::new(config.input_buffer_size(), self.0.head, config.output_buffer_size()),
             sockets: Arc::clone(&self.0),
             is_deaf: false,
         })))
@@ -184,7 +187,7 @@ fn connect_any<T>(
 /// One connection.
 pub(super) struct Socket {
     stream: Arc<TcpStream>,
-    buffers: LazyBuffers,
+    buffers: GrowingBuffers,
     sockets: Arc<Sockets>,
     /// The receiver takes no more. It may have said why.
     is_deaf: bool,
@@ -198,7 +201,7 @@ impl Transport for Socket {
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let deadline = Deadline::new(&timeout.for_write())?;
         let traffic = &self.sockets.traffic;
-        let mut rest = &self.buffers.output()[..amount];
+        let mut rest = self.buffers.written(amount);
         while !rest.is_empty() && !self.is_deaf {
             self.stream.set_write_timeout(deadline.left()?)?;
             match (&*self.stream).write(rest) {
@@ -216,6 +219,7 @@ impl Transport for Socket {
                 Err(error) => return Err(deadline.error(error)),
             }
         }
+        self.buffers.sent(amount);
         Ok(())
     }
 
