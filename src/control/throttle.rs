@@ -151,8 +151,9 @@ impl Throttle {
         if pressure.refused > 0 {
             wanted = wanted.min(now / 2.0);
         }
-        wanted = wanted.clamp(now * DEEPEST, now * (seconds / DOUBLING).exp2());
-        if wanted >= 1.0 || (wanted / now - 1.0).abs() >= DEADBAND.min((seconds / DOUBLING).exp2() - 1.0) {
+        let growth = libm::exp2(seconds / DOUBLING);
+        wanted = wanted.clamp(now * DEEPEST, now * growth);
+        if wanted >= 1.0 || (wanted / now - 1.0).abs() >= DEADBAND.min(growth - 1.0) {
             self.sampling = SamplingThreshold::with_probability(wanted);
         }
         self.sampling
@@ -169,7 +170,7 @@ impl Throttle {
 
     fn observe(&mut self, pressure: &Pressure, seconds: f64) {
         let toward = |average: &mut f64, value: f64, memory: f64| {
-            *average += (value - *average) * (1.0 - (-seconds / memory).exp());
+            *average += (value - *average) * (1.0 - libm::exp(-seconds / memory));
         };
         toward(&mut self.drained, pressure.drained as f64 / seconds, DRAIN_MEMORY);
 

@@ -17,18 +17,18 @@ pub(super) fn cost(targets: &PerformanceTargets, metrics: &PerformanceMetrics) -
     if metrics.throughput <= 0.0 && metrics.dropped == 0 && metrics.load <= 0.0 {
         return None;
     }
-    let times = |value: f64, bound: f64| (value / bound).max(1.0).ln();
+    let times = |value: f64, bound: f64| libm::log((value / bound).max(1.0));
     let accepted = metrics.throughput.max(1.0);
     let mut cost = 0.0;
     if is_strained(metrics) {
         let lost = metrics.dropped as f64 / metrics.interval.as_secs_f64().max(1e-3);
-        cost += LACK * (times(targets.target_throughput as f64, accepted) + (1.0 + lost / accepted).ln());
+        cost += LACK * (times(targets.target_throughput as f64, accepted) + libm::log(1.0 + lost / accepted));
     } else {
         cost += LATE * times(metrics.avg_latency.as_secs_f64(), targets.target_latency.as_secs_f64());
     }
     cost += EXCESS * times(metrics.memory_usage as f64, targets.max_memory_usage as f64);
     cost += EXCESS * times(metrics.cpu_usage, targets.max_cpu_usage);
-    cost += THROTTLED * (1.0 + throttled_share(metrics)).ln();
+    cost += THROTTLED * libm::log(1.0 + throttled_share(metrics));
     let numbers = [metrics.throughput, metrics.load, metrics.cpu_usage];
     numbers.iter().all(|number| number.is_finite()).then_some(cost)
 }
