@@ -170,7 +170,8 @@ impl Exporter {
     /// Has the workers look at once. Where no thread can be started, the calling one does their work.
     fn wake_or_work(&self, watermark: &mut Watermark, deadline: Instant) {
         self.intake.doorbell.ring_all();
-        if self.intake.doorbell.is_deserted() {
+        // Unless a worker took it all along meanwhile: a short program pays for no second thread.
+        if self.intake.doorbell.is_deserted() && self.has_more() {
             self.intake.doorbell.ring();
         }
         let mut encoder = None;
