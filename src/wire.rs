@@ -107,6 +107,19 @@ impl Buffer {
         &mut self.storage[at..end]
     }
 
+    /// The `N` bytes behind what was written, if there are as many without growing: what is written there counts once it
+    /// is [kept](Self::keep).
+    #[inline(always)]
+    pub(crate) fn window<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        self.storage.get_mut(self.len..self.len + N)?.first_chunk_mut()
+    }
+
+    /// Counts `n` bytes of a window as written.
+    #[inline(always)]
+    pub(crate) fn keep(&mut self, n: usize) {
+        self.len += n;
+    }
+
     #[cold]
     #[inline(never)]
     fn grow(&mut self, needed: usize) {

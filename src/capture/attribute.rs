@@ -2,8 +2,10 @@
 
 use crate::{
     value::{KeyValue, Value},
-    wire::{Buffer, LEN, field_len, read_varint, tag, varint_len},
+    wire::{Buffer, field_len, varint_len},
 };
+
+pub(super) mod short;
 
 /// `KeyValue.key` and `KeyValue.value`.
 pub(super) const KEY: u32 = 1;
@@ -243,121 +245,6 @@ fn put_elements(to: &mut Buffer, value: &Value<'_>, bounds: Bounds) {
 
 fn put_bool(to: &mut Buffer, value: bool) {
     to.varint_field(BOOL, value.into());
-}
-
-/// The attribute `key = text` in one piece, for the lengths that nearly all attributes have: every length a
-/// single byte. False, and nothing written, where it does not fit that form.
-#[inline]
-pub(crate) fn put_short_text(to: &mut Buffer, field: u32, key: &str, text: &str) -> bool {
-    let message = key.len() + text.len() + 6;
-    if message >= 0x80 {
-        return false;
-    }
-    let value = put_short_key(to.room(message + 2), field, message, key.as_bytes());
-    let (head, room) = value.split_at_mut(4);
-    let len = text.len() as u8;
-    head.copy_from_slice(&[tag(VALUE, LEN) as u8, len + 2, tag(STRING, LEN) as u8, len]);
-    copy_short(room, text.as_bytes());
-    true
-}
-
-/// The attribute `key = value` for a value that is a one-byte tag and a few bytes.
-#[inline]
-pub(crate) fn put_short_scalar(to: &mut Buffer, field: u32, key: &str, scalar: &[u8]) -> bool {
-    let message = key.len() + scalar.len() + 4;
-    if message >= 0x80 {
-        return false;
-    }
-    let value = put_short_key(to.room(message + 2), field, message, key.as_bytes());
-    let (head, room) = value.split_at_mut(2);
-    head.copy_from_slice(&[tag(VALUE, LEN) as u8, scalar.len() as u8]);
-    room.copy_from_slice(scalar);
-    true
-}
-
-/// The heads of the attribute and of its key, and the key; answers the room behind them.
-#[inline]
-fn put_short_key<'r>(room: &'r mut [u8], field: u32, message: usize, key: &[u8]) -> &'r mut [u8] {
-    let (head, room) = room.split_at_mut(4);
-    head.copy_from_slice(&[tag(field, LEN) as u8, message as u8, tag(KEY, LEN) as u8, key.len() as u8]);
-    let (key_room, room) = room.split_at_mut(key.len());
-    copy_short(key_room, key);
-    room
-}
-
-/// Copies a few bytes: two overlapping pieces of 8 or 16 cost less than a call of `memcpy`, which most keys
-/// and values are too short for.
-#[inline]
-pub(super) fn copy_short(to: &mut [u8], from: &[u8]) {
-    match from.len() {
-        16..=32 => copy_ends::<16>(to, from),
-        8..16 => copy_ends::<8>(to, from),
-        4..8 => copy_ends::<4>(to, from),
-        // The first, the middle and the last are all there are.
-        len @ 1..4 => [0, len / 2, len - 1].into_iter().for_each(|at| to[at] = from[at]),
-        _ => to.copy_from_slice(from),
-    }
-}
-
-/// Copies `N` to twice `N` bytes as their first and their last `N`.
-#[inline]
-fn copy_ends<const N: usize>(to: &mut [u8], from: &[u8]) {
-    if let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) {
-        if let Some(to) = to.first_chunk_mut::<N>() {
-            *to = *first;
-        }
-        if let Some(to) = to.last_chunk_mut::<N>() {
-            *to = *last;
-        }
-    }
-}
-
-/// An integer, bool or float as the few bytes of its `AnyValue`.
-pub(crate) struct Scalar {
-    bytes: [u8; 11],
-    len: usize,
-}
-
-impl Scalar {
-    #[inline]
-    pub(crate) fn int(value: i64) -> Self {
-        let mut bytes = [0; 11];
-        bytes[0] = tag(INT, crate::wire::VARINT) as u8;
-        let len = 1 + crate::wire::write_varint(&mut bytes[1..], value as u64);
-        Self { bytes, len }
-    }
-
-    #[inline]
-    pub(crate) fn bool(value: bool) -> Self {
-        let mut bytes = [0; 11];
-        bytes[0] = tag(BOOL, crate::wire::VARINT) as u8;
-        bytes[1] = value.into();
-        Self { bytes, len: 2 }
-    }
-
-    #[inline]
-    pub(crate) fn float(value: f64) -> Self {
-        let mut bytes = [0; 11];
-        bytes[0] = tag(DOUBLE, crate::wire::FIXED64) as u8;
-        bytes[1..9].copy_from_slice(&value.to_bits().to_le_bytes());
-        Self { bytes, len: 9 }
-    }
-
-    #[inline]
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-
-    /// The value it was made of.
-    #[cold]
-    pub(crate) fn value(&self) -> Value<'static> {
-        let [case, body @ ..] = self.bytes;
-        match u32::from(case) >> 3 {
-            INT => Value::I64(read_varint(&body).map_or(0, |(value, _)| value as i64)),
-            BOOL => Value::Bool(body[0] != 0),
-            _ => Value::F64(f64::from_le_bytes(std::array::from_fn(|at| body[at]))),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use self::keys::Keys;
 use super::{
-    attribute::{Bounds, copy_short},
+    attribute::{Bounds, short},
     context::SpanContext,
     id::SpanId,
     status::{SpanKind, Status},
@@ -22,14 +22,13 @@ mod attributes;
 mod entries;
 mod keys;
 
+pub(super) use keys::key_bit;
+
 /// The most bytes one record takes. What goes beyond is cut at a character boundary, or left out and counted.
 pub(crate) const MAX_RECORD_BYTES: usize = 4 << 20;
 
 /// Kept free for what `finish` appends: three counts, and the status with its description.
 const TAIL_BYTES: usize = 1024;
-
-/// The most bytes of a field whose lengths are all single bytes.
-const SHORT_FIELD_BYTES: usize = 2 + 0x7f;
 
 /// Bytes a new record has room for before it grows; most spans fit.
 pub(super) const INITIAL_BYTES: usize = 1024;
@@ -313,7 +312,7 @@ impl Record {
     /// Whether a field of at most [`SHORT_FIELD_BYTES`] fits, whatever is in it.
     #[inline]
     fn has_room_for_short(&self) -> bool {
-        self.buffer.len() <= MAX_RECORD_BYTES - TAIL_BYTES - SHORT_FIELD_BYTES
+        self.buffer.len() <= MAX_RECORD_BYTES - TAIL_BYTES - short::LONGEST
     }
 
     #[inline]
@@ -322,7 +321,7 @@ impl Record {
             let room = self.buffer.room(2 + name.len());
             room[0] = tag(NAME, LEN) as u8;
             room[1] = name.len() as u8;
-            copy_short(&mut room[2..], name.as_bytes());
+            room[2..].copy_from_slice(name.as_bytes());
         } else {
             self.put_long_name(name);
         }

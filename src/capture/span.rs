@@ -8,10 +8,11 @@ use std::{
 };
 
 use super::{
-    attribute::Scalar,
+    attribute::short::Scalar,
     clock::Clock,
     context::SpanContext,
     local::{self, OpenSpan},
+    record::key_bit,
     status::Status,
 };
 use crate::{
@@ -215,24 +216,58 @@ impl AsRef<SpanContext> for Span {
 }
 
 impl OpenSpan {
-    // Always inlined: where the caller's type is known one arm is left, and no `Value` is made or dropped.
+    // Always inlined: where the caller's type and key are known one arm is left, and no `Value` is made or dropped.
     #[inline(always)]
     pub(super) fn set_attribute(&mut self, key: &str, value: Value<'_>) {
-        match value {
-            Value::String(text) => self.record.attribute_text(key, &text),
-            Value::I64(number) => self.set_scalar(key, Scalar::int(number), value),
-            Value::Bool(flag) => self.set_scalar(key, Scalar::bool(flag), value),
-            Value::F64(number) => self.set_scalar(key, Scalar::float(number), value),
-            other => self.record.attribute(key, &other),
+        if key.is_empty() {
+            return;
         }
-        self.account();
+        let bit = key_bit(key.as_bytes());
+        match value {
+            Value::String(text) => self.set_text(key, bit, &text),
+            Value::I64(number) => self.set_scalar(key, bit, Scalar::int(number), value),
+            Value::Bool(flag) => self.set_scalar(key, bit, Scalar::bool(flag), value),
+            Value::F64(number) => self.set_scalar(key, bit, Scalar::float(number), value),
+            other => self.set_any(key, bit, &other),
+        }
     }
 
     #[inline(always)]
-    fn set_scalar(&mut self, key: &str, scalar: Scalar, value: Value<'_>) {
+    fn set_scalar(&mut self, key: &str, bit: u64, scalar: Scalar, value: Value<'_>) {
         // Nothing in it needs dropping, which the compiler does not find out by itself.
         std::mem::forget(value);
-        self.record.attribute_scalar(key, scalar);
+        self.set_short(key, bit, scalar);
+    }
+
+    // Not inlined: a program sets attributes in many places.
+    #[inline(never)]
+    fn set_text(&mut self, key: &str, bit: u64, text: &str) {
+        if !self.record.try_text(key, bit, text) {
+            self.set_long_text(key, bit, text);
+        }
+    }
+
+    #[inline(never)]
+    fn set_short(&mut self, key: &str, bit: u64, scalar: Scalar) {
+        if !self.record.try_scalar(key, bit, scalar) {
+            self.set_known_scalar(key, bit, scalar);
+        }
+    }
+
+    #[inline(never)]
+    fn set_long_text(&mut self, key: &str, bit: u64, text: &str) {
+        self.set_any(key, bit, &Value::from(text));
+    }
+
+    #[inline(never)]
+    fn set_known_scalar(&mut self, key: &str, bit: u64, scalar: Scalar) {
+        self.set_any(key, bit, &scalar.value());
+    }
+
+    /// Whatever the span has already, and however large its record grows.
+    fn set_any(&mut self, key: &str, bit: u64, value: &Value<'_>) {
+        self.record.attribute_otherwise(key, bit, value);
+        self.account();
     }
 
     pub(super) fn add_event(&mut self, name: &str, time: u64, attributes: &[KeyValue<'_>]) {

@@ -4,67 +4,65 @@ use std::borrow::Cow;
 
 use super::{ATTRIBUTES, FIELDS_AT, Lacks, Record, keys::key_bit};
 use crate::{
-    capture::attribute::{Scalar, bounded_field_len, put_bounded, put_short_scalar, put_short_text},
+    capture::attribute::{
+        bounded_field_len, put_bounded,
+        short::{self, Scalar, Window},
+    },
     value::Value,
     wire::{Fields, LEN, tag},
 };
 
 impl Record {
-    /// Sets `key` to text.
+    /// Sets `key`, which is not empty, to text, if that is certain to be new, allowed and short, and the record has room;
+    /// false, and nothing is done, if it is not: [`attribute_otherwise`](Self::attribute_otherwise) is for all
+    /// that there is.
     // Inlined where the key is known, so that its bit is too when the program is compiled.
     #[inline(always)]
-    pub(crate) fn attribute_text(&mut self, key: &str, text: &str) {
-        self.put_text(key, key_bit(key.as_bytes()), text);
+    pub(crate) fn try_text(&mut self, key: &str, bit: u64, text: &str) -> bool {
+        self.try_short(bit, |window| short::put_text(window, ATTRIBUTES, key, text))
     }
 
-    fn put_text(&mut self, key: &str, bit: u64, text: &str) {
-        if bit == 0 {
-            return;
-        }
-        if !self.keys.admit(bit) {
-            self.attribute_looked_at(key, bit, &Value::String(Cow::Borrowed(text)));
-        } else if !(self.has_room_for_short() && put_short_text(&mut self.buffer, ATTRIBUTES, key, text)) {
-            self.attribute_long(key, &Value::String(Cow::Borrowed(text)));
-        }
-    }
-
-    /// Sets `key` to a value of a few bytes.
+    /// Sets `key` to a value of a few bytes, as `try_text` does.
     #[inline(always)]
-    pub(crate) fn attribute_scalar(&mut self, key: &str, scalar: Scalar) {
-        self.put_scalar(key, key_bit(key.as_bytes()), scalar);
+    pub(crate) fn try_scalar(&mut self, key: &str, bit: u64, scalar: Scalar) -> bool {
+        self.try_short(bit, |window| short::put_scalar(window, ATTRIBUTES, key, scalar))
     }
 
-    fn put_scalar(&mut self, key: &str, bit: u64, scalar: Scalar) {
-        if bit == 0 {
+    #[inline(always)]
+    fn try_short(&mut self, bit: u64, put: impl FnOnce(&mut Window) -> Option<usize>) -> bool {
+        if self.keys.may_stop(bit) || !self.has_room_for_short() {
+            return false;
+        }
+        let Some(len) = self.buffer.window().and_then(put) else { return false };
+        self.buffer.keep(len);
+        self.keys.admit(bit)
+    }
+
+    /// Sets `key` to any value. An empty key is not recorded.
+    pub(crate) fn attribute(&mut self, key: &str, value: &Value<'_>) {
+        if key.is_empty() {
             return;
         }
-        if !self.keys.admit(bit) {
-            self.attribute_looked_at(key, bit, &scalar.value());
-        } else if !(self.has_room_for_short() && put_short_scalar(&mut self.buffer, ATTRIBUTES, key, scalar.as_slice()))
-        {
-            self.attribute_long(key, &scalar.value());
+        let bit = key_bit(key.as_bytes());
+        let is_set = match value {
+            Value::String(text) => self.try_text(key, bit, text),
+            Value::I64(number) => self.try_scalar(key, bit, Scalar::int(*number)),
+            Value::Bool(flag) => self.try_scalar(key, bit, Scalar::bool(*flag)),
+            Value::F64(number) => self.try_scalar(key, bit, Scalar::float(*number)),
+            _ => false,
+        };
+        if !is_set {
+            self.attribute_otherwise(key, bit, value);
         }
     }
 
-    /// Sets `key` to any value.
-    #[inline]
-    pub(crate) fn attribute(&mut self, key: &str, value: &Value<'_>) {
-        match value {
-            Value::String(text) => self.attribute_text(key, text),
-            Value::I64(number) => self.attribute_scalar(key, Scalar::int(*number)),
-            Value::Bool(flag) => self.attribute_scalar(key, Scalar::bool(*flag)),
-            Value::F64(number) => self.attribute_scalar(key, Scalar::float(*number)),
-            _ => {
-                let bit = key_bit(key.as_bytes());
-                if bit == 0 {
-                    return;
-                }
-                if self.keys.admit(bit) {
-                    self.attribute_long(key, value);
-                } else {
-                    self.attribute_looked_at(key, bit, value);
-                }
-            }
+    /// Sets `key`, which is not empty, where it could not be tried to any avail.
+    #[inline(never)]
+    pub(crate) fn attribute_otherwise(&mut self, key: &str, bit: u64, value: &Value<'_>) {
+        if self.keys.admit(bit) {
+            self.attribute_long(key, value);
+        } else {
+            self.attribute_looked_at(key, bit, value);
         }
     }
 

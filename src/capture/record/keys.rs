@@ -24,6 +24,12 @@ impl Keys {
         if is_exact || most < u64::BITS { keys.exact() } else { keys }
     }
 
+    /// Whether the key of this bit may be known, or one too many.
+    #[inline(always)]
+    pub(super) fn may_stop(&self, bit: u64) -> bool {
+        self.gate & bit != 0
+    }
+
     /// Takes the key of this bit for a new one, if it is certain that it is one and that it is allowed.
     #[inline]
     pub(super) fn admit(&mut self, bit: u64) -> bool {
@@ -59,13 +65,13 @@ impl Keys {
     }
 }
 
-/// One of 64 bits for a key, 0 for the empty one. Not a good hash, but one multiplication: a collision costs
+/// One of 64 bits for a key. Not a good hash, but one multiplication: a collision costs
 /// a scan and nothing else.
 #[inline(always)]
-pub(super) fn key_bit(key: &[u8]) -> u64 {
+pub(in crate::capture) fn key_bit(key: &[u8]) -> u64 {
     let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
     let mixed = match key.len() {
-        0 => return 0,
+        0 => 0,
         len @ 1..8 => {
             let at = |index: usize| u64::from(key[index]);
             at(0) | at(len / 2) << 8 | at(len - 1) << 16

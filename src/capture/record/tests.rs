@@ -11,10 +11,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::capture::{
-    attribute::{
-        Scalar,
-        tests::{LENGTHS, attributes, expected, expected_attributes, key_value, text, value},
-    },
+    attribute::tests::{LENGTHS, attributes, expected, expected_attributes, key_value, text, value},
     id::TraceId,
 };
 use crate::value::{KeyValue, Value};

@@ -116,8 +116,8 @@ fn attributes_are_kept_until_the_record_is_full_and_counted_from_there() {
     for (length, count) in [(3, 200), (90, 100), (200, 30)] {
         let mut record = filled(2000);
         for n in 0..count {
-            record.attribute_text(&format!("text {n}"), &"x".repeat(length));
-            record.attribute_scalar(&format!("int {n}"), Scalar::int(n));
+            record.attribute(&format!("text {n}"), &"x".repeat(length).into());
+            record.attribute(&format!("int {n}"), &n.into());
         }
         assert!(record.is_truncated());
         let span = finish(&mut record);

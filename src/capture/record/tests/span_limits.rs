@@ -38,7 +38,7 @@ fn by_default_128_of_each_are_kept_and_the_others_counted() {
     // LIMV-02, LIMV-04, LIM-04, ENC-05
     let attributes: Vec<_> = (0..130).map(|at| KeyValue::new(format!("key {at}"), at)).collect();
     let span = span_within(&SpanLimits::default(), |record| {
-        (0..200).for_each(|at| record.attribute_scalar(&format!("key {at}"), Scalar::int(at)));
+        (0..200).for_each(|at| record.attribute(&format!("key {at}"), &at.into()));
         (0..130).for_each(|at| record.event(&format!("event {at}"), 1, &attributes[..1]));
         (0..130).for_each(|at| record.link(&context(at as u8 + 1, 1, false), &attributes[..1]));
     });
@@ -66,8 +66,8 @@ fn a_limit_of_zero_keeps_nothing() {
         ..SpanLimits::default()
     };
     let build = |record: &mut Record| {
-        record.attribute_text("a", "x");
-        record.attribute_text("a", "y");
+        record.attribute("a", &"x".into());
+        record.attribute("a", &"y".into());
         record.event("event", 1, &[KeyValue::new("a", 1), KeyValue::new("a", 2)]);
         record.link(&context(1, 1, false), &[KeyValue::new("a", 1), KeyValue::new("", 2)]);
     };
@@ -84,9 +84,9 @@ fn a_limit_of_zero_keeps_nothing() {
 fn at_the_limit_a_key_that_is_there_is_still_overwritten() {
     // LIM-02
     let span = span_within(&SpanLimits::default(), |record| {
-        (0..128).for_each(|at| record.attribute_scalar(&format!("key {at}"), Scalar::int(at)));
-        record.attribute_text("key 5", "new");
-        record.attribute_text("key 129", "one too many");
+        (0..128).for_each(|at| record.attribute(&format!("key {at}"), &at.into()));
+        record.attribute("key 5", &"new".into());
+        record.attribute("key 129", &"one too many".into());
     });
     assert_eq!((span.attributes.len(), span.dropped_attributes_count), (128, 1));
     let fifth = span.attributes.iter().find(|entry| entry.key == "key 5").unwrap();
@@ -142,7 +142,7 @@ fn the_length_limit_counts_characters_and_bytes_at_any_depth() {
         assert_eq!(cut(length, value.clone()), expected(&kept), "{value:?}");
     }
     let long = "x".repeat(1 << 20);
-    let span = span_within(&SpanLimits::default(), |record| record.attribute_text("a", &long));
+    let span = span_within(&SpanLimits::default(), |record| record.attribute("a", &long.as_str().into()));
     assert_eq!(text_of(&span.attributes[0].value).len(), 1 << 20);
 }
 
@@ -196,7 +196,7 @@ proptest! {
     ) {
         let limits = SpanLimits { attribute_count_limit: most, attribute_value_length_limit: length, ..unlimited() };
         let span = span_within(&limits, |record| {
-            set.iter().for_each(|(key, value)| record.attribute_text(&key.to_string(), &value.to_string()));
+            set.iter().for_each(|(key, value)| record.attribute(&key.to_string(), &value.to_string().into()));
         });
         let mut kept: BTreeMap<String, String> = BTreeMap::new();
         let mut left_out = 0;
