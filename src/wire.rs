@@ -89,12 +89,6 @@ impl Buffer {
         &self.storage[..self.len]
     }
 
-    /// The bytes written so far, to be patched in place.
-    #[inline]
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut self.storage[..self.len]
-    }
-
     /// Appends `n` bytes for the caller to fill; what they hold before is unspecified.
     #[inline]
     pub(crate) fn room(&mut self, n: usize) -> &mut [u8] {
@@ -105,6 +99,21 @@ impl Buffer {
         }
         self.len = end;
         &mut self.storage[at..end]
+    }
+
+    /// The first `N` bytes, whatever of them was written; there are as many from now on.
+    #[inline(always)]
+    pub(crate) fn front<const N: usize>(&mut self) -> &mut [u8; N] {
+        if self.storage.len() < N {
+            self.grow(N);
+        }
+        self.storage.first_chunk_mut().expect("it has grown to as many")
+    }
+
+    /// Goes on as if `n` bytes of the [`front`](Self::front) were all that was written.
+    #[inline(always)]
+    pub(crate) fn begin_at(&mut self, n: usize) {
+        self.len = n;
     }
 
     /// The `N` bytes behind what was written, if there are as many without growing: what is written there counts once it

@@ -49,6 +49,16 @@ impl SpanContext {
         Self { trace_id: self.trace_id, span_id, trace_flags: self.trace_flags, is_remote: false, trace_state }
     }
 
+    /// Becomes the context of a [`child`](Self::child), where it stands.
+    #[inline]
+    pub(super) fn follow(&mut self, parent: &Self, span_id: SpanId) {
+        self.trace_id = parent.trace_id;
+        self.span_id = span_id;
+        self.trace_flags = parent.trace_flags;
+        self.is_remote = false;
+        self.trace_state = parent.trace_state.clone();
+    }
+
     /// The id of the trace the span belongs to.
     pub fn trace_id(&self) -> TraceId {
         self.trace_id
@@ -144,8 +154,15 @@ fn default_parent() -> Option<&'static SpanContext> {
 /// The spans that were made current on one thread and not left yet.
 #[derive(Default)]
 pub(crate) struct CurrentSpans {
-    entered: Vec<(u64, SpanContext)>,
+    entered: Vec<EnteredSpan>,
     next: u64,
+}
+
+struct EnteredSpan {
+    token: u64,
+    /// Its children are recorded, unless somebody else decides that.
+    is_followed: bool,
+    context: SpanContext,
 }
 
 impl CurrentSpans {
@@ -155,7 +172,13 @@ impl CurrentSpans {
 
     #[inline]
     pub(crate) fn current(&self) -> Option<&SpanContext> {
-        self.entered.last().map(|(_, context)| context)
+        self.entered.last().map(|entered| &entered.context)
+    }
+
+    /// The current span, if its children do as it does and it is recorded: what nearly all spans are started below.
+    #[inline]
+    pub(super) fn followed(&self) -> Option<&SpanContext> {
+        self.entered.last().filter(|entered| entered.is_followed).map(|entered| &entered.context)
     }
 
     /// The parent of a span that is not told another one.
@@ -171,7 +194,8 @@ impl CurrentSpans {
     #[inline]
     pub(crate) fn enter(&mut self, context: SpanContext) -> u64 {
         self.next += 1;
-        self.entered.push((self.next, context));
+        let is_followed = context.is_valid() && context.is_sampled();
+        self.entered.push(EnteredSpan { token: self.next, is_followed, context });
         self.next
     }
 
@@ -179,7 +203,7 @@ impl CurrentSpans {
     /// order never makes a span current that was left.
     #[inline]
     pub(crate) fn leave(&mut self, token: u64) {
-        if let Some(at) = self.entered.iter().rposition(|(entered, _)| *entered == token) {
+        if let Some(at) = self.entered.iter().rposition(|entered| entered.token == token) {
             self.entered.remove(at);
         }
     }

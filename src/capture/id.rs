@@ -85,12 +85,12 @@ id! {
 
 /// Makes ids on one thread, from the moment of first use: `new` asks the operating system for nothing.
 ///
-/// The generator is xoshiro256++ (Blackman and Vigna, public domain). It is written out here because every span
-/// draws from it once or twice on the application's thread, where twenty instructions without a call are worth
+/// The generator is xoroshiro128++ (Blackman and Vigna, public domain). It is written out here because every span
+/// draws from it once or twice on the application's thread, where a dozen instructions without a call are worth
 /// owning. It is not for secrets: whoever sees enough ids can tell the next.
 #[derive(Debug)]
 pub(crate) struct RandomIds {
-    state: [u64; 4],
+    state: [u64; 2],
     /// The process that the state was drawn in. The child of a fork starts an unrelated sequence; it would repeat
     /// its parent's ids otherwise.
     seeded_in: u32,
@@ -98,7 +98,7 @@ pub(crate) struct RandomIds {
 
 impl RandomIds {
     pub(crate) const fn new() -> Self {
-        Self { state: [0; 4], seeded_in: fork::NEVER }
+        Self { state: [0; 2], seeded_in: fork::NEVER }
     }
 
     /// A new trace id. All of its bits are random, so it may carry W3C's Random flag.
@@ -128,7 +128,7 @@ impl RandomIds {
     #[cold]
     #[inline(never)]
     fn reseed(&mut self) {
-        let mut seed = [0; 32];
+        let mut seed = [0; 16];
         self.state = match getrandom::fill(&mut seed) {
             Ok(()) => {
                 let (words, _) = seed.as_chunks::<8>();
@@ -136,8 +136,8 @@ impl RandomIds {
             }
             Err(_) => makeshift_seed(ptr::from_ref(self).addr()),
         };
-        if self.state == [0; 4] {
-            // The one state xoshiro never leaves.
+        if self.state == [0; 2] {
+            // The one state xoroshiro never leaves.
             self.state = makeshift_seed(0);
         }
         self.seeded_in = fork::generation();
@@ -152,22 +152,16 @@ impl RandomIds {
 
     #[inline]
     fn next(&mut self) -> u64 {
-        let s = &mut self.state;
-        let result = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);
-        let t = s[1] << 17;
-        s[2] ^= s[0];
-        s[3] ^= s[1];
-        s[1] ^= s[2];
-        s[0] ^= s[3];
-        s[2] ^= t;
-        s[3] = s[3].rotate_left(45);
-        result
+        let [first, second] = self.state;
+        let mixed = first ^ second;
+        self.state = [first.rotate_left(49) ^ mixed ^ mixed << 21, mixed.rotate_left(28)];
+        first.wrapping_add(second).rotate_left(17).wrapping_add(first)
     }
 }
 
 /// A seed for when the operating system gives none: distinct between processes (id, time), between the threads of one
 /// (address, count) and between calls (count), but guessable.
-fn makeshift_seed(address: usize) -> [u64; 4] {
+fn makeshift_seed(address: usize) -> [u64; 2] {
     static CALLS: AtomicU64 = AtomicU64::new(1);
 
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -179,7 +173,7 @@ fn makeshift_seed(address: usize) -> [u64; 4] {
     std::array::from_fn(|i| split_mix(state.wrapping_add((i as u64).wrapping_mul(GOLDEN_GAMMA))))
 }
 
-/// One step of SplitMix64, which xoshiro's authors recommend for seeding it. It is a bijection: the four words above
+/// One step of SplitMix64, which xoroshiro's authors recommend for seeding it. It is a bijection: the two words above
 /// come from different inputs, so at most one of them is zero.
 fn split_mix(state: u64) -> u64 {
     let z = state.wrapping_add(GOLDEN_GAMMA);
@@ -259,27 +253,27 @@ mod tests {
 
     // The first outputs of the authors' reference implementation for this state.
     #[test]
-    fn the_generator_is_xoshiro256_plus_plus() {
-        let mut generator = RandomIds { state: [1, 2, 3, 4], seeded_in: fork::generation() };
+    fn the_generator_is_xoroshiro128_plus_plus() {
+        let mut generator = RandomIds { state: [1, 2], seeded_in: fork::generation() };
         let expected = [
-            41943041,
-            58720359,
-            3588806011781223,
-            3591011842654386,
-            9228616714210784205,
-            9973669472204895162,
-            14011001112246962877,
-            12406186145184390807,
-            15849039046786891736,
-            10450023813501588000,
+            393217,
+            669327710093319,
+            1732421326133921491,
+            11394790081659126983,
+            9555452776773192676,
+            3586421180005889563,
+            1691397964866707553,
+            10735626796753111697,
+            15216282715349408991,
+            14247243556711267923,
         ];
         assert_eq!(expected.map(|_| generator.next()), expected);
     }
 
-    // ID-01: never zero, whatever the generator yields: (s0 + s3) rotated, plus s0, which this state makes 0.
+    // ID-01: never zero, whatever the generator yields: (s0 + s1) rotated, plus s0, which this state makes 0.
     #[test]
     fn a_zero_is_never_an_id() {
-        let zero_next = RandomIds { state: [0, 1, 2, 0], seeded_in: fork::generation() };
+        let zero_next = RandomIds { state: [1, u64::MAX - 1], seeded_in: fork::generation() };
         let mut probe = RandomIds { ..zero_next };
         assert_eq!(probe.next(), 0);
         let following = probe.next();
@@ -317,7 +311,7 @@ mod tests {
     fn makeshift_seeds_differ_from_call_to_call_and_never_lock_the_generator() {
         let seeds: HashSet<_> = (0..10_000).map(|_| makeshift_seed(0)).collect();
         assert_eq!(seeds.len(), 10_000);
-        assert!(!seeds.contains(&[0; 4]));
+        assert!(!seeds.contains(&[0; 2]));
     }
 
     #[test]

@@ -3,13 +3,14 @@
 
 use std::{
     cell::{Cell, RefCell},
+    num::NonZero,
     sync::Arc,
 };
 
 use super::{
     clock::Clock,
-    context::CurrentSpans,
-    id::{RandomIds, SpanId},
+    context::{CurrentSpans, SpanContext},
+    id::RandomIds,
     intake::Intake,
     overflow::{Prospect, Shed},
     processor::Watch,
@@ -77,34 +78,45 @@ fn without_thread_local<R>(f: Option<impl FnOnce(&mut Local) -> R>) -> R {
 
 impl Local {
     const fn new() -> Self {
-        Self { clock: Clock::new(), ids: RandomIds::new(), spans: CurrentSpans::new(), seats: Seats(Vec::new()) }
+        Self { clock: Clock::new(), ids: RandomIds::new(), spans: CurrentSpans::new(), seats: Seats::NONE }
     }
 }
 
 /// A thread's seats at the clients it records for.
-pub(super) struct Seats(Vec<Seat>);
+pub(super) struct Seats {
+    /// At the one client that most threads have to do with.
+    first: Option<Seat>,
+    others: Vec<Seat>,
+}
 
 impl Seats {
+    const NONE: Self = Self { first: None, others: Vec::new() };
+
     /// The seat at the client of `intake`.
     #[inline]
     pub(super) fn at(&mut self, intake: &Arc<Intake>) -> &mut Seat {
-        let at = match self.0.first() {
-            Some(first) if Arc::ptr_eq(&first.intake, intake) => 0,
-            _ => self.find(intake),
-        };
-        &mut self.0[at]
+        let is_first = self.first.as_ref().is_some_and(|first| Arc::ptr_eq(&first.intake, intake));
+        if !is_first && let Some(at) = self.find_other(intake) {
+            return &mut self.others[at];
+        }
+        self.first.get_or_insert_with(|| Seat::new(Arc::clone(intake)))
     }
 
+    /// Which of the others it is, if it is not to be the first.
     #[cold]
     #[inline(never)]
-    fn find(&mut self, intake: &Arc<Intake>) -> usize {
-        if let Some(at) = self.0.iter().position(|seat| Arc::ptr_eq(&seat.intake, intake)) {
-            return at;
+    fn find_other(&mut self, intake: &Arc<Intake>) -> Option<usize> {
+        let found = self.others.iter().position(|seat| Arc::ptr_eq(&seat.intake, intake));
+        if found.is_some() {
+            return found;
         }
         // A client that was shut down keeps its seat until the thread meets another one.
-        self.0.retain(|seat| !seat.intake.is_closed());
-        self.0.push(Seat::new(Arc::clone(intake)));
-        self.0.len() - 1
+        self.others.retain(|seat| !seat.intake.is_closed());
+        if self.first.take_if(|first| first.intake.is_closed()).is_some() || self.first.is_none() {
+            return None;
+        }
+        self.others.push(Seat::new(Arc::clone(intake)));
+        Some(self.others.len() - 1)
     }
 }
 
@@ -112,9 +124,10 @@ impl Seats {
 pub(crate) struct OpenSpan {
     pub(super) record: Record,
     pub(super) intake: Arc<Intake>,
+    pub(super) context: SpanContext,
     pub(super) scope: u32,
     /// The thread clock's reading at the start; `None` where the user gave the start time, or nothing is exported.
-    pub(super) started: Option<u64>,
+    pub(super) started: Option<NonZero<u64>>,
     /// Why it is recorded, but not to be exported; `None` if it is.
     withheld: Option<Withheld>,
     /// What processors have to be told of its end; `None` where nobody was told of its start.
@@ -132,6 +145,7 @@ impl OpenSpan {
             Box::new(Self {
                 record: Record::within(intake.span_limits),
                 intake: Arc::clone(intake),
+                context: SpanContext::INVALID,
                 scope: 0,
                 started: None,
                 withheld: None,
@@ -216,38 +230,45 @@ impl Seat {
         }
     }
 
-    /// Counts a span that was started, with this parent (its id and whether it is of another process).
+    /// Counts a span that was started, with a parent of another process or of this one, or with none.
     #[inline]
-    pub(super) fn started(&mut self, parent: Option<(SpanId, bool)>, fate: Fate) {
-        let origin = match parent {
+    pub(super) fn started(&mut self, is_remote: Option<bool>, fate: Fate) {
+        let origin = match is_remote {
             None => ParentOrigin::None,
-            Some((_, false)) => ParentOrigin::Local,
-            Some((_, true)) => ParentOrigin::Remote,
+            Some(false) => ParentOrigin::Local,
+            Some(true) => ParentOrigin::Remote,
         };
         if let Some(producer) = &mut self.producer {
             producer.started(Started::index(origin, fate));
         }
     }
 
-    /// A record to write a span called `name` into; none if memory is used up: a span that is started all the same is
-    /// [lost](Self::lose).
+    /// A record that was used before, to write a span called `name` into, if there is one.
     #[inline]
-    pub(super) fn open(&mut self, scope: u32, name: &str) -> Option<Box<OpenSpan>> {
-        let mut open = match self.pool.pop() {
-            Some(open) => open,
-            None => self.allocate()?,
-        };
+    pub(super) fn pooled(&mut self, scope: u32, name: &str) -> Option<Box<OpenSpan>> {
+        let mut open = self.pool.pop()?;
         open.scope = scope;
         open.record.begin(name);
         Some(open)
     }
 
+    /// A record to write a span called `name` into; none if memory is used up: a span that is started all the same is
+    /// [lost](Self::lose).
+    #[inline]
+    pub(super) fn open(&mut self, scope: u32, name: &str) -> Option<Box<OpenSpan>> {
+        self.pooled(scope, name).or_else(|| self.allocate(scope, name))
+    }
+
     #[cold]
     #[inline(never)]
-    fn allocate(&mut self) -> Option<Box<OpenSpan>> {
+    fn allocate(&mut self, scope: u32, name: &str) -> Option<Box<OpenSpan>> {
         let intake = Arc::clone(&self.intake);
         let prospect = |supply: &Supply| supply.could_start(OpenSpan::INITIAL_BYTES);
-        OpenSpan::new(&intake).or_else(|| self.make_room(prospect, |_| OpenSpan::new(&intake)))
+        let made = OpenSpan::new(&intake).or_else(|| self.make_room(prospect, |_| OpenSpan::new(&intake)));
+        let mut open = made?;
+        open.scope = scope;
+        open.record.begin(name);
+        Some(open)
     }
 
     /// Counts a span that was started without a record to write it into.
@@ -258,14 +279,7 @@ impl Seat {
         self.intake.stats.lost(reason);
     }
 
-    /// Finishes the span at `end` (UNIX nanoseconds) and keeps its memory for the next.
-    #[inline]
-    pub(super) fn end(&mut self, mut open: Box<OpenSpan>, end: u64) {
-        open.record.close(end);
-        self.hand_over(open);
-    }
-
-    /// Hands a span over that was finished.
+    /// Hands a span over that was finished, and keeps its memory for the next.
     #[inline]
     pub(super) fn hand_over(&mut self, mut open: Box<OpenSpan>) {
         let record = open.record.framed();
@@ -298,12 +312,20 @@ impl Seat {
     pub(super) fn recycle(&mut self, mut open: Box<OpenSpan>) {
         let kept = self.pool.len();
         if kept < self.least_pooled || kept < POOLED_RECORDS && !self.intake.supply.is_short_of_records() {
-            let has_freed = open.record.shrink();
-            open.account();
-            self.pool.push(open);
-            if has_freed {
-                self.intake.overflow.made_room();
+            if open.record.may_be_large() {
+                self.shrink(&mut open);
             }
+            self.pool.push(open);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn shrink(&self, open: &mut OpenSpan) {
+        let has_freed = open.record.shrink();
+        open.account();
+        if has_freed {
+            self.intake.overflow.made_room();
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    num::NonZero,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -120,7 +121,7 @@ pub(super) struct Watch {
     /// For its scope.
     tracer: Tracer,
     /// The thread clock's reading at the start; `None` where the user gave the start time.
-    pub(super) started: Option<u64>,
+    pub(super) started: Option<NonZero<u64>>,
 }
 
 impl Processors {

@@ -5,12 +5,12 @@
 //! head of the `ScopeSpans.spans` field it will stand in, so that neighbouring records are valid protobuf
 //! as they lie in the ring.
 
-use self::keys::Keys;
+use self::{extras::Extras, keys::Keys};
 use super::{
     attribute::{Bounds, short},
     context::SpanContext,
     id::SpanId,
-    status::{SpanKind, Status},
+    status::SpanKind,
     tracestate::{INLINE_BYTES, TraceState},
 };
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
 
 mod attributes;
 mod entries;
+mod extras;
 mod keys;
 
 pub(super) use keys::key_bit;
@@ -54,6 +55,12 @@ pub(super) const LINKS: u32 = 13;
 const DROPPED_LINKS: u32 = 14;
 pub(super) const STATUS: u32 = 15;
 
+/// The field of the parent's id stands before all others, so that where everything else stands does not depend on
+/// whether there is one: without it a record begins behind it.
+const PARENT_AT: usize = PREFIX;
+const PARENT_BYTES: usize = 10;
+const HEAD_AT: usize = PARENT_AT + PARENT_BYTES;
+
 /// The fields every span has, with their ids and times still zero. One copy writes them all; the offsets
 /// below say where the values go.
 #[rustfmt::skip]
@@ -65,13 +72,16 @@ const HEAD: [u8; 54] = [
     0x39, 0, 0, 0, 0, 0, 0, 0, 0,                            // start_time_unix_nano
     0x41, 0, 0, 0, 0, 0, 0, 0, 0,                            // end_time_unix_nano
 ];
-const TRACE_ID_AT: usize = PREFIX + 2;
-const SPAN_ID_AT: usize = PREFIX + 20;
-const FLAGS_AT: usize = PREFIX + 30;
-pub(super) const KIND_AT: usize = PREFIX + 35;
-pub(super) const START_AT: usize = PREFIX + 37;
-pub(super) const END_AT: usize = PREFIX + 46;
-pub(super) const FIELDS_AT: usize = PREFIX + HEAD.len();
+const TRACE_ID_AT: usize = HEAD_AT + 2;
+const SPAN_ID_AT: usize = HEAD_AT + 20;
+const FLAGS_AT: usize = HEAD_AT + 30;
+pub(super) const KIND_AT: usize = HEAD_AT + 35;
+pub(super) const START_AT: usize = HEAD_AT + 37;
+pub(super) const END_AT: usize = HEAD_AT + 46;
+pub(super) const FIELDS_AT: usize = HEAD_AT + HEAD.len();
+
+/// Room at the front for these and a name that is short, and for what copying it writes beyond that.
+const FRONT: usize = 256;
 
 /// Bits 8 and 9 of `flags`: whether the parent is remote is known, and it is.
 const HAS_IS_REMOTE: u32 = 0x100;
@@ -117,7 +127,9 @@ pub(crate) struct Head<'a> {
 pub(crate) fn ends(run: &[u8]) -> impl Iterator<Item = u64> {
     Fields::new(run, 0).filter_map(|field| {
         let span = run.get(field.body)?;
-        let end = span.get(END_AT - PREFIX..END_AT - PREFIX + 8)?;
+        let has_parent = span.first() == Some(&(tag(PARENT_SPAN_ID, LEN) as u8));
+        let head = if has_parent { span.get(PARENT_BYTES..)? } else { span };
+        let end = head.get(END_AT - HEAD_AT..END_AT - HEAD_AT + 8)?;
         Some(u64::from_le_bytes(end.try_into().ok()?))
     })
 }
@@ -130,26 +142,10 @@ pub(crate) struct Record {
     /// What `keys` are of a span without attributes.
     no_keys: Keys,
     limits: Limits,
-    events: u32,
-    links: u32,
-    start: u64,
-    status: u8,
-    description: String,
-    dropped_attributes: u32,
-    dropped_events: u32,
-    dropped_links: u32,
-    lacks: Lacks,
-}
-
-/// Whether a span was given more than its record holds, and why that is.
-#[derive(Debug, Clone, Copy, Default)]
-struct Lacks(u8);
-
-impl Lacks {
-    /// The record would have been too large.
-    const TRUNCATED: u8 = 1;
-    /// A limit left something out.
-    const LIMITED: u8 = 2;
+    has_parent: bool,
+    /// Whether anything in `extras` was touched.
+    has_extras: bool,
+    extras: Extras,
 }
 
 /// How much of each kind a span may have.
@@ -191,21 +187,21 @@ impl Record {
             keys: no_keys,
             no_keys,
             limits,
-            events: 0,
-            links: 0,
-            start: 0,
-            status: 0,
-            description: String::new(),
-            dropped_attributes: 0,
-            dropped_events: 0,
-            dropped_links: 0,
-            lacks: Lacks::default(),
+            has_parent: false,
+            has_extras: false,
+            extras: Extras::default(),
         }
     }
 
     /// Bytes of memory it holds.
     pub(crate) fn memory(&self) -> usize {
-        self.buffer.capacity() + self.description.capacity()
+        self.buffer.capacity() + self.extras.memory()
+    }
+
+    /// What every span needs to be asked that may have grown beyond what is worth keeping.
+    #[inline]
+    pub(crate) fn may_be_large(&self) -> bool {
+        self.has_extras || self.buffer.capacity() > KEPT_BYTES
     }
 
     /// Gives the memory of an unusually large span back; whether it was one.
@@ -223,41 +219,58 @@ impl Record {
         *self = Self::within(self.limits);
     }
 
+    /// What few spans have, from now on this one too.
+    fn extras(&mut self) -> &mut Extras {
+        self.has_extras = true;
+        &mut self.extras
+    }
+
     /// Begins a span called `name`, forgetting the one before.
     #[inline]
     pub(crate) fn begin(&mut self, name: &str) {
         self.keys = self.no_keys;
-        (self.events, self.links) = (0, 0);
-        self.status = 0;
-        self.description.clear();
-        self.dropped_attributes = 0;
-        self.dropped_events = 0;
-        self.dropped_links = 0;
-        self.lacks = Lacks::default();
-        self.buffer.clear();
-        self.buffer.room(FIELDS_AT)[PREFIX..].copy_from_slice(&HEAD);
-        self.put_name(name);
+        self.has_parent = false;
+        if self.has_extras {
+            self.clear_extras();
+        }
+        let front: &mut [u8; FRONT] = self.buffer.front();
+        front[HEAD_AT..FIELDS_AT].copy_from_slice(&HEAD);
+        if name.len() < 0x80 {
+            front[FIELDS_AT] = tag(NAME, LEN) as u8;
+            front[FIELDS_AT + 1] = name.len() as u8;
+            short::copy(front, FIELDS_AT + 2, name.as_bytes());
+            self.buffer.begin_at(FIELDS_AT + 2 + name.len());
+        } else {
+            self.buffer.begin_at(FIELDS_AT);
+            self.put_name(name);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn clear_extras(&mut self) {
+        self.extras.clear();
+        self.has_extras = false;
     }
 
     /// Fills the fixed fields in.
     #[inline]
     pub(crate) fn set_head(&mut self, head: Head<'_>) {
-        self.start = head.start;
         let flags = u32::from(head.context.trace_flags())
             | HAS_IS_REMOTE
             | if matches!(head.parent, Some((_, true))) { IS_REMOTE } else { 0 };
-        let fixed: &mut [u8] = &mut self.buffer.as_mut_slice()[..FIELDS_AT];
-        fixed[TRACE_ID_AT..TRACE_ID_AT + 16].copy_from_slice(&head.context.trace_id().to_bytes());
-        fixed[SPAN_ID_AT..SPAN_ID_AT + 8].copy_from_slice(&head.context.span_id().to_bytes());
-        fixed[FLAGS_AT..FLAGS_AT + 4].copy_from_slice(&flags.to_le_bytes());
-        fixed[KIND_AT] = head.kind as u8;
-        fixed[START_AT..START_AT + 8].copy_from_slice(&head.start.to_le_bytes());
+        self.has_parent = head.parent.is_some();
+        let front: &mut [u8; FRONT] = self.buffer.front();
         if let Some((parent, _)) = head.parent {
-            let field = self.buffer.room(10);
-            field[0] = tag(PARENT_SPAN_ID, LEN) as u8;
-            field[1] = 8;
-            field[2..].copy_from_slice(&parent.to_bytes());
+            front[PARENT_AT] = tag(PARENT_SPAN_ID, LEN) as u8;
+            front[PARENT_AT + 1] = 8;
+            front[PARENT_AT + 2..HEAD_AT].copy_from_slice(&parent.to_bytes());
         }
+        front[TRACE_ID_AT..TRACE_ID_AT + 16].copy_from_slice(&head.context.trace_id().to_bytes());
+        front[SPAN_ID_AT..SPAN_ID_AT + 8].copy_from_slice(&head.context.span_id().to_bytes());
+        front[FLAGS_AT..FLAGS_AT + 4].copy_from_slice(&flags.to_le_bytes());
+        front[KIND_AT] = head.kind as u8;
+        front[START_AT..START_AT + 8].copy_from_slice(&head.start.to_le_bytes());
         if !head.context.trace_state().is_empty() {
             self.put_trace_state(head.context.trace_state());
         }
@@ -270,7 +283,7 @@ impl Record {
         if self.fits(field_len(state.len())) {
             self.buffer.bytes_field(TRACE_STATE, state.as_bytes());
         } else {
-            self.lacks.0 |= Lacks::TRUNCATED;
+            self.extras().lack(true);
         }
     }
 
@@ -281,23 +294,13 @@ impl Record {
 
     /// Nanoseconds since the UNIX epoch at which the span began.
     pub(crate) fn start(&self) -> u64 {
-        self.start
+        read_start(self.buffer.as_slice())
     }
 
     /// Nothing was cut or left out.
     #[inline]
     pub(crate) fn is_whole(&self) -> bool {
-        self.lacks.0 == 0
-    }
-
-    /// Something was cut or left out because the record would have been too large.
-    pub(crate) fn is_truncated(&self) -> bool {
-        self.lacks.0 & Lacks::TRUNCATED != 0
-    }
-
-    /// Attributes, events or links were left out because there were more than the limits allow.
-    pub(crate) fn is_limited(&self) -> bool {
-        self.lacks.0 & Lacks::LIMITED != 0
+        !self.has_extras || !self.is_truncated() && !self.is_limited()
     }
 
     fn fits(&self, bytes: usize) -> bool {
@@ -315,21 +318,9 @@ impl Record {
         self.buffer.len() <= MAX_RECORD_BYTES - TAIL_BYTES - short::LONGEST
     }
 
-    #[inline]
-    fn put_name(&mut self, name: &str) {
-        if name.len() < 0x80 && self.has_room_for_short() {
-            let room = self.buffer.room(2 + name.len());
-            room[0] = tag(NAME, LEN) as u8;
-            room[1] = name.len() as u8;
-            room[2..].copy_from_slice(name.as_bytes());
-        } else {
-            self.put_long_name(name);
-        }
-    }
-
     #[cold]
     #[inline(never)]
-    fn put_long_name(&mut self, name: &str) {
+    fn put_name(&mut self, name: &str) {
         let name = self.cut(name, 1 + varint_len(name.len() as u64));
         self.buffer.bytes_field(NAME, name.as_bytes());
     }
@@ -349,47 +340,8 @@ impl Record {
         if text.len() <= room {
             return text;
         }
-        self.lacks.0 |= Lacks::TRUNCATED;
+        self.extras().lack(true);
         prefix(text, room)
-    }
-
-    /// Counts attributes, events and links that the span was given elsewhere and does not have.
-    pub(crate) fn add_dropped(&mut self, [attributes, events, links]: [u32; 3]) {
-        self.dropped_attributes = self.dropped_attributes.saturating_add(attributes);
-        self.dropped_events = self.dropped_events.saturating_add(events);
-        self.dropped_links = self.dropped_links.saturating_add(links);
-    }
-
-    /// Ok is final, Unset changes nothing, the last Error wins.
-    pub(crate) fn set_status(&mut self, status: &Status) {
-        match status {
-            Status::Unset => {}
-            Status::Ok => {
-                self.status = status::OK;
-                self.description.clear();
-            }
-            Status::Error(description) => self.set_error(description),
-        }
-    }
-
-    /// A failure, unless the status is Ok already.
-    pub(crate) fn set_error(&mut self, description: &str) {
-        if self.status != status::OK {
-            self.status = status::ERROR;
-            self.description.clear();
-            // The rest would be cut at the end; it need not take memory until then.
-            self.description.push_str(prefix(description, MAX_RECORD_BYTES));
-        }
-    }
-
-    /// Whether a status was set.
-    pub(crate) fn has_status(&self) -> bool {
-        self.status != 0
-    }
-
-    /// Attributes, events and links that were left out.
-    pub(super) fn dropped(&self) -> [u32; 3] {
-        [self.dropped_attributes, self.dropped_events, self.dropped_links]
     }
 
     /// Ends the span and answers the finished record. A time before the start counts as the start.
@@ -402,53 +354,51 @@ impl Record {
     /// Ends the span: nothing may be added from now on.
     #[inline]
     pub(super) fn close(&mut self, end: u64) {
-        let end = end.max(self.start);
-        self.buffer.as_mut_slice()[END_AT..END_AT + 8].copy_from_slice(&end.to_le_bytes());
-        if self.status != 0 || self.dropped_attributes | self.dropped_events | self.dropped_links != 0 {
-            self.finish_rare();
+        let front: &mut [u8; FRONT] = self.buffer.front();
+        let end = end.max(read_start(front));
+        front[END_AT..END_AT + 8].copy_from_slice(&end.to_le_bytes());
+        if self.has_extras {
+            self.finish_extras();
+        }
+    }
+
+    /// As `close`, so many nanoseconds after a start that was read from a clock.
+    #[inline]
+    pub(super) fn close_after(&mut self, nanos: u64) {
+        let front: &mut [u8; FRONT] = self.buffer.front();
+        let end = read_start(front).wrapping_add(nanos);
+        front[END_AT..END_AT + 8].copy_from_slice(&end.to_le_bytes());
+        if self.has_extras {
+            self.finish_extras();
         }
     }
 
     /// The finished record.
     #[inline]
     pub(super) fn framed(&mut self) -> &[u8] {
-        let len = self.buffer.len() - PREFIX;
-        let head_len = 1 + varint_len(len as u64);
-        let record = &mut self.buffer.as_mut_slice()[PREFIX - head_len..];
-        record[0] = tag(SPANS, LEN) as u8;
-        write_varint(&mut record[1..], len as u64);
-        record
+        let first = if self.has_parent { PARENT_AT } else { HEAD_AT };
+        let len = self.buffer.len() - first;
+        let front: &mut [u8; FRONT] = self.buffer.front();
+        let head = if len < 1 << 7 {
+            front[first - 2..first].copy_from_slice(&[tag(SPANS, LEN) as u8, len as u8]);
+            2
+        } else if len < 1 << 14 {
+            front[first - 3..first].copy_from_slice(&[tag(SPANS, LEN) as u8, len as u8 | 0x80, (len >> 7) as u8]);
+            3
+        } else {
+            let head = 1 + varint_len(len as u64);
+            front[first - head] = tag(SPANS, LEN) as u8;
+            write_varint(&mut front[first - head + 1..], len as u64);
+            head
+        };
+        &self.buffer.as_slice()[first - head..]
     }
+}
 
-    #[cold]
-    #[inline(never)]
-    fn finish_rare(&mut self) {
-        let counts = [
-            (DROPPED_ATTRIBUTES, self.dropped_attributes),
-            (DROPPED_EVENTS, self.dropped_events),
-            (DROPPED_LINKS, self.dropped_links),
-        ];
-        for (field, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
-            self.buffer.varint_field(field, count.into());
-        }
-        if self.status == 0 {
-            return;
-        }
-        let description = std::mem::take(&mut self.description);
-        // The tail is kept free: short descriptions always fit, long ones as far as there is room.
-        let fits = self.left().max(TAIL_BYTES - 128);
-        let text = prefix(&description, fits);
-        if text.len() < description.len() {
-            self.lacks.0 |= Lacks::TRUNCATED;
-        }
-        let message_len = if text.is_empty() { 0 } else { field_len(text.len()) };
-        self.buffer.len_head(STATUS, message_len + 2);
-        if !text.is_empty() {
-            self.buffer.bytes_field(status::MESSAGE, text.as_bytes());
-        }
-        self.buffer.varint_field(status::CODE, self.status.into());
-        self.description = description;
-    }
+#[inline]
+fn read_start(record: &[u8]) -> u64 {
+    let start = record.get(START_AT..START_AT + 8);
+    start.and_then(|start| start.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
 /// As much of `text` as ends at a character boundary within `len` bytes.

@@ -77,7 +77,7 @@ impl Ring {
             credit: AtomicU32::new(0),
             number,
         });
-        let producer = Producer { ring: Arc::clone(&ring), tail, records: 0, used: 0, free: 0, pushed: 0 };
+        let producer = Producer { ring: Arc::clone(&ring), tail, records: 0, used: 0, index: 0, pushed: 0 };
         (ring, producer)
     }
 
@@ -223,10 +223,10 @@ pub(crate) struct Producer {
     tail: NonNull<Chunk>,
     /// Records in the tail chunk.
     records: u32,
-    /// Bytes of records in the tail chunk.
+    /// Where the next record begins in it.
     used: usize,
-    /// Bytes between the records and the index.
-    free: usize,
+    /// Where its index begins: what lies between is free.
+    index: usize,
     pushed: u64,
 }
 
@@ -254,34 +254,56 @@ impl Producer {
     /// Copies one record into the ring. Does not block; takes memory from `supply` when the chunk is full.
     #[inline]
     pub(crate) fn push(&mut self, supply: &Supply, scope: u32, record: &[u8]) -> Result<Pushed, Full> {
-        let needed = record.len() + ENTRY_BYTES;
-        let mut pushed = Pushed::InPlace;
-        if needed > self.free {
-            self.link(supply, needed)?;
-            pushed = Pushed::Linked;
+        if record.len() + ENTRY_BYTES > self.free() {
+            return self.push_elsewhere(supply, scope, record);
         }
+        // SAFETY: as was just checked.
+        unsafe { self.write(scope, record) };
+        Ok(Pushed::InPlace)
+    }
+
+    /// Bytes between the records and the index.
+    #[inline]
+    fn free(&self) -> usize {
+        self.index - self.used
+    }
+
+    /// Writes one record into the chunk at hand.
+    ///
+    /// # Safety
+    /// The record and its entry fit between what is written so far.
+    #[inline]
+    unsafe fn write(&mut self, scope: u32, record: &[u8]) {
         // SAFETY: the ring keeps its tail alive (L).
         let chunk = unsafe { self.tail.as_ref() };
-        // SAFETY: we are the producer, and by the check above the record and its entry fit between what is
-        // written so far (P).
-        unsafe { chunk.write(self.records, self.used, scope, record) };
+        // SAFETY: we are the producer, and by the caller's promise there is room (P).
+        unsafe { chunk.write(self.used, self.index - ENTRY_BYTES, scope, record) };
         self.used += record.len();
-        self.free -= needed;
+        self.index -= ENTRY_BYTES;
         self.records += 1;
         self.pushed += 1;
         // Before the record is published: whoever sees the record sees it counted as ended.
         self.ring.produced.pushed.store(self.pushed, Ordering::Relaxed);
         chunk.publish(self.records);
-        if pushed == Pushed::Linked && !supply.is_standard(chunk.capacity()) {
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_elsewhere(&mut self, supply: &Supply, scope: u32, record: &[u8]) -> Result<Pushed, Full> {
+        self.link(supply, record.len() + ENTRY_BYTES)?;
+        // SAFETY: as `link` promises.
+        unsafe { self.write(scope, record) };
+        // SAFETY: the ring keeps its tail alive (L).
+        if !supply.is_standard(unsafe { self.tail.as_ref() }.capacity()) {
             self.leave_behind();
         }
-        Ok(pushed)
+        Ok(Pushed::Linked)
     }
 
     /// Bytes that `supply` has to give for a record of `len` bytes; 0 where the chunk at hand has room for it.
     pub(crate) fn needs(&self, supply: &Supply, len: usize) -> usize {
         let needed = len + ENTRY_BYTES;
-        if needed > self.free { supply.chunk_for(needed) } else { 0 }
+        if needed > self.free() { supply.chunk_for(needed) } else { 0 }
     }
 
     /// Links a chunk of no bytes behind the chunk of a large record, which would otherwise be held until the
@@ -310,8 +332,7 @@ impl Producer {
         self.ring.produced.withheld.count(why as usize);
     }
 
-    #[cold]
-    #[inline(never)]
+    /// Goes on in a chunk that has `needed` bytes free.
     fn link(&mut self, supply: &Supply, needed: usize) -> Result<(), Full> {
         let mut fresh = supply.chunk(needed);
         if fresh.is_none() {
@@ -340,7 +361,7 @@ impl Producer {
         let capacity = head.capacity();
         head.rewind();
         consumer.at = 0;
-        (self.records, self.used, self.free) = (0, 0, capacity);
+        (self.records, self.used, self.index) = (0, 0, capacity);
         true
     }
 
@@ -348,7 +369,7 @@ impl Producer {
         let (tail, capacity) = (fresh.as_ptr(), fresh.capacity());
         // SAFETY: the ring keeps its tail alive (L), and this is our last access to it.
         unsafe { Chunk::set_next(self.tail, fresh) };
-        (self.tail, self.records, self.used, self.free) = (tail, 0, 0, capacity);
+        (self.tail, self.records, self.used, self.index) = (tail, 0, 0, capacity);
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     error::Error,
     fmt::{self, Write as _},
     marker::PhantomData,
+    num::NonZero,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -36,31 +37,53 @@ use crate::{
 ///
 /// A span that is dropped while its thread panics has the status error.
 #[must_use = "a span ends when it is dropped"]
-pub struct Span {
-    open: Option<Box<OpenSpan>>,
-    context: SpanContext,
+pub struct Span(State);
+
+enum State {
+    /// `None` once it has ended.
+    Recording(Option<Box<OpenSpan>>),
+    /// Nothing is recorded.
+    Carrying(SpanContext),
 }
 
 impl Span {
-    pub(super) fn new(open: Option<Box<OpenSpan>>, context: SpanContext) -> Self {
-        Self { open, context }
+    #[inline]
+    pub(super) fn recording(open: Box<OpenSpan>) -> Self {
+        Self(State::Recording(Some(open)))
     }
 
     /// A span that only carries `context` on: nothing is recorded, children get the right parent
     /// ([Wrapping a
     /// SpanContext](https://opentelemetry.io/docs/specs/otel/trace/api/#wrapping-a-spancontext-in-a-span)).
     pub fn from_context(context: SpanContext) -> Self {
-        Self { open: None, context }
+        Self(State::Carrying(context))
+    }
+
+    /// What is recorded of it, if anything is.
+    #[inline(always)]
+    fn open(&mut self) -> Option<&mut OpenSpan> {
+        match &mut self.0 {
+            State::Recording(open) => open.as_deref_mut(),
+            State::Carrying(_) => None,
+        }
+    }
+
+    #[inline(always)]
+    fn take(&mut self) -> Option<Box<OpenSpan>> {
+        match &mut self.0 {
+            State::Recording(open) => open.take(),
+            State::Carrying(_) => None,
+        }
     }
 
     /// What identifies the span, here and in other processes. It stays valid after the span has ended.
     pub fn context(&self) -> SpanContext {
-        self.context.clone()
+        self.as_ref().clone()
     }
 
     /// Whether what is set on the span goes anywhere: use it to skip preparing costly values.
     pub fn is_recording(&self) -> bool {
-        self.open.is_some()
+        matches!(self.0, State::Recording(Some(_)))
     }
 
     /// Sets an attribute, replacing the value `key` has
@@ -69,7 +92,7 @@ impl Span {
     /// [`Tracer::span`](crate::Tracer::span), where samplers can see them.
     #[inline(always)]
     pub fn set_attribute<'v>(&mut self, key: &str, value: impl Into<Value<'v>>) -> &mut Self {
-        if let Some(open) = &mut self.open {
+        if let Some(open) = self.open() {
             open.set_attribute(key, value.into());
         }
         self
@@ -87,7 +110,7 @@ impl Span {
     /// ([Add Events](https://opentelemetry.io/docs/specs/otel/trace/api/#add-events)). Of attributes with the
     /// same key the last wins. More than 128 of them at once allocate.
     pub fn add_event<'v>(&mut self, name: &str, attributes: impl AsRef<[KeyValue<'v>]>) -> &mut Self {
-        if let Some(open) = &mut self.open {
+        if let Some(open) = self.open() {
             let now = local::with(|local| {
                 let now = local.clock.now();
                 local.clock.unix(now)
@@ -104,7 +127,7 @@ impl Span {
         time: SystemTime,
         attributes: impl AsRef<[KeyValue<'v>]>,
     ) -> &mut Self {
-        if let Some(open) = &mut self.open {
+        if let Some(open) = self.open() {
             open.add_event(name, unix_nanos(time), attributes.as_ref());
         }
         self
@@ -115,7 +138,7 @@ impl Span {
     /// given to [`Tracer::span`](crate::Tracer::span), where samplers can see them. Of attributes with the same key the
     /// last wins; more than 128 of them at once allocate.
     pub fn add_link<'v>(&mut self, to: &SpanContext, attributes: impl AsRef<[KeyValue<'v>]>) -> &mut Self {
-        if let Some(open) = &mut self.open {
+        if let Some(open) = self.open() {
             open.add_link(to, attributes.as_ref());
         }
         self
@@ -124,7 +147,7 @@ impl Span {
     /// Says how the operation ended ([Set Status](https://opentelemetry.io/docs/specs/otel/trace/api/#set-status)).
     /// `Ok` is final, `Unset` changes nothing, and of several errors the last wins.
     pub fn set_status(&mut self, status: Status) -> &mut Self {
-        if let Some(open) = &mut self.open {
+        if let Some(open) = self.open() {
             open.record.set_status(&status);
             open.account();
         }
@@ -169,7 +192,7 @@ impl Span {
 
     /// The status error with this description, unless a status was set before.
     pub(crate) fn fail(&mut self, description: &str) {
-        if let Some(open) = &mut self.open
+        if let Some(open) = self.open()
             && !open.record.has_status()
         {
             open.record.set_error(description);
@@ -180,7 +203,7 @@ impl Span {
     /// Gives the span another name ([UpdateName](https://opentelemetry.io/docs/specs/otel/trace/api/#updatename)).
     /// Decisions that were made by the old one stay.
     pub fn update_name(&mut self, name: &str) -> &mut Self {
-        if let Some(open) = &mut self.open {
+        if let Some(open) = self.open() {
             open.record.rename(name);
             open.account();
         }
@@ -192,7 +215,7 @@ impl Span {
     /// make it less current.
     #[inline]
     pub fn enter(&self) -> Entered {
-        let token = local::with(|local| local.spans.enter(self.context.clone()));
+        let token = local::with(|local| local.spans.enter(self.context()));
         Entered { token, not_send: PhantomData }
     }
 
@@ -202,7 +225,7 @@ impl Span {
 
     /// Ends the span at `time`, or at its start if that is later.
     pub fn end_at(mut self, time: SystemTime) {
-        if let Some(open) = self.open.take() {
+        if let Some(open) = self.take() {
             finish(open, Some(unix_nanos(time)));
         }
     }
@@ -211,7 +234,12 @@ impl Span {
 /// Its context, as a parent.
 impl AsRef<SpanContext> for Span {
     fn as_ref(&self) -> &SpanContext {
-        &self.context
+        static INVALID: SpanContext = SpanContext::INVALID;
+        match &self.0 {
+            State::Recording(Some(open)) => &open.context,
+            State::Recording(None) => &INVALID,
+            State::Carrying(context) => context,
+        }
     }
 }
 
@@ -284,7 +312,7 @@ impl OpenSpan {
 impl Drop for Span {
     #[inline]
     fn drop(&mut self) {
-        if let Some(mut open) = self.open.take() {
+        if let Some(mut open) = self.take() {
             if std::thread::panicking() {
                 open.record.set_error("panicked");
             }
@@ -295,7 +323,7 @@ impl Drop for Span {
 
 impl fmt::Debug for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Span").field("context", &self.context).field("is_recording", &self.is_recording()).finish()
+        f.debug_struct("Span").field("context", self.as_ref()).field("is_recording", &self.is_recording()).finish()
     }
 }
 
@@ -307,34 +335,34 @@ fn message<E: Error + ?Sized>(error: &E) -> String {
 }
 
 #[inline]
-fn finish(open: Box<OpenSpan>, end: Option<u64>) {
-    if open.intake.is_closed() {
-        return lose(&open);
-    }
+fn finish(mut open: Box<OpenSpan>, end: Option<u64>) {
     match (end, open.started) {
-        (None, Some(started)) => local::with(move |local| {
-            let end = later(&open, started, &mut local.clock);
-            local.seats.at(&open.intake).end(open, end);
+        (None, Some(started)) if !open.intake.is_closed() => local::with(move |local| {
+            open.record.close_after(elapsed(started, &mut local.clock));
+            local.seats.at(&open.intake).hand_over(open);
         }),
         _ => finish_otherwise(open, end),
     }
 }
 
-/// Now, by the monotonic clock since the start, so that a step of the wall clock does not change a duration.
+/// How long ago that was, by the monotonic clock: a step of the wall clock does not change a duration.
 #[inline]
-fn later(open: &OpenSpan, started: u64, clock: &mut Clock) -> u64 {
-    open.record.start().saturating_add(clock.now().saturating_sub(started))
+fn elapsed(started: NonZero<u64>, clock: &mut Clock) -> u64 {
+    clock.now().saturating_sub(started.get())
 }
 
-/// Where the user gave a time, or nothing is exported, or processors are told.
+/// Where the user gave a time, or nothing is exported, or processors are told, or the client was shut down.
 #[cold]
 #[inline(never)]
 fn finish_otherwise(mut open: Box<OpenSpan>, end: Option<u64>) {
+    if open.intake.is_closed() {
+        return lose(&open);
+    }
     let watch = open.watch.take();
     let started = open.started.or(watch.as_ref().and_then(|watch| watch.started));
     let end = end.unwrap_or_else(|| {
         local::with(|local| match started {
-            Some(started) => later(&open, started, &mut local.clock),
+            Some(started) => open.record.start().saturating_add(elapsed(started, &mut local.clock)),
             None => {
                 let now = local.clock.now();
                 local.clock.unix(now)

@@ -1,6 +1,6 @@
 //! Starting spans: the tracer, the builder, and what a new span inherits.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{fmt, num::NonZero, sync::Arc, time::SystemTime};
 
 // Not the standard library's: a fork in the middle of its initialisation would leave the child waiting for a thread
 // that is gone.
@@ -12,7 +12,7 @@ use super::{
     generator,
     id::{RandomIds, SpanId},
     intake::{self, Intake},
-    local::{self, OpenSpan},
+    local::{self, Local, OpenSpan},
     notice::Notice,
     record::Head,
     sampler::{Sampling, SamplingDecision, SamplingInput, SamplingResult},
@@ -108,30 +108,11 @@ impl Tracer {
     /// started with, else it begins a trace. It does not become current itself.
     #[inline]
     pub fn start(&self, name: &str) -> Span {
-        let Some(target) = self.plain_target() else { return self.start_otherwise(name) };
-        // Written where it stays: a context is too large to be handed from closure to closure.
-        let mut context = SpanContext::INVALID;
-        let open = local::with(|local| {
-            let parent = local.spans.parent();
-            context = context_of(parent, TraceState::EMPTY, &mut local.ids, &target.intake.sampling);
-            let parent = parent.map(|parent| (parent.span_id(), parent.is_remote()));
-            let seat = local.seats.at(&target.intake);
-            seat.started(parent, if context.is_sampled() { Fate::Exported } else { Fate::Dropped });
-            if !context.is_sampled() {
-                return None;
-            }
-            let mut open = seat.open(target.scope, name);
-            match &mut open {
-                Some(open) => launch(open, &mut local.clock, &context, parent, SpanKind::Internal, None),
-                None => seat.lose(),
-            }
-            open
-        });
-        Span::new(open, context)
+        // Whatever is less usual than the child of a span that is recorded takes the builder's way.
+        let child = self.plain_target().and_then(|target| local::with(|local| start_child(local, target, name)));
+        child.map_or_else(|| self.start_otherwise(name), Span::recording)
     }
 
-    /// Where there is no client, or not yet, or one that asks somebody about each span.
-    #[cold]
     #[inline(never)]
     fn start_otherwise(&self, name: &str) -> Span {
         self.span(name).start()
@@ -263,15 +244,19 @@ impl SpanBuilder<'_> {
             let context = context_of(parent, state.clone(), &mut local.ids, &target.intake.sampling);
             let parent = parent.map(|parent| (parent.span_id(), parent.is_remote()));
             let seat = local.seats.at(&target.intake);
-            seat.started(parent, if context.is_sampled() { Fate::Exported } else { Fate::Dropped });
-            match &mut open {
-                Some(open) if context.is_sampled() => {
-                    launch(open, &mut local.clock, &context, parent, kind, start);
+            let is_sampled = context.is_sampled();
+            let is_remote = parent.map(|(_, is_remote)| is_remote);
+            seat.started(is_remote, if is_sampled { Fate::Exported } else { Fate::Dropped });
+            match open.take() {
+                Some(mut open) if is_sampled => {
+                    open.context = context;
+                    launch(&mut open, &mut local.clock, parent, kind, start);
+                    return Span::recording(open);
                 }
-                None if context.is_sampled() => seat.lose(),
-                unused => unused.take().into_iter().for_each(|unused| seat.recycle(unused)),
+                None if is_sampled => seat.lose(),
+                unused => unused.into_iter().for_each(|unused| seat.recycle(unused)),
             }
-            Span::new(open.take(), context)
+            Span::from_context(context)
         })
     }
 
@@ -328,14 +313,15 @@ impl SpanBuilder<'_> {
         let origin = parent.map(|parent| (parent.span_id(), parent.is_remote()));
         local::with(|local| {
             let seat = local.seats.at(&target.intake);
-            seat.started(origin, fate);
+            seat.started(origin.map(|(_, is_remote)| is_remote), fate);
             match &mut open {
                 unused if fate == Fate::Dropped => {
                     unused.take().into_iter().for_each(|unused| seat.recycle(unused));
                 }
                 Some(open) => {
                     attributes.into_iter().for_each(|KeyValue { key, value }| open.set_attribute(&key, value));
-                    launch(open, &mut local.clock, &context, origin, self.kind, self.start);
+                    open.context = context.clone();
+                    launch(open, &mut local.clock, origin, self.kind, self.start);
                     if let Some(processors) = told {
                         open.watch(processors.watch(self.tracer, &context, parent));
                     }
@@ -349,7 +335,7 @@ impl SpanBuilder<'_> {
                 },
             }
         });
-        let mut span = Span::new(open, context);
+        let mut span = open.map_or_else(|| Span::from_context(context), Span::recording);
         if let Some(processors) = told.filter(|_| span.is_recording()) {
             processors.on_start(&mut span, parent);
         }
@@ -382,25 +368,31 @@ fn inherited(parent: Option<&SpanContext>) -> SpanContext {
     parent.cloned().unwrap_or(SpanContext::INVALID)
 }
 
-/// Gives a span its ids and its start.
+/// Starts a span below the thread's current one, if that is recorded and nothing has to be allocated.
 #[inline]
-fn launch(
-    open: &mut OpenSpan,
-    clock: &mut Clock,
-    context: &SpanContext,
-    parent: Option<(SpanId, bool)>,
-    kind: SpanKind,
-    start: Option<u64>,
-) {
+fn start_child(local: &mut Local, target: &Target, name: &str) -> Option<Box<OpenSpan>> {
+    let parent = local.spans.followed()?;
+    let seat = local.seats.at(&target.intake);
+    let mut open = seat.pooled(target.scope, name)?;
+    let is_remote = parent.is_remote();
+    seat.started(Some(is_remote), Fate::Exported);
+    open.context.follow(parent, local.ids.span_id());
+    launch(&mut open, &mut local.clock, Some((parent.span_id(), is_remote)), SpanKind::Internal, None);
+    Some(open)
+}
+
+/// Gives a span its start, and writes down what it is: its context is there already.
+#[inline]
+fn launch(open: &mut OpenSpan, clock: &mut Clock, parent: Option<(SpanId, bool)>, kind: SpanKind, start: Option<u64>) {
     let (started, start) = match start {
         Some(start) => (None, start),
         None => {
             let now = clock.now();
-            (Some(now), clock.unix(now))
+            (NonZero::new(now), clock.unix(now))
         }
     };
     open.started = started;
-    open.record.set_head(Head { context, parent, kind, start });
+    open.record.set_head(Head { context: &open.context, parent, kind, start });
 }
 
 /// The calling thread's current span, if one was entered.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{ATTRIBUTES, FIELDS_AT, Lacks, Record, keys::key_bit};
+use super::{ATTRIBUTES, FIELDS_AT, Record, keys::key_bit};
 use crate::{
     capture::attribute::{
         bounded_field_len, put_bounded,
@@ -19,21 +19,28 @@ impl Record {
     // Inlined where the key is known, so that its bit is too when the program is compiled.
     #[inline(always)]
     pub(crate) fn try_text(&mut self, key: &str, bit: u64, text: &str) -> bool {
-        self.try_short(bit, |window| short::put_text(window, ATTRIBUTES, key, text))
+        let Some(window) = self.window(bit) else { return false };
+        let Some(len) = short::put_text(window, ATTRIBUTES, key, text) else { return false };
+        self.keep(bit, len)
     }
 
     /// Sets `key` to a value of a few bytes, as `try_text` does.
     #[inline(always)]
     pub(crate) fn try_scalar(&mut self, key: &str, bit: u64, scalar: Scalar) -> bool {
-        self.try_short(bit, |window| short::put_scalar(window, ATTRIBUTES, key, scalar))
+        let Some(window) = self.window(bit) else { return false };
+        let Some(len) = short::put_scalar(window, ATTRIBUTES, key, scalar) else { return false };
+        self.keep(bit, len)
     }
 
+    /// Where a short attribute goes, if the key of this bit is certain to be new and allowed, and there is room.
     #[inline(always)]
-    fn try_short(&mut self, bit: u64, put: impl FnOnce(&mut Window) -> Option<usize>) -> bool {
-        if self.keys.may_stop(bit) || !self.has_room_for_short() {
-            return false;
-        }
-        let Some(len) = self.buffer.window().and_then(put) else { return false };
+    fn window(&mut self, bit: u64) -> Option<&mut Window> {
+        if self.keys.may_stop(bit) || !self.has_room_for_short() { None } else { self.buffer.window() }
+    }
+
+    /// Keeps what was written there.
+    #[inline(always)]
+    fn keep(&mut self, bit: u64, len: usize) -> bool {
         self.buffer.keep(len);
         self.keys.admit(bit)
     }
@@ -75,8 +82,9 @@ impl Record {
         if is_known || self.keys.add(bit, self.limits.attributes) {
             self.attribute_long(key, value);
         } else {
-            self.lacks.0 |= Lacks::LIMITED;
-            self.dropped_attributes = self.dropped_attributes.saturating_add(1);
+            let extras = self.extras();
+            extras.lack(false);
+            extras.drop_attribute();
         }
     }
 
@@ -109,7 +117,7 @@ impl Record {
         }
         // The key's own field, the heads of attribute, value and text: at most 6 bytes each.
         let overhead = key.len() + 24;
-        self.lacks.0 |= Lacks::TRUNCATED;
+        self.extras().lack(true);
         match value {
             Value::String(text) if overhead < self.left() => {
                 let text = self.cut(text, overhead);
@@ -119,7 +127,7 @@ impl Record {
                 let bytes = &bytes[..bytes.len().min(self.left() - overhead)];
                 put_bounded(&mut self.buffer, ATTRIBUTES, key, &Value::Bytes(Cow::Borrowed(bytes)), bounds);
             }
-            _ => self.dropped_attributes = self.dropped_attributes.saturating_add(1),
+            _ => self.extras().drop_attribute(),
         }
     }
 }

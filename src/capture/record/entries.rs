@@ -1,6 +1,6 @@
 //! What a span may have several of, beside attributes: events and links.
 
-use super::{EVENTS, HAS_IS_REMOTE, IS_REMOTE, LINKS, Lacks, Record, event, link};
+use super::{EVENTS, HAS_IS_REMOTE, IS_REMOTE, LINKS, Record, event, link};
 use crate::{
     capture::{
         attribute::{bounded_field_len, put_bounded, recorded_of},
@@ -25,19 +25,20 @@ impl Record {
         let attributes_len: usize =
             attributes.clone().map(|entry| bounded_field_len(&entry.key, &entry.value, bounds)).sum();
         let body = 9 + field_len(name.len()) + attributes_len + count_len(left_out);
-        let (fits, is_allowed) = (self.fits(field_len(body)), self.events < self.limits.events);
+        let (fits, is_allowed) = (self.fits(field_len(body)), self.extras.events < self.limits.events);
         if !fits || !is_allowed {
-            self.lacks.0 |= if is_allowed { Lacks::TRUNCATED } else { Lacks::LIMITED };
-            self.dropped_events = self.dropped_events.saturating_add(1);
+            let extras = self.extras();
+            extras.lack(is_allowed);
+            extras.dropped_events = extras.dropped_events.saturating_add(1);
             return;
         }
-        self.events += 1;
+        self.extras().events += 1;
         self.buffer.len_head(EVENTS, body);
         self.buffer.fixed64_field(TIME, time);
         self.buffer.bytes_field(NAME, name.as_bytes());
         attributes.for_each(|entry| put_bounded(&mut self.buffer, ATTRIBUTES, &entry.key, &entry.value, bounds));
         if left_out > 0 {
-            self.lacks.0 |= Lacks::LIMITED;
+            self.extras().lack(false);
             self.buffer.varint_field(DROPPED_ATTRIBUTES, left_out.into());
         }
     }
@@ -57,13 +58,14 @@ impl Record {
         let state = to.trace_state().text(&mut scratch);
         let state_len = if state.is_empty() { 0 } else { field_len(state.len()) };
         let body = 18 + 10 + state_len + 5 + attributes_len + count_len(left_out);
-        let (fits, is_allowed) = (self.fits(field_len(body)), self.links < self.limits.links);
+        let (fits, is_allowed) = (self.fits(field_len(body)), self.extras.links < self.limits.links);
         if !fits || !is_allowed {
-            self.lacks.0 |= if is_allowed { Lacks::TRUNCATED } else { Lacks::LIMITED };
-            self.dropped_links = self.dropped_links.saturating_add(1);
+            let extras = self.extras();
+            extras.lack(is_allowed);
+            extras.dropped_links = extras.dropped_links.saturating_add(1);
             return;
         }
-        self.links += 1;
+        self.extras().links += 1;
         let flags = u32::from(to.trace_flags()) | HAS_IS_REMOTE | if to.is_remote() { IS_REMOTE } else { 0 };
         self.buffer.len_head(LINKS, body);
         self.buffer.bytes_field(TRACE_ID, &to.trace_id().to_bytes());
@@ -73,7 +75,7 @@ impl Record {
         }
         attributes.for_each(|entry| put_bounded(&mut self.buffer, ATTRIBUTES, &entry.key, &entry.value, bounds));
         if left_out > 0 {
-            self.lacks.0 |= Lacks::LIMITED;
+            self.extras().lack(false);
             self.buffer.varint_field(DROPPED_ATTRIBUTES, left_out.into());
         }
         self.buffer.fixed32_field(FLAGS, flags);

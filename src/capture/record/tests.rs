@@ -14,7 +14,10 @@ use crate::capture::{
     attribute::tests::{LENGTHS, attributes, expected, expected_attributes, key_value, text, value},
     id::TraceId,
 };
-use crate::value::{KeyValue, Value};
+use crate::{
+    Status,
+    value::{KeyValue, Value},
+};
 
 fn context(id: u8, flags: u8, is_remote: bool) -> SpanContext {
     SpanContext::new(TraceId::from_bytes([id; 16]), SpanId::from_bytes([id; 8]), flags, is_remote)

@@ -89,22 +89,23 @@ impl Chunk {
         self.published.load(Ordering::Acquire)
     }
 
-    /// Writes record number `record` at offset `at`, unseen by the consumer until it is published.
+    /// Writes a record at offset `at` and its entry at offset `entry`, unseen by the consumer until it is published.
     ///
     /// # Safety
-    /// The caller is the ring's producer and `record` is the first unpublished one (P); the bytes of it and
-    /// of its entry lie between the records and the entries written so far.
+    /// The caller is the ring's producer, and the entry is that of the first unpublished record (P): it lies right before
+    /// those written so far, and the bytes of the record between the records and it.
     #[inline]
-    pub(super) unsafe fn write(&self, record: u32, at: usize, scope: u32, bytes: &[u8]) {
+    pub(super) unsafe fn write(&self, at: usize, entry: usize, scope: u32, bytes: &[u8]) {
         #[cfg(loom)]
         self.shadow.write(at, bytes.len());
         #[cfg(loom)]
-        self.shadow.write(self.capacity - ENTRY_BYTES * (record as usize + 1), ENTRY_BYTES);
+        self.shadow.write(entry, ENTRY_BYTES);
         let end = at + bytes.len();
-        // SAFETY: inside the memory by the caller's promise; nobody reads here before it is published.
+        // SAFETY: inside the memory by the caller's promise, the entry at a multiple of 8; nobody reads here before it is
+        // published.
         unsafe {
             ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory.as_ptr().add(at), bytes.len());
-            self.entry(record).write(end as u64 | u64::from(scope) << 32);
+            self.memory.as_ptr().add(entry).cast::<u64>().write(end as u64 | u64::from(scope) << 32);
         }
     }
 
@@ -159,7 +160,7 @@ impl Chunk {
         NonNull::new(self.next.swap(ptr::null_mut(), Ordering::Acquire)).map(ChunkRef)
     }
 
-    fn entry(&self, record: u32) -> *mut u64 {
+    fn entry(&self, record: u32) -> *const u64 {
         let offset = self.capacity - ENTRY_BYTES * (record as usize + 1);
         // The capacity and so the offset are multiples of 8, and the memory is aligned to 8.
         self.memory.as_ptr().wrapping_add(offset).cast()

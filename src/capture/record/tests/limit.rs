@@ -156,12 +156,12 @@ fn every_call_on_a_nearly_full_record_keeps_the_bound() {
             // The same record each time, as it was.
             record.buffer.clear();
             record.buffer.raw(&before);
-            (record.lacks, record.keys) = (Lacks::default(), record.no_keys);
-            (record.dropped_attributes, record.dropped_events, record.dropped_links) = (0, 0, 0);
+            record.keys = record.no_keys;
+            record.clear_extras();
             call(&mut record);
             // A name that is cut may end up shorter than the one before.
             let taken = record.buffer.len().saturating_sub(before.len());
-            let lost = record.dropped_attributes + record.dropped_events + record.dropped_links;
+            let lost: u32 = record.dropped().iter().sum();
             if need <= left {
                 assert_eq!((taken, lost, record.is_truncated()), (need, 0, false), "{what} with {left} left");
             } else {
@@ -182,7 +182,7 @@ fn a_full_record_has_room_for_its_counts_its_status_and_its_parent() {
             let mut record = filled(left);
             let parent = Some((SpanId::from_bytes([7; 8]), true));
             record.set_head(Head { context: &context(1, 3, false), parent, kind: SpanKind::Server, start: 10 });
-            (record.dropped_attributes, record.dropped_events, record.dropped_links) = (u32::MAX, u32::MAX, u32::MAX);
+            record.add_dropped([u32::MAX; 3]);
             let description = wide(shift);
             record.set_error(&description);
             let span = finish(&mut record);

@@ -1,0 +1,133 @@
+//! What few spans have: events, links, a status, and what was left out of them.
+
+use super::{
+    DROPPED_ATTRIBUTES, DROPPED_EVENTS, DROPPED_LINKS, MAX_RECORD_BYTES, Record, STATUS, TAIL_BYTES, prefix, status,
+};
+use crate::{capture::status::Status, wire::field_len};
+
+/// What is kept of a span beside its bytes. Most spans end without having touched it.
+#[derive(Default)]
+pub(super) struct Extras {
+    pub(super) events: u32,
+    pub(super) links: u32,
+    status: u8,
+    description: String,
+    pub(super) dropped_attributes: u32,
+    pub(super) dropped_events: u32,
+    pub(super) dropped_links: u32,
+    pub(super) lacks: Lacks,
+}
+
+/// Whether a span was given more than its record holds, and why that is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Lacks {
+    /// The record would have been too large.
+    pub(super) truncated: bool,
+    /// A limit left something out.
+    pub(super) limited: bool,
+}
+
+impl Extras {
+    /// Bytes of memory it holds.
+    pub(super) fn memory(&self) -> usize {
+        self.description.capacity()
+    }
+
+    /// As of a span that has none; the memory stays.
+    pub(super) fn clear(&mut self) {
+        self.description.clear();
+        *self = Self { description: std::mem::take(&mut self.description), ..Self::default() };
+    }
+
+    /// Counts an attribute that was left out.
+    pub(super) fn drop_attribute(&mut self) {
+        self.dropped_attributes = self.dropped_attributes.saturating_add(1);
+    }
+
+    /// Notes that something was left out: because a limit does not allow it, else because the record would be too large.
+    pub(super) fn lack(&mut self, is_allowed: bool) {
+        self.lacks.truncated |= is_allowed;
+        self.lacks.limited |= !is_allowed;
+    }
+}
+
+impl Record {
+    /// Counts attributes, events and links that the span was given elsewhere and does not have.
+    pub(crate) fn add_dropped(&mut self, [attributes, events, links]: [u32; 3]) {
+        let extras = self.extras();
+        extras.dropped_attributes = extras.dropped_attributes.saturating_add(attributes);
+        extras.dropped_events = extras.dropped_events.saturating_add(events);
+        extras.dropped_links = extras.dropped_links.saturating_add(links);
+    }
+
+    /// Attributes, events and links that were left out.
+    pub(in crate::capture) fn dropped(&self) -> [u32; 3] {
+        [self.extras.dropped_attributes, self.extras.dropped_events, self.extras.dropped_links]
+    }
+
+    /// Something was cut or left out because the record would have been too large.
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.extras.lacks.truncated
+    }
+
+    /// Attributes, events or links were left out because there were more than the limits allow.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.extras.lacks.limited
+    }
+
+    /// Ok is final, Unset changes nothing, the last Error wins.
+    pub(crate) fn set_status(&mut self, status: &Status) {
+        match status {
+            Status::Unset => {}
+            Status::Ok => {
+                let extras = self.extras();
+                extras.status = status::OK;
+                extras.description.clear();
+            }
+            Status::Error(description) => self.set_error(description),
+        }
+    }
+
+    /// A failure, unless the status is Ok already.
+    pub(crate) fn set_error(&mut self, description: &str) {
+        let extras = self.extras();
+        if extras.status != status::OK {
+            extras.status = status::ERROR;
+            extras.description.clear();
+            // The rest would be cut at the end; it need not take memory until then.
+            extras.description.push_str(prefix(description, MAX_RECORD_BYTES));
+        }
+    }
+
+    /// Whether a status was set.
+    pub(crate) fn has_status(&self) -> bool {
+        self.extras.status != 0
+    }
+
+    /// Appends what waits for the end: counts change until then, and of two statuses the parts would be merged.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn finish_extras(&mut self) {
+        let counts = [DROPPED_ATTRIBUTES, DROPPED_EVENTS, DROPPED_LINKS].into_iter().zip(self.dropped());
+        for (field, count) in counts.filter(|(_, count)| *count > 0) {
+            self.buffer.varint_field(field, count.into());
+        }
+        if self.extras.status == 0 {
+            return;
+        }
+        let description = std::mem::take(&mut self.extras.description);
+        // The tail is kept free: short descriptions always fit, long ones as far as there is room.
+        let fits = self.left().max(TAIL_BYTES - 128);
+        let text = prefix(&description, fits);
+        if text.len() < description.len() {
+            self.extras.lacks.truncated = true;
+        }
+        let message_len = if text.is_empty() { 0 } else { field_len(text.len()) };
+        self.buffer.len_head(STATUS, message_len + 2);
+        if !text.is_empty() {
+            self.buffer.bytes_field(status::MESSAGE, text.as_bytes());
+        }
+        self.buffer.varint_field(status::CODE, self.extras.status.into());
+        self.extras.description = description;
+    }
+}
