@@ -116,17 +116,14 @@ impl Buffer {
         self.len = n;
     }
 
-    /// The `N` bytes behind what was written, if there are as many without growing: what is written there counts once it
-    /// is [kept](Self::keep).
+    /// Appends `n` bytes for the caller to fill at the front of the `N` that it gets, if there are as many without
+    /// growing.
     #[inline(always)]
-    pub(crate) fn window<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
-        self.storage.get_mut(self.len..self.len + N)?.first_chunk_mut()
-    }
-
-    /// Counts `n` bytes of a window as written.
-    #[inline(always)]
-    pub(crate) fn keep(&mut self, n: usize) {
-        self.len += n;
+    pub(crate) fn window<const N: usize>(&mut self, n: usize) -> Option<&mut [u8; N]> {
+        let at = self.len;
+        let window = self.storage.get_mut(at..at + N)?.first_chunk_mut();
+        self.len = at + n;
+        window
     }
 
     #[cold]

@@ -49,14 +49,17 @@ impl SpanContext {
         Self { trace_id: self.trace_id, span_id, trace_flags: self.trace_flags, is_remote: false, trace_state }
     }
 
-    /// Becomes the context of a [`child`](Self::child), where it stands.
+    /// Becomes the context of a [`child`](Self::child), where it stands: a local one without trace state, as was this.
     #[inline]
     pub(super) fn follow(&mut self, parent: &Self, span_id: SpanId) {
         self.trace_id = parent.trace_id;
         self.span_id = span_id;
         self.trace_flags = parent.trace_flags;
-        self.is_remote = false;
-        self.trace_state = parent.trace_state.clone();
+    }
+
+    /// Forgets the trace state.
+    pub(super) fn clear_trace_state(&mut self) {
+        self.trace_state = TraceState::EMPTY;
     }
 
     /// The id of the trace the span belongs to.
@@ -160,7 +163,7 @@ pub(crate) struct CurrentSpans {
 
 struct EnteredSpan {
     token: u64,
-    /// Its children are recorded, unless somebody else decides that.
+    /// Its children are recorded, unless somebody else decides that, and there is nothing to be told of it but its ids.
     is_followed: bool,
     context: SpanContext,
 }
@@ -175,7 +178,8 @@ impl CurrentSpans {
         self.entered.last().map(|entered| &entered.context)
     }
 
-    /// The current span, if its children do as it does and it is recorded: what nearly all spans are started below.
+    /// The current span, if it is what nearly all spans are started below: a span of this process that is recorded,
+    /// without trace state.
     #[inline]
     pub(super) fn followed(&self) -> Option<&SpanContext> {
         self.entered.last().filter(|entered| entered.is_followed).map(|entered| &entered.context)
@@ -194,7 +198,8 @@ impl CurrentSpans {
     #[inline]
     pub(crate) fn enter(&mut self, context: SpanContext) -> u64 {
         self.next += 1;
-        let is_followed = context.is_valid() && context.is_sampled();
+        let is_plain = context.is_sampled() && !context.is_remote() && context.trace_state().is_empty();
+        let is_followed = is_plain && context.is_valid();
         self.entered.push(EnteredSpan { token: self.next, is_followed, context });
         self.next
     }

@@ -70,7 +70,7 @@ impl SpanData {
         // Receivers may refuse a whole request for one parent whose id is all zero.
         let parent = self.parent.as_ref().filter(|parent| parent.is_valid());
         record.begin(&self.name);
-        record.set_head(Head {
+        record.set_head(&Head {
             context: &self.context,
             parent: parent.map(|parent| (parent.span_id(), parent.is_remote())),
             kind: self.kind,

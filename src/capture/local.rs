@@ -243,6 +243,12 @@ impl Seat {
         }
     }
 
+    /// Whether there is a record that was used before.
+    #[inline]
+    pub(super) fn has_pooled(&self) -> bool {
+        !self.pool.is_empty()
+    }
+
     /// A record that was used before, to write a span called `name` into, if there is one.
     #[inline]
     pub(super) fn pooled(&mut self, scope: u32, name: &str) -> Option<Box<OpenSpan>> {
@@ -282,11 +288,18 @@ impl Seat {
     /// Hands a span over that was finished, and keeps its memory for the next.
     #[inline]
     pub(super) fn hand_over(&mut self, mut open: Box<OpenSpan>) {
-        let record = open.record.framed();
-        self.push(open.scope, open.accounted, record);
-        if !open.record.is_whole() {
-            self.intake.count_lacking(&open.record);
+        if open.record.is_unusual() {
+            return self.hand_over_unusual(open);
         }
+        self.push(&mut open);
+        self.keep(open);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn hand_over_unusual(&mut self, mut open: Box<OpenSpan>) {
+        self.push(&mut open);
+        self.intake.count_lacking(&open.record);
         self.recycle(open);
     }
 
@@ -308,19 +321,23 @@ impl Seat {
     }
 
     /// Takes back a record that is not needed.
-    #[inline]
     pub(super) fn recycle(&mut self, mut open: Box<OpenSpan>) {
+        if open.record.is_unusual() {
+            open.context.clear_trace_state();
+            self.shrink(&mut open);
+        }
+        self.keep(open);
+    }
+
+    /// Keeps a record for the next spans, if they may need it.
+    #[inline]
+    fn keep(&mut self, open: Box<OpenSpan>) {
         let kept = self.pool.len();
         if kept < self.least_pooled || kept < POOLED_RECORDS && !self.intake.supply.is_short_of_records() {
-            if open.record.may_be_large() {
-                self.shrink(&mut open);
-            }
             self.pool.push(open);
         }
     }
 
-    #[cold]
-    #[inline(never)]
     fn shrink(&self, open: &mut OpenSpan) {
         let has_freed = open.record.shrink();
         open.account();
@@ -330,25 +347,42 @@ impl Seat {
     }
 
     #[inline]
-    fn push(&mut self, scope: u32, held: usize, record: &[u8]) {
-        let intake = &*self.intake;
+    fn push(&mut self, open: &mut OpenSpan) {
+        let record = open.record.framed();
         let Some(producer) = &mut self.producer else { return };
-        match try_push(intake, producer, !self.refusing, scope, record) {
-            Some(pushed) => self.pushed(pushed),
-            None => self.overflow(scope, held, record),
+        if self.intake.quota.is_bounded() && !take_credit(&self.intake, producer, !self.refusing) {
+            self.overflow(open.scope, open.accounted, record);
+        } else if producer.push_in_place(open.scope, record) {
+            (self.refusing, self.in_vain) = (false, false);
+            self.countdown -= 1;
+            if self.countdown == 0 {
+                self.checkpoint();
+            } else {
+                self.intake.doorbell.after_record();
+            }
+        } else {
+            self.push_elsewhere(open.scope, open.accounted, record);
         }
     }
 
-    #[inline(always)]
-    fn pushed(&mut self, pushed: Pushed) {
-        let intake = &*self.intake;
+    /// The chunk at hand is full.
+    #[cold]
+    #[inline(never)]
+    fn push_elsewhere(&mut self, scope: u32, held: usize, record: &[u8]) {
+        let Some(producer) = &mut self.producer else { return };
+        match producer.push_elsewhere(&self.intake.supply, scope, record) {
+            Ok(_) => self.pushed(),
+            Err(_) => {
+                self.intake.quota.give_back(1);
+                self.overflow(scope, held, record);
+            }
+        }
+    }
+
+    fn pushed(&mut self) {
         (self.refusing, self.in_vain) = (false, false);
         self.countdown -= 1;
-        if self.countdown == 0 || pushed == Pushed::Linked {
-            self.checkpoint();
-        } else {
-            intake.doorbell.after_record();
-        }
+        self.checkpoint();
     }
 
     /// Every few records: tell how many there are, and have a full batch fetched.
@@ -374,7 +408,7 @@ impl Seat {
             |seat| try_push(&seat.intake, seat.producer.as_mut()?, true, scope, record),
         );
         match pushed {
-            Some(pushed) => self.pushed(pushed),
+            Some(_) => self.pushed(),
             // What the client records of its own requests is no loss to anybody.
             None if is_own_thread() => {}
             None if self.intake.is_closed() => self.intake.stats.lost(DropReason::Shutdown),
@@ -425,8 +459,6 @@ impl Seat {
 }
 
 /// Pushes a record if there is room for it, in spans and in bytes.
-// Always inlined: used once on the hot path and once off it.
-#[inline(always)]
 fn try_push(intake: &Intake, producer: &mut Producer, reclaim: bool, scope: u32, record: &[u8]) -> Option<Pushed> {
     if intake.quota.is_bounded() && !take_credit(intake, producer, reclaim) {
         return None;

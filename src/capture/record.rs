@@ -61,8 +61,8 @@ const PARENT_AT: usize = PREFIX;
 const PARENT_BYTES: usize = 10;
 const HEAD_AT: usize = PARENT_AT + PARENT_BYTES;
 
-/// The fields every span has, with their ids and times still zero. One copy writes them all; the offsets
-/// below say where the values go.
+/// The fields every span has, without their values. They stand in a record from the first of its spans to the last;
+/// the offsets below say where the values go.
 #[rustfmt::skip]
 const HEAD: [u8; 54] = [
     0x0a, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // trace_id
@@ -182,15 +182,11 @@ impl Record {
     /// A record of spans within these limits.
     pub(crate) fn within(limits: Limits) -> Self {
         let no_keys = Keys::none(limits.attributes, limits.values.is_short());
-        Self {
-            buffer: Buffer::with_capacity(INITIAL_BYTES),
-            keys: no_keys,
-            no_keys,
-            limits,
-            has_parent: false,
-            has_extras: false,
-            extras: Extras::default(),
-        }
+        let mut buffer = Buffer::with_capacity(INITIAL_BYTES);
+        let front: &mut [u8; FRONT] = buffer.front();
+        front[PARENT_AT..PARENT_AT + 2].copy_from_slice(&[tag(PARENT_SPAN_ID, LEN) as u8, 8]);
+        front[HEAD_AT..FIELDS_AT].copy_from_slice(&HEAD);
+        Self { buffer, keys: no_keys, no_keys, limits, has_parent: false, has_extras: false, extras: Extras::default() }
     }
 
     /// Bytes of memory it holds.
@@ -198,9 +194,9 @@ impl Record {
         self.buffer.capacity() + self.extras.memory()
     }
 
-    /// What every span needs to be asked that may have grown beyond what is worth keeping.
+    /// Whether there is more to be looked after, when the span has ended, than its bytes.
     #[inline]
-    pub(crate) fn may_be_large(&self) -> bool {
+    pub(crate) fn is_unusual(&self) -> bool {
         self.has_extras || self.buffer.capacity() > KEPT_BYTES
     }
 
@@ -228,14 +224,13 @@ impl Record {
     /// Begins a span called `name`, forgetting the one before.
     #[inline]
     pub(crate) fn begin(&mut self, name: &str) {
-        self.keys = self.no_keys;
-        self.has_parent = false;
+        self.keys.forget_admitted(&self.no_keys);
         if self.has_extras {
             self.clear_extras();
         }
         let front: &mut [u8; FRONT] = self.buffer.front();
-        front[HEAD_AT..FIELDS_AT].copy_from_slice(&HEAD);
         if name.len() < 0x80 {
+            // Renamed, a span has its name elsewhere.
             front[FIELDS_AT] = tag(NAME, LEN) as u8;
             front[FIELDS_AT + 1] = name.len() as u8;
             short::copy(front, FIELDS_AT + 2, name.as_bytes());
@@ -250,20 +245,28 @@ impl Record {
     #[inline(never)]
     fn clear_extras(&mut self) {
         self.extras.clear();
+        self.keys = self.no_keys;
         self.has_extras = false;
     }
 
-    /// Fills the fixed fields in.
+    /// Fills in what is known at the start.
     #[inline]
-    pub(crate) fn set_head(&mut self, head: Head<'_>) {
+    pub(crate) fn set_head(&mut self, head: &Head<'_>) {
+        self.set_fixed(head);
+        if !head.context.trace_state().is_empty() {
+            self.put_trace_state(head.context.trace_state());
+        }
+    }
+
+    /// Fills the fixed fields in; the trace state is none of them.
+    #[inline]
+    pub(crate) fn set_fixed(&mut self, head: &Head<'_>) {
         let flags = u32::from(head.context.trace_flags())
             | HAS_IS_REMOTE
             | if matches!(head.parent, Some((_, true))) { IS_REMOTE } else { 0 };
         self.has_parent = head.parent.is_some();
         let front: &mut [u8; FRONT] = self.buffer.front();
         if let Some((parent, _)) = head.parent {
-            front[PARENT_AT] = tag(PARENT_SPAN_ID, LEN) as u8;
-            front[PARENT_AT + 1] = 8;
             front[PARENT_AT + 2..HEAD_AT].copy_from_slice(&parent.to_bytes());
         }
         front[TRACE_ID_AT..TRACE_ID_AT + 16].copy_from_slice(&head.context.trace_id().to_bytes());
@@ -271,13 +274,12 @@ impl Record {
         front[FLAGS_AT..FLAGS_AT + 4].copy_from_slice(&flags.to_le_bytes());
         front[KIND_AT] = head.kind as u8;
         front[START_AT..START_AT + 8].copy_from_slice(&head.start.to_le_bytes());
-        if !head.context.trace_state().is_empty() {
-            self.put_trace_state(head.context.trace_state());
-        }
     }
 
     #[inline(never)]
     fn put_trace_state(&mut self, state: &TraceState) {
+        // Few spans have one, and whoever takes the record back has to take it out of the context.
+        self.has_extras = true;
         let mut scratch = [0; INLINE_BYTES];
         let state = state.text(&mut scratch);
         if self.fits(field_len(state.len())) {
@@ -297,12 +299,6 @@ impl Record {
         read_start(self.buffer.as_slice())
     }
 
-    /// Nothing was cut or left out.
-    #[inline]
-    pub(crate) fn is_whole(&self) -> bool {
-        !self.has_extras || !self.is_truncated() && !self.is_limited()
-    }
-
     fn fits(&self, bytes: usize) -> bool {
         bytes <= self.left()
     }
@@ -312,7 +308,7 @@ impl Record {
         (MAX_RECORD_BYTES - TAIL_BYTES).saturating_sub(self.buffer.len())
     }
 
-    /// Whether a field of at most [`SHORT_FIELD_BYTES`] fits, whatever is in it.
+    /// Whether a field of at most [`short::LONGEST`] bytes fits, whatever is in it.
     #[inline]
     fn has_room_for_short(&self) -> bool {
         self.buffer.len() <= MAX_RECORD_BYTES - TAIL_BYTES - short::LONGEST
@@ -354,19 +350,19 @@ impl Record {
     /// Ends the span: nothing may be added from now on.
     #[inline]
     pub(super) fn close(&mut self, end: u64) {
-        let front: &mut [u8; FRONT] = self.buffer.front();
-        let end = end.max(read_start(front));
-        front[END_AT..END_AT + 8].copy_from_slice(&end.to_le_bytes());
-        if self.has_extras {
-            self.finish_extras();
-        }
+        self.set_end(|start| end.max(start));
     }
 
     /// As `close`, so many nanoseconds after a start that was read from a clock.
     #[inline]
     pub(super) fn close_after(&mut self, nanos: u64) {
+        self.set_end(|start| start.wrapping_add(nanos));
+    }
+
+    #[inline(always)]
+    fn set_end(&mut self, end: impl FnOnce(u64) -> u64) {
         let front: &mut [u8; FRONT] = self.buffer.front();
-        let end = read_start(front).wrapping_add(nanos);
+        let end = end(read_start(front));
         front[END_AT..END_AT + 8].copy_from_slice(&end.to_le_bytes());
         if self.has_extras {
             self.finish_extras();
@@ -376,22 +372,26 @@ impl Record {
     /// The finished record.
     #[inline]
     pub(super) fn framed(&mut self) -> &[u8] {
-        let first = if self.has_parent { PARENT_AT } else { HEAD_AT };
-        let len = self.buffer.len() - first;
+        if self.has_parent { self.framed_from::<PARENT_AT>() } else { self.framed_from::<HEAD_AT>() }
+    }
+
+    #[inline(always)]
+    fn framed_from<const FIRST: usize>(&mut self) -> &[u8] {
+        let len = self.buffer.len() - FIRST;
         let front: &mut [u8; FRONT] = self.buffer.front();
         let head = if len < 1 << 7 {
-            front[first - 2..first].copy_from_slice(&[tag(SPANS, LEN) as u8, len as u8]);
+            front[FIRST - 2..FIRST].copy_from_slice(&[tag(SPANS, LEN) as u8, len as u8]);
             2
         } else if len < 1 << 14 {
-            front[first - 3..first].copy_from_slice(&[tag(SPANS, LEN) as u8, len as u8 | 0x80, (len >> 7) as u8]);
+            front[FIRST - 3..FIRST].copy_from_slice(&[tag(SPANS, LEN) as u8, len as u8 | 0x80, (len >> 7) as u8]);
             3
         } else {
             let head = 1 + varint_len(len as u64);
-            front[first - head] = tag(SPANS, LEN) as u8;
-            write_varint(&mut front[first - head + 1..], len as u64);
+            front[FIRST - head] = tag(SPANS, LEN) as u8;
+            write_varint(&mut front[FIRST - head + 1..], len as u64);
             head
         };
-        &self.buffer.as_slice()[first - head..]
+        &self.buffer.as_slice()[FIRST - head..]
     }
 }
 

@@ -254,12 +254,18 @@ impl Producer {
     /// Copies one record into the ring. Does not block; takes memory from `supply` when the chunk is full.
     #[inline]
     pub(crate) fn push(&mut self, supply: &Supply, scope: u32, record: &[u8]) -> Result<Pushed, Full> {
-        if record.len() + ENTRY_BYTES > self.free() {
-            return self.push_elsewhere(supply, scope, record);
+        if self.push_in_place(scope, record) { Ok(Pushed::InPlace) } else { self.push_elsewhere(supply, scope, record) }
+    }
+
+    /// Copies one record into the chunk at hand; false if it has no room for it.
+    #[inline]
+    pub(super) fn push_in_place(&mut self, scope: u32, record: &[u8]) -> bool {
+        let fits = record.len() + ENTRY_BYTES <= self.free();
+        if fits {
+            // SAFETY: as was just checked.
+            unsafe { self.write(scope, record) };
         }
-        // SAFETY: as was just checked.
-        unsafe { self.write(scope, record) };
-        Ok(Pushed::InPlace)
+        fits
     }
 
     /// Bytes between the records and the index.
@@ -276,20 +282,23 @@ impl Producer {
     unsafe fn write(&mut self, scope: u32, record: &[u8]) {
         // SAFETY: the ring keeps its tail alive (L).
         let chunk = unsafe { self.tail.as_ref() };
-        // SAFETY: we are the producer, and by the caller's promise there is room (P).
-        unsafe { chunk.write(self.used, self.index - ENTRY_BYTES, scope, record) };
+        let (at, records) = (self.used, self.records + 1);
+        // All that is known before the copy is written before it: what lives across the call has to be kept.
         self.used += record.len();
         self.index -= ENTRY_BYTES;
-        self.records += 1;
+        self.records = records;
         self.pushed += 1;
         // Before the record is published: whoever sees the record sees it counted as ended.
         self.ring.produced.pushed.store(self.pushed, Ordering::Relaxed);
-        chunk.publish(self.records);
+        // SAFETY: we are the producer, and by the caller's promise there is room (P).
+        unsafe { chunk.write(at, self.index, scope, record) };
+        chunk.publish(records);
     }
 
+    /// Copies one record into a chunk that is found for it.
     #[cold]
     #[inline(never)]
-    fn push_elsewhere(&mut self, supply: &Supply, scope: u32, record: &[u8]) -> Result<Pushed, Full> {
+    pub(super) fn push_elsewhere(&mut self, supply: &Supply, scope: u32, record: &[u8]) -> Result<Pushed, Full> {
         self.link(supply, record.len() + ENTRY_BYTES)?;
         // SAFETY: as `link` promises.
         unsafe { self.write(scope, record) };

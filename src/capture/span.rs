@@ -40,16 +40,18 @@ use crate::{
 pub struct Span(State);
 
 enum State {
-    /// `None` once it has ended.
-    Recording(Option<Box<OpenSpan>>),
+    Recording(Live),
     /// Nothing is recorded.
     Carrying(SpanContext),
 }
 
+/// What is recorded; it ends when this is dropped. `None` once it has ended.
+struct Live(Option<Box<OpenSpan>>);
+
 impl Span {
     #[inline]
     pub(super) fn recording(open: Box<OpenSpan>) -> Self {
-        Self(State::Recording(Some(open)))
+        Self(State::Recording(Live(Some(open))))
     }
 
     /// A span that only carries `context` on: nothing is recorded, children get the right parent
@@ -63,15 +65,7 @@ impl Span {
     #[inline(always)]
     fn open(&mut self) -> Option<&mut OpenSpan> {
         match &mut self.0 {
-            State::Recording(open) => open.as_deref_mut(),
-            State::Carrying(_) => None,
-        }
-    }
-
-    #[inline(always)]
-    fn take(&mut self) -> Option<Box<OpenSpan>> {
-        match &mut self.0 {
-            State::Recording(open) => open.take(),
+            State::Recording(live) => live.0.as_deref_mut(),
             State::Carrying(_) => None,
         }
     }
@@ -83,7 +77,7 @@ impl Span {
 
     /// Whether what is set on the span goes anywhere: use it to skip preparing costly values.
     pub fn is_recording(&self) -> bool {
-        matches!(self.0, State::Recording(Some(_)))
+        matches!(self.0, State::Recording(_))
     }
 
     /// Sets an attribute, replacing the value `key` has
@@ -225,7 +219,9 @@ impl Span {
 
     /// Ends the span at `time`, or at its start if that is later.
     pub fn end_at(mut self, time: SystemTime) {
-        if let Some(open) = self.take() {
+        if let State::Recording(live) = &mut self.0
+            && let Some(open) = live.0.take()
+        {
             finish(open, Some(unix_nanos(time)));
         }
     }
@@ -236,8 +232,8 @@ impl AsRef<SpanContext> for Span {
     fn as_ref(&self) -> &SpanContext {
         static INVALID: SpanContext = SpanContext::INVALID;
         match &self.0 {
-            State::Recording(Some(open)) => &open.context,
-            State::Recording(None) => &INVALID,
+            State::Recording(Live(Some(open))) => &open.context,
+            State::Recording(Live(None)) => &INVALID,
             State::Carrying(context) => context,
         }
     }
@@ -270,16 +266,25 @@ impl OpenSpan {
     // Not inlined: a program sets attributes in many places.
     #[inline(never)]
     fn set_text(&mut self, key: &str, bit: u64, text: &str) {
-        if !self.record.try_text(key, bit, text) {
+        if self.record.may_stop(bit) {
+            self.set_known_text(key, bit, text);
+        } else if !self.record.try_text(key, bit, text) {
             self.set_long_text(key, bit, text);
         }
     }
 
     #[inline(never)]
     fn set_short(&mut self, key: &str, bit: u64, scalar: Scalar) {
-        if !self.record.try_scalar(key, bit, scalar) {
-            self.set_known_scalar(key, bit, scalar);
+        if self.record.may_stop(bit) || !self.record.try_scalar(key, bit, scalar) {
+            self.set_long_scalar(key, bit, scalar);
         }
+    }
+
+    // Its own function, so that the two tests above are not made one.
+    #[cold]
+    #[inline(never)]
+    fn set_known_text(&mut self, key: &str, bit: u64, text: &str) {
+        self.set_any(key, bit, &Value::from(text));
     }
 
     #[inline(never)]
@@ -288,7 +293,7 @@ impl OpenSpan {
     }
 
     #[inline(never)]
-    fn set_known_scalar(&mut self, key: &str, bit: u64, scalar: Scalar) {
+    fn set_long_scalar(&mut self, key: &str, bit: u64, scalar: Scalar) {
         self.set_any(key, bit, &scalar.value());
     }
 
@@ -309,10 +314,10 @@ impl OpenSpan {
     }
 }
 
-impl Drop for Span {
+impl Drop for Live {
     #[inline]
     fn drop(&mut self) {
-        if let Some(mut open) = self.take() {
+        if let Some(mut open) = self.0.take() {
             if std::thread::panicking() {
                 open.record.set_error("panicked");
             }

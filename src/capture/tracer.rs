@@ -373,11 +373,14 @@ fn inherited(parent: Option<&SpanContext>) -> SpanContext {
 fn start_child(local: &mut Local, target: &Target, name: &str) -> Option<Box<OpenSpan>> {
     let parent = local.spans.followed()?;
     let seat = local.seats.at(&target.intake);
+    let now = if seat.has_pooled() { local.clock.now() } else { return None };
     let mut open = seat.pooled(target.scope, name)?;
-    let is_remote = parent.is_remote();
-    seat.started(Some(is_remote), Fate::Exported);
+    seat.started(Some(false), Fate::Exported);
     open.context.follow(parent, local.ids.span_id());
-    launch(&mut open, &mut local.clock, Some((parent.span_id(), is_remote)), SpanKind::Internal, None);
+    open.started = NonZero::new(now);
+    let start = local.clock.unix(now);
+    let parent = Some((parent.span_id(), false));
+    open.record.set_fixed(&Head { context: &open.context, parent, kind: SpanKind::Internal, start });
     Some(open)
 }
 
@@ -392,7 +395,7 @@ fn launch(open: &mut OpenSpan, clock: &mut Clock, parent: Option<(SpanId, bool)>
         }
     };
     open.started = started;
-    open.record.set_head(Head { context: &open.context, parent, kind, start });
+    open.record.set_head(&Head { context: &open.context, parent, kind, start });
 }
 
 /// The calling thread's current span, if one was entered.

@@ -10,8 +10,11 @@ use crate::{
 /// Lengths below this are a single byte.
 const LONG: usize = 0x80;
 
+/// Bytes of the heads of a message in this form.
+pub(crate) const HEAD: usize = 2;
+
 /// Bytes of the longest attribute in this form.
-pub(crate) const LONGEST: usize = 2 + LONG - 1;
+pub(crate) const LONGEST: usize = HEAD + LONG - 1;
 
 /// Room to write one in. It is larger than what is written: two lengths that are each known to be short may add up to
 /// more for the compiler.
@@ -23,32 +26,34 @@ fn short(len: usize) -> usize {
     len & (LONG - 1)
 }
 
-/// Writes the attribute `key = text` to the front of `to` and answers how many bytes it takes; none, and nothing is
-/// written, where it does not have this form.
+/// Bytes of the message of the attribute `key = text`, if it has this form.
 #[inline(always)]
-pub(crate) fn put_text(to: &mut Window, field: u32, key: &str, text: &str) -> Option<usize> {
+pub(crate) fn text_message(key: &str, text: &str) -> Option<usize> {
     let message = key.len() + text.len() + 6;
-    if message >= LONG {
-        return None;
-    }
+    (message < LONG).then_some(message)
+}
+
+/// Writes the attribute `key = text`, of so many bytes, to the front of `to`.
+#[inline(always)]
+pub(crate) fn put_text(to: &mut Window, field: u32, message: usize, key: &str, text: &str) {
     let at = put_key(to, field, message, key);
     let len = text.len() as u32;
     put_at(to, at, heads([tag(VALUE, LEN), len + 2, tag(STRING, LEN), len]));
     copy(to, at + 4, text.as_bytes());
-    Some(2 + message)
 }
 
-/// Writes the attribute `key = scalar`, as [`put_text`] does.
+/// Bytes of the message of the attribute `key = scalar`, if it has this form.
 #[inline(always)]
-pub(crate) fn put_scalar(to: &mut Window, field: u32, key: &str, scalar: Scalar) -> Option<usize> {
-    if key.len() >= LONG - Scalar::LONGEST - 2 {
-        return None;
-    }
-    let message = key.len() + scalar.len() + 2;
+pub(crate) fn scalar_message(key: &str, scalar: Scalar) -> Option<usize> {
+    (key.len() < LONG - Scalar::LONGEST - 2).then_some(key.len() + scalar.len() + 2)
+}
+
+/// Writes the attribute `key = scalar`, of so many bytes, to the front of `to`.
+#[inline(always)]
+pub(crate) fn put_scalar(to: &mut Window, field: u32, message: usize, key: &str, scalar: Scalar) {
     let at = put_key(to, field, message, key);
     put_at(to, at, scalar.low.to_le_bytes());
     put_at(to, at + 8, scalar.high.to_le_bytes());
-    Some(2 + message)
 }
 
 /// Writes the heads of the attribute and of its key, and the key; answers where the value goes.

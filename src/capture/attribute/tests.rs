@@ -208,9 +208,10 @@ fn the_short_form_of_text_is_the_long_form_or_refused() {
         for len in 0..130 {
             let (key, text) = (&text[..key_len], &text[..len]);
             let long = put(key, &text.into());
-            let mut window = [0; _];
-            if let Some(written) = short::put_text(&mut window, FIELD, key, text) {
-                assert_eq!(&window[..written], long, "{key_len} and {len}");
+            if let Some(message) = short::text_message(key, text) {
+                let mut window = [0; _];
+                short::put_text(&mut window, FIELD, message, key, text);
+                assert_eq!(&window[..short::HEAD + message], long, "{key_len} and {len}");
             } else {
                 assert!(long.len() > 129, "{key_len} and {len}");
             }
@@ -234,9 +235,10 @@ fn the_short_form_of_a_scalar_is_the_long_form_or_refused() {
         assert_eq!(format!("{:?}", scalar.value()), format!("{value:?}"));
         for key in (0..130).map(|len| &text[..len]) {
             let long = put(key, value);
-            let mut window = [0; _];
-            if let Some(written) = short::put_scalar(&mut window, FIELD, key, *scalar) {
-                assert_eq!(&window[..written], long, "{value:?} under {} bytes", key.len());
+            if let Some(message) = short::scalar_message(key, *scalar) {
+                let mut window = [0; _];
+                short::put_scalar(&mut window, FIELD, message, key, *scalar);
+                assert_eq!(&window[..short::HEAD + message], long, "{value:?} under {} bytes", key.len());
             } else {
                 // Room is kept for the longest.
                 assert!(key.len() > 112, "{value:?} under {} bytes", key.len());

@@ -13,36 +13,44 @@ use crate::{
 };
 
 impl Record {
-    /// Sets `key`, which is not empty, to text, if that is certain to be new, allowed and short, and the record has room;
-    /// false, and nothing is done, if it is not: [`attribute_otherwise`](Self::attribute_otherwise) is for all
-    /// that there is.
+    /// Whether the key of this bit may be known, or one too many.
+    #[inline(always)]
+    pub(crate) fn may_stop(&self, bit: u64) -> bool {
+        self.keys.may_stop(bit)
+    }
+
+    /// Sets `key`, which is not empty and not [stopped](Self::may_stop), to text, if that is short and the record has room;
+    /// false, and nothing is done, if it is not: [`attribute_otherwise`](Self::attribute_otherwise) is for all that there
+    /// is.
     // Inlined where the key is known, so that its bit is too when the program is compiled.
     #[inline(always)]
     pub(crate) fn try_text(&mut self, key: &str, bit: u64, text: &str) -> bool {
-        let Some(window) = self.window(bit) else { return false };
-        let Some(len) = short::put_text(window, ATTRIBUTES, key, text) else { return false };
-        self.keep(bit, len)
+        let Some(message) = short::text_message(key, text) else { return false };
+        let Some(window) = self.window(bit, message) else { return false };
+        short::put_text(window, ATTRIBUTES, message, key, text);
+        true
     }
 
     /// Sets `key` to a value of a few bytes, as `try_text` does.
     #[inline(always)]
     pub(crate) fn try_scalar(&mut self, key: &str, bit: u64, scalar: Scalar) -> bool {
-        let Some(window) = self.window(bit) else { return false };
-        let Some(len) = short::put_scalar(window, ATTRIBUTES, key, scalar) else { return false };
-        self.keep(bit, len)
+        let Some(message) = short::scalar_message(key, scalar) else { return false };
+        let Some(window) = self.window(bit, message) else { return false };
+        short::put_scalar(window, ATTRIBUTES, message, key, scalar);
+        true
     }
 
-    /// Where a short attribute goes, if the key of this bit is certain to be new and allowed, and there is room.
+    /// Where to write a short attribute whose key was not stopped, if there is room.
     #[inline(always)]
-    fn window(&mut self, bit: u64) -> Option<&mut Window> {
-        if self.keys.may_stop(bit) || !self.has_room_for_short() { None } else { self.buffer.window() }
-    }
-
-    /// Keeps what was written there.
-    #[inline(always)]
-    fn keep(&mut self, bit: u64, len: usize) -> bool {
-        self.buffer.keep(len);
-        self.keys.admit(bit)
+    fn window(&mut self, bit: u64, message: usize) -> Option<&mut Window> {
+        if !self.has_room_for_short() {
+            return None;
+        }
+        let window = self.buffer.window(short::HEAD + message);
+        if window.is_some() {
+            self.keys.admit(bit);
+        }
+        window
     }
 
     /// Sets `key` to any value. An empty key is not recorded.
@@ -52,6 +60,7 @@ impl Record {
         }
         let bit = key_bit(key.as_bytes());
         let is_set = match value {
+            _ if self.may_stop(bit) => false,
             Value::String(text) => self.try_text(key, bit, text),
             Value::I64(number) => self.try_scalar(key, bit, Scalar::int(*number)),
             Value::Bool(flag) => self.try_scalar(key, bit, Scalar::bool(*flag)),
@@ -78,6 +87,8 @@ impl Record {
     #[cold]
     #[inline(never)]
     fn attribute_looked_at(&mut self, key: &str, bit: u64, value: &Value<'_>) {
+        // The keys are more than the gate now.
+        self.has_extras = true;
         let is_known = self.keys.may_have(bit) && self.forget(key);
         if is_known || self.keys.add(bit, self.limits.attributes) {
             self.attribute_long(key, value);

@@ -24,6 +24,12 @@ impl Keys {
         if is_exact || most < u64::BITS { keys.exact() } else { keys }
     }
 
+    /// As `none`, the keys before: where none was [added](Self::add) the rest is as it was.
+    #[inline]
+    pub(super) fn forget_admitted(&mut self, none: &Self) {
+        self.gate = none.gate;
+    }
+
     /// Whether the key of this bit may be known, or one too many.
     #[inline(always)]
     pub(super) fn may_stop(&self, bit: u64) -> bool {

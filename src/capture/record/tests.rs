@@ -26,7 +26,7 @@ fn context(id: u8, flags: u8, is_remote: bool) -> SpanContext {
 /// Begins a root span that lasts from 10 to `END` and is called `name`.
 fn begin(record: &mut Record, name: &str) {
     record.begin(name);
-    record.set_head(Head { context: &context(1, 3, false), parent: None, kind: SpanKind::Internal, start: 10 });
+    record.set_head(&Head { context: &context(1, 3, false), parent: None, kind: SpanKind::Internal, start: 10 });
 }
 
 const END: u64 = 20;
@@ -229,7 +229,7 @@ proptest! {
         // ENC-06, SPAN-04
         let mut record = Record::new();
         record.begin("name");
-        record.set_head(Head { context: &context(1, 1, false), parent: None, kind: SpanKind::Internal, start });
+        record.set_head(&Head { context: &context(1, 1, false), parent: None, kind: SpanKind::Internal, start });
         let span = decode(record.finish(end));
         prop_assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano), (start, end.max(start)));
     }
@@ -306,7 +306,7 @@ fn flags_say_what_the_trace_and_the_parent_are() {
             let mut record = Record::new();
             record.begin("name");
             let context = context(1, trace_flags, false);
-            record.set_head(Head { context: &context, parent, kind: SpanKind::Internal, start: 10 });
+            record.set_head(&Head { context: &context, parent, kind: SpanKind::Internal, start: 10 });
             let span = decode(record.finish(END));
             assert_eq!(span.flags, bits | u32::from(trace_flags));
             assert_eq!(span.parent_span_id, parent.map_or(Vec::new(), |(id, _)| id.to_bytes().to_vec()));
@@ -322,7 +322,7 @@ fn the_head_may_be_filled_in_after_attributes() {
     record.begin("name");
     record.attribute("k", &1.into());
     let parent = Some((SpanId::from_bytes([7; 8]), true));
-    record.set_head(Head { context: &context(1, 3, false), parent, kind: SpanKind::Server, start: 10 });
+    record.set_head(&Head { context: &context(1, 3, false), parent, kind: SpanKind::Server, start: 10 });
     record.attribute("k", &2.into());
     let span = decode(record.finish(END));
     assert_eq!(span.parent_span_id, [7; 8]);
@@ -338,7 +338,7 @@ fn every_kind_has_its_number() {
     for (kind, number) in kinds.into_iter().zip(1..) {
         let mut record = Record::new();
         record.begin("name");
-        record.set_head(Head { context: &context(1, 1, false), parent: None, kind, start: 10 });
+        record.set_head(&Head { context: &context(1, 1, false), parent: None, kind, start: 10 });
         assert_eq!(decode(record.finish(END)).kind, number, "{kind:?}");
     }
 }
@@ -387,7 +387,7 @@ fn the_trace_state_is_written_as_its_header_and_not_at_all_where_it_is_empty() {
         let context = context(1, 3, false).with_trace_state(TraceState::parse(header).expect("valid"));
         let mut record = Record::new();
         record.begin("name");
-        record.set_head(Head { context: &context, parent: None, kind: SpanKind::Internal, start: 10 });
+        record.set_head(&Head { context: &context, parent: None, kind: SpanKind::Internal, start: 10 });
         let finished = record.finish(END);
         let span = decode(finished);
         assert_eq!(span.trace_state, header);

@@ -104,8 +104,8 @@ impl Chunk {
         // SAFETY: inside the memory by the caller's promise, the entry at a multiple of 8; nobody reads here before it is
         // published.
         unsafe {
-            ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory.as_ptr().add(at), bytes.len());
             self.memory.as_ptr().add(entry).cast::<u64>().write(end as u64 | u64::from(scope) << 32);
+            ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory.as_ptr().add(at), bytes.len());
         }
     }
 

@@ -28,7 +28,7 @@ fn span(number: u64, padding: usize) -> (Vec<u8>, Span) {
     let (name, padding) = (format!("span {number}"), "p".repeat(padding));
     let mut record = Record::new();
     record.begin(&name);
-    record.set_head(Head { context: &context, parent: None, kind: SpanKind::Server, start: number });
+    record.set_head(&Head { context: &context, parent: None, kind: SpanKind::Server, start: number });
     record.attribute("padding", &padding.as_str().into());
     let span = Span {
         trace_id: vec![9; 16],

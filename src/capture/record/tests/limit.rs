@@ -181,7 +181,7 @@ fn a_full_record_has_room_for_its_counts_its_status_and_its_parent() {
         for shift in 0..4 {
             let mut record = filled(left);
             let parent = Some((SpanId::from_bytes([7; 8]), true));
-            record.set_head(Head { context: &context(1, 3, false), parent, kind: SpanKind::Server, start: 10 });
+            record.set_head(&Head { context: &context(1, 3, false), parent, kind: SpanKind::Server, start: 10 });
             record.add_dropped([u32::MAX; 3]);
             let description = wide(shift);
             record.set_error(&description);
