@@ -90,8 +90,8 @@ pub(crate) fn copy<const ROOM: usize>(to: &mut [u8; ROOM], at: usize, from: &[u8
     } else if let [first, .., last] = from {
         // The first, the middle and the last are all there are.
         to[at] = *first;
-        to[at + (len / 2 & 1)] = from[len / 2];
-        to[at + (len - 1 & 3)] = *last;
+        to[at + ((len / 2) & 1)] = from[len / 2];
+        to[at + ((len - 1) & 3)] = *last;
     } else if let [only] = from {
         to[at] = *only;
     }
