@@ -58,6 +58,8 @@ pub(crate) use processor::{Processors, processing};
 #[cfg(test)]
 pub(crate) use record::Head;
 pub(crate) use record::{Record, ends};
+#[cfg(feature = "bench")]
+pub use ring::RingPair;
 pub(crate) use ring::{Limit, Ring, Slice};
 pub(crate) use span::unix_nanos;
 pub(crate) use supply::Pooling;

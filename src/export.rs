@@ -29,6 +29,8 @@ mod salvage;
 mod span_buffer;
 mod split;
 mod spool;
+#[cfg(feature = "bench")]
+mod stages;
 mod tracing;
 mod transport;
 mod tune;
@@ -38,6 +40,8 @@ pub use direct::ExportReport;
 pub(crate) use drain::{Barrier, Patience};
 pub(crate) use meter::{Flow, Window};
 pub use span_buffer::SpanBuffer;
+#[cfg(feature = "bench")]
+pub use stages::Stages;
 
 use batch::Gatherer;
 use frame::EncodedResource;

@@ -56,6 +56,8 @@
 // The module that is linked to may not be there.
 #![cfg_attr(not(feature = "testing"), allow(rustdoc::broken_intra_doc_links))]
 
+#[cfg(feature = "bench")]
+pub mod bench;
 mod capture;
 mod client;
 mod compat;

@@ -46,6 +46,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("testing", &["capture", "export", "sync", "value"]),
+    ("bench", &["capture", "export"]),
 ];
 
 /// Where `unsafe` may stand, and why there.

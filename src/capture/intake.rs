@@ -74,7 +74,7 @@ pub(crate) struct Limits {
 }
 
 /// Room for a test's spans, and no worker.
-#[cfg(test)]
+#[cfg(any(test, feature = "bench"))]
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -102,7 +102,7 @@ pub(crate) struct Recording {
 }
 
 impl Intake {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "bench"))]
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
         Self::recording(limits, Recording::default())
     }

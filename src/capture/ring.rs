@@ -29,11 +29,15 @@ use crate::{
 
 mod chunk;
 mod counters;
+#[cfg(feature = "bench")]
+mod pair;
 
 use chunk::ENTRY_BYTES;
 pub(crate) use chunk::Slice;
 pub(super) use chunk::{Chunk, ChunkRef};
 use counters::Counters;
+#[cfg(feature = "bench")]
+pub use pair::RingPair;
 
 /// The shared part of one ring.
 pub(crate) struct Ring {

@@ -1,0 +1,80 @@
+//! One batch's journey in steps, for benchmarks.
+
+use std::sync::Arc;
+
+use super::{
+    Exporter,
+    batch::{Batch, Extent, Lane},
+    compress::Encoder,
+    frame::{Frame, runs_by_scope},
+    pipeline::{Parcel, Sent},
+};
+use crate::{
+    capture::{Intake, Limits, Tracer},
+    config::{Options, Settings},
+    error::{Diagnostics, LogLevel},
+};
+
+/// The stages of an exporter that has no workers.
+pub struct Stages {
+    exporter: Arc<Exporter>,
+    intake: Arc<Intake>,
+    encoder: Encoder,
+    body: Vec<u8>,
+}
+
+/// Spans that left their rings.
+pub struct Gathered(Batch);
+
+/// A request that is ready to be sent.
+pub struct Packed(Parcel);
+
+impl Stages {
+    /// Of a client with default settings.
+    ///
+    /// # Panics
+    /// If `endpoint` is no URL of a receiver.
+    pub fn new(endpoint: &str) -> Self {
+        let options = Options { endpoint: Some(endpoint.to_owned()), ..Options::default() };
+        let (settings, _) = Settings::resolve(options, Default::default()).expect("an endpoint and nothing else");
+        let intake = Intake::new(Limits::default());
+        let exporter = Exporter::new(settings, Arc::clone(&intake), Diagnostics::new(LogLevel::None, None));
+        let encoder = Encoder::new(exporter.way());
+        Self { exporter, intake, encoder, body: Vec::new() }
+    }
+
+    /// A tracer whose spans wait to be gathered.
+    pub fn tracer(&self, name: &'static str) -> Tracer {
+        Tracer::bound(Some(&self.intake), name.into())
+    }
+
+    /// All spans that wait, of one batch; none if there are none.
+    pub fn gather(&self) -> Option<Gathered> {
+        let limits = super::batch::BatchLimits { spans: usize::MAX, bytes: usize::MAX };
+        let exporter = &*self.exporter;
+        exporter.gatherer.lock().gather(Lane::Whole, &Extent::Everything, limits, &exporter.ledger).map(Gathered)
+    }
+
+    /// Puts the envelope around them, and answers how many bytes that makes.
+    pub fn frame(&self, Gathered(batch): &Gathered) -> usize {
+        let exporter = &*self.exporter;
+        Frame::new(&exporter.resource, &exporter.intake, &runs_by_scope(&batch.slices)).len()
+    }
+
+    /// Frames and compresses them.
+    pub fn compress(&mut self, Gathered(mut batch): Gathered) -> Packed {
+        let body = std::mem::take(&mut self.body);
+        Packed(self.exporter.pack(&mut batch, &mut self.encoder, body))
+    }
+
+    /// Sends them; false if the receiver did not take them.
+    pub fn post(&mut self, Packed(parcel): Packed) -> bool {
+        match self.exporter.send(parcel) {
+            Sent::Settled(mut body) => {
+                self.body = std::mem::take(body.buffer());
+                true
+            }
+            Sent::Again(_) => false,
+        }
+    }
+}
