@@ -1,0 +1,3 @@
+//! An empty program: what a process costs by itself.
+
+fn main() {}
