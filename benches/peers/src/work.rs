@@ -1,6 +1,6 @@
 //! The work: what a request leaves behind as a span.
 
-/// How many requests are prepared; spans take one after the other, and begin again.
+/// How many requests are prepared at most; spans take one after the other, and begin again.
 const REQUESTS: usize = 1024;
 
 /// Spans of one root in the tasks that deliver, itself included.
@@ -18,8 +18,8 @@ pub struct Request {
 pub struct Requests(Vec<Request>);
 
 impl Requests {
-    /// Prepares them. Numbers are spread, so that the bytes compress as those of real requests might.
-    pub fn prepare() -> Self {
+    /// Prepares them for so many spans. Numbers are spread, so that the bytes compress as those of real requests might.
+    pub fn prepare(spans: usize) -> Self {
         let mut state: u32 = 0x9e37_79b9;
         let mut next = || {
             state ^= state << 13;
@@ -31,7 +31,7 @@ impl Requests {
             path: format!("/api/orders/{:08}", next() % 100_000_000),
             user: format!("user-{:07}", next() % 10_000_000),
         };
-        Self((0..REQUESTS).map(request).collect())
+        Self((0..spans.min(REQUESTS)).map(request).collect())
     }
 
     /// `count` of them, in turn.

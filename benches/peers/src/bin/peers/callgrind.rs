@@ -1,19 +1,43 @@
-//! Instructions, counted by callgrind: the difference of two runs that differ only in their number of spans.
+//! Instructions, counted by callgrind.
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use crate::{Result, build::Build, contenders::Contender, launch::Task};
+use crate::{
+    Result,
+    build::Build,
+    contenders::{Contender, FLOOR},
+    launch::{Answer, Task},
+    receiver::Receiver,
+};
 
-/// Which threads' instructions are counted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Threads {
-    /// The first, which records.
-    Producer,
-    All,
+/// Rounds that are counted of recording.
+const ROUNDS: usize = 2;
+/// Spans delivered; and twice as many.
+const DELIVERED: usize = 4000;
+
+/// The function of the task that is counted.
+const COUNTED: &str = "--toggle-collect=*counted_round*";
+
+/// What otlp reads the time with until it knows the rate of the TSC, which it never learns under callgrind: readings take
+/// so long there that they look interrupted.
+const SUBSTITUTE: &str = "Clock::now_slow";
+
+/// Instructions per span.
+pub(crate) struct Recorded {
+    pub(crate) all: f64,
+    /// Those of them that only run under callgrind.
+    pub(crate) substitute: f64,
+}
+
+/// A machine that counts one contender after the other, with a receiver of its own.
+pub(crate) struct Callgrind<'b> {
+    build: &'b Build,
+    receiver: Receiver,
+    directory: PathBuf,
 }
 
 pub(crate) fn is_installed() -> bool {
@@ -21,47 +45,88 @@ pub(crate) fn is_installed() -> bool {
     version.is_ok_and(|status| status.success())
 }
 
-/// Instructions of one run.
-pub(crate) fn count(
-    task: &Task<'_>,
-    threads: Threads,
-    build: &Build,
-    contender: &Contender,
-    endpoint: &str,
-    label: &str,
-) -> Result<u64> {
-    let directory = build.scratch()?.join(format!("callgrind-{}-{label}", contender.program));
-    if directory.exists() {
-        fs::remove_dir_all(&directory)?;
+impl<'b> Callgrind<'b> {
+    /// `name` tells it from others that run at the same time.
+    pub(crate) fn new(build: &'b Build, name: usize) -> Result<Self> {
+        let directory = build.scratch()?.join(format!("callgrind-{name}"));
+        Ok(Self { build, receiver: Receiver::start(build)?, directory })
     }
-    fs::create_dir_all(&directory)?;
-    let output = directory.join("out").display().to_string();
-    let tool = [
-        "valgrind",
-        "--quiet",
-        "--tool=callgrind",
-        "--separate-threads=yes",
-        "--fair-sched=try",
-        &format!("--callgrind-out-file={output}"),
-    ]
-    .map(str::to_owned);
-    task.inside(&tool, build, contender, endpoint)?;
-    totals(&directory, threads)
+
+    /// Instructions per span that the recording thread executes, warm.
+    pub(crate) fn recorded(&mut self, contender: &Contender, attributes: bool) -> Result<Recorded> {
+        let task = Task("record", &[ROUNDS, usize::from(attributes)]);
+        let answer = self.run(&task, contender, &[COUNTED, "--compress-strings=no"])?;
+        self.receiver.take()?;
+        let spans = answer.get("spans").ok_or("no number of spans")?;
+        let count = totals(&self.directory, is_producer)? as f64;
+        let substitute = inclusive(&self.directory, SUBSTITUTE)? as f64;
+        Ok(Recorded { all: count / spans, substitute: substitute / spans })
+    }
+
+    /// Instructions per span that all threads execute until the receiver has it: the difference of two runs, so that
+    /// what happens once is left out. `None` if spans were lost, since there is nothing to divide by then.
+    pub(crate) fn delivered(&mut self, contender: &Contender) -> Result<Option<f64>> {
+        let mut counts = [0; 2];
+        for (count, spans) in counts.iter_mut().zip([DELIVERED, 2 * DELIVERED]) {
+            self.run(&Task("deliver", &[spans]), contender, &[])?;
+            if self.receiver.take()?.spans != spans as u64 && contender.name != FLOOR.name {
+                return Ok(None);
+            }
+            *count = totals(&self.directory, |_| true)?;
+        }
+        Ok(Some((counts[1] - counts[0]) as f64 / DELIVERED as f64))
+    }
+
+    fn run(&self, task: &Task<'_>, contender: &Contender, options: &[&str]) -> Result<Answer> {
+        if self.directory.exists() {
+            fs::remove_dir_all(&self.directory)?;
+        }
+        fs::create_dir_all(&self.directory)?;
+        let output = format!("--callgrind-out-file={}", self.directory.join("out").display());
+        let tool = ["valgrind", "--quiet", "--tool=callgrind", "--separate-threads=yes", "--fair-sched=try", &output];
+        let tool: Vec<_> = tool.iter().chain(options).map(|&word| word.to_owned()).collect();
+        task.inside(&tool, self.build, contender, self.receiver.endpoint())
+    }
 }
 
-/// The sum of what stands in the files, one for each thread.
-fn totals(directory: &Path, threads: Threads) -> Result<u64> {
-    let mut sum = None;
+/// Whether a file is that of the first thread, which records.
+fn is_producer(path: &str) -> bool {
+    path.ends_with("-01")
+}
+
+/// What callgrind wrote, a text for each thread that is wanted.
+fn outputs(directory: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+    let mut texts = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        let is_producer = path.to_string_lossy().ends_with("-01");
-        if threads == Threads::Producer && !is_producer {
-            continue;
+        if is_wanted(&path.to_string_lossy()) {
+            texts.push(fs::read_to_string(&path)?);
         }
-        let text = fs::read_to_string(&path)?;
-        let total = text.lines().rev().find_map(|line| line.strip_prefix("totals: "));
-        let total: u64 = total.map_or(Ok(0), |total| total.trim().parse())?;
-        *sum.get_or_insert(0) += total;
     }
-    sum.ok_or_else(|| format!("callgrind left nothing in {}", directory.display()).into())
+    Ok(texts)
+}
+
+/// The instructions of all threads that are wanted.
+fn totals(directory: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<u64> {
+    let texts = outputs(directory, is_wanted)?;
+    let total =
+        |text: &String| text.lines().rev().find_map(|line| line.strip_prefix("totals: ")?.trim().parse::<u64>().ok());
+    let sum: u64 = texts.iter().filter_map(total).sum();
+    if sum > 0 { Ok(sum) } else { Err(format!("callgrind counted nothing in {}", directory.display()).into()) }
+}
+
+/// The recording thread's instructions in calls of a function, what that calls included: they stand, last on the line, two
+/// lines below its name.
+fn inclusive(directory: &Path, function: &str) -> Result<u64> {
+    let mut sum = 0;
+    for text in outputs(directory, is_producer)? {
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            if line.starts_with("cfn=") && line.contains(function) {
+                let cost = lines.nth(1).and_then(|cost| cost.rsplit(' ').next()).ok_or("a call without a cost")?;
+                sum += cost.parse::<u64>()?;
+            }
+        }
+    }
+    Ok(sum)
 }

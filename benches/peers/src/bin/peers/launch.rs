@@ -42,11 +42,17 @@ impl Task<'_> {
         self.answer_of(command.args(self.arguments(contender)), contender)
     }
 
-    /// Runs it inside `tool`, a command with its options. What the tool prints is not read.
-    pub(crate) fn inside(&self, tool: &[String], build: &Build, contender: &Contender, endpoint: &str) -> Result<()> {
+    /// Runs it inside `tool`, a command with its options, and reads its answer.
+    pub(crate) fn inside(
+        &self,
+        tool: &[String],
+        build: &Build,
+        contender: &Contender,
+        endpoint: &str,
+    ) -> Result<Answer> {
         let mut command = command(&tool[0], endpoint);
         command.args(&tool[1..]).arg(build.program(contender.program)).args(self.arguments(contender));
-        self.answer_of(&mut command, contender).map(drop)
+        self.answer_of(&mut command, contender)
     }
 
     fn answer_of(&self, command: &mut Command, contender: &Contender) -> Result<Answer> {

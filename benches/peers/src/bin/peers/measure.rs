@@ -6,8 +6,8 @@ use std::{thread, time::Duration};
 use crate::{
     Result,
     build::Build,
-    callgrind::{self, Threads},
-    contenders::{CONTENDERS, Contender, FLOOR, Scope, WITH_TLS, measured},
+    callgrind::{self, Callgrind},
+    contenders::{CONTENDERS, Contender, Scope, WITH_TLS, measured},
     launch::{self, Task},
     receiver::{self, Receiver},
     samples::Samples,
@@ -52,10 +52,6 @@ pub(crate) const PACED_RATE: usize = 50_000;
 pub(crate) const BURST_SPANS: usize = 400_000;
 /// Spans of a program that ends soon.
 pub(crate) const BRIEF_SPANS: usize = 10;
-/// Spans recorded, and spans delivered, under callgrind; and twice as many.
-const COUNTED_RECORDED: usize = 4000;
-const COUNTED_DELIVERED: usize = 4000;
-
 /// The empty program.
 pub(crate) const EMPTY: &str = "empty";
 
@@ -207,39 +203,25 @@ fn instructions(build: &Build, samples: &mut Samples) -> Result<()> {
     Ok(())
 }
 
-/// Every second measurement, to a receiver of its own. Errors are told as text, which can leave its thread.
+/// Every second contender. Errors are told as text, which can leave its thread.
 fn counted(build: &Build, half: usize) -> std::result::Result<Vec<Counted>, String> {
-    let mut receiver = Receiver::start(build).map_err(|error| error.to_string())?;
-    let recorded = CONTENDERS
-        .iter()
-        .flat_map(|contender| [(contender, "hot_instructions", 1), (contender, "bare_instructions", 0)]);
-    let delivered = measured(Scope::Delivery).map(|contender| (contender, "delivered_instructions", 0));
-    let mut found = Vec::new();
-    for (contender, measure, attributes) in recorded.chain(delivered).skip(half).step_by(2) {
-        let (first, threads) = match measure {
-            "delivered_instructions" => (COUNTED_DELIVERED, Threads::All),
-            _ => (COUNTED_RECORDED, Threads::Producer),
-        };
-        let mut count = |spans: usize| -> Result<Option<u64>> {
-            let numbers = [spans, attributes];
-            let task = match threads {
-                Threads::All => Task("deliver", &numbers[..1]),
-                Threads::Producer => Task("record", &numbers),
-            };
-            let label = format!("{}-{measure}-{spans}", contender.variant);
-            let count = callgrind::count(&task, threads, build, contender, receiver.endpoint(), &label)?;
-            let received = receiver.take()?.spans;
-            // Without all of them there is nothing to divide by.
-            let is_whole = threads == Threads::Producer || contender.name == FLOOR.name || received == spans as u64;
-            Ok(is_whole.then_some(count))
-        };
-        let mut both = || Ok(count(first)?.zip(count(2 * first)?));
-        let both: Result<Option<(u64, u64)>> = both();
-        if let Some((once, twice)) = both.map_err(|error| error.to_string())? {
-            found.push((contender.name, measure, twice.saturating_sub(once) as f64 / first as f64));
+    let count = || -> Result<Vec<Counted>> {
+        let mut callgrind = Callgrind::new(build, half)?;
+        let mut found = Vec::new();
+        for contender in CONTENDERS.iter().skip(half).step_by(2) {
+            let name = contender.name;
+            let (hot, bare) = (callgrind.recorded(contender, true)?, callgrind.recorded(contender, false)?);
+            found.push((name, "hot_instructions", hot.all));
+            found.push((name, "bare_instructions", bare.all));
+            found.push((name, "substitute_instructions", bare.substitute));
+            if contender.scope >= Scope::Delivery {
+                let delivered = callgrind.delivered(contender)?;
+                found.extend(delivered.map(|count| (name, "delivered_instructions", count)));
+            }
         }
-    }
-    Ok(found)
+        Ok(found)
+    };
+    count().map_err(|error| error.to_string())
 }
 
 /// How long a program takes to end where nothing can be delivered. All of them at once: they wait.

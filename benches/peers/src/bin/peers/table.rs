@@ -6,7 +6,7 @@ use crate::{
     Result,
     build::Build,
     callgrind,
-    contenders::{CONTENDERS, FLOOR, PACKAGES, WITH_TLS},
+    contenders::{CONTENDERS, FLOOR, OURS, PACKAGES, WITH_TLS},
     measure::{BRIEF_SPANS, BURST_SPANS, EMPTY, PACED_RATE, Plan},
     samples::Samples,
 };
@@ -140,6 +140,12 @@ fn notes(plan: &Plan, samples: &Samples) -> String {
          cannot hold back: its worker takes spans while they are recorded."
             .to_owned(),
     ];
+    if let Some(count) = samples.median(OURS.name, "substitute_instructions") {
+        notes.push(format!(
+            "Under callgrind otlp never learns the rate of the TSC and asks the operating system for the time: {count:.0} of its \
+             instructions to record a span are that, and replace two readings of the TSC.",
+        ));
+    }
     let empty = samples.median(EMPTY, "stripped_kib");
     let tls = samples.median(WITH_TLS, "stripped_kib").zip(samples.median(WITH_TLS, "crates"));
     if let Some((empty, (kib, crates))) = empty.zip(tls) {
