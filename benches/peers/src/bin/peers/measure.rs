@@ -7,7 +7,7 @@ use crate::{
     Result,
     build::Build,
     callgrind::{self, Callgrind},
-    contenders::{CONTENDERS, Contender, Scope, WITH_TLS, measured},
+    contenders::{CONTENDERS, Contender, FLOOR, Scope, WITH_TLS, measured},
     launch::{self, Task},
     receiver::{self, Receiver},
     samples::Samples,
@@ -140,9 +140,11 @@ fn paced(plan: &Plan, build: &Build, receiver: &mut Receiver, samples: &mut Samp
             // The floor delivers nothing: what its spans cost it is told instead.
             let spans = if received.spans > 0 { received.spans } else { plan.paced_spans as u64 };
             samples.add(contender.name, "paced_cpu_ns", answer["cpu_ns"] / spans as f64);
+            if contender.name != FLOOR.name {
+                samples.add(contender.name, "paced_delivered", share(received.spans, plan.paced_spans));
+            }
             if received.spans > 0 {
                 check(contender, received)?;
-                samples.add(contender.name, "paced_delivered", share(received.spans, plan.paced_spans));
                 samples.add(contender.name, "paced_wire_bytes", received.bytes as f64 / received.spans as f64);
                 samples.add(contender.name, "paced_request_spans", received.spans as f64 / received.requests as f64);
             }
@@ -163,9 +165,11 @@ fn bursts(plan: &Plan, build: &Build, receiver: &mut Receiver, samples: &mut Sam
                 let answer = task.answer(build, contender, receiver.endpoint())?;
                 let received = receiver.take()?;
                 samples.add(contender.name, peak, answer["peak_kib"] / 1024.0);
+                if contender.name != FLOOR.name {
+                    samples.add(contender.name, delivered, share(received.spans, BURST_SPANS));
+                }
                 if received.spans > 0 {
                     check(contender, received)?;
-                    samples.add(contender.name, delivered, share(received.spans, BURST_SPANS));
                     samples.add(contender.name, cpu, answer["cpu_ns"] / received.spans as f64);
                     samples.add(contender.name, wire, received.bytes as f64 / received.spans as f64);
                 }
