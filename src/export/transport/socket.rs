@@ -193,12 +193,9 @@ pub(super) struct Socket {
     is_deaf: bool,
 }
 
-impl Transport for Socket {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        &mut self.buffers
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+impl Socket {
+    /// Sends what is held, and `amount` bytes written behind it.
+    fn write(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let deadline = Deadline::new(&timeout.for_write())?;
         let traffic = &self.sockets.traffic;
         let mut rest = self.buffers.written(amount);
@@ -223,7 +220,7 @@ impl Transport for Socket {
         Ok(())
     }
 
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+    fn read(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         let deadline = Deadline::new(&timeout.for_read())?;
         loop {
             self.stream.set_read_timeout(deadline.left()?)?;
@@ -236,6 +233,27 @@ impl Transport for Socket {
                 Err(error) => return Err(deadline.error(error)),
             }
         }
+    }
+}
+
+impl Transport for Socket {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        if self.buffers.hold_head(amount) {
+            return Ok(());
+        }
+        self.write(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        if self.buffers.holds() {
+            // A request without a body.
+            self.write(0, timeout)?;
+        }
+        self.read(timeout)
     }
 
     /// Whether nothing has come while the connection was idle: neither its end nor bytes that nobody asked for.
