@@ -119,26 +119,63 @@ fn held() -> (i64, Vec<String>) {
     (line.split_whitespace().nth(1).unwrap().parse().unwrap(), names.filter(|name| name.starts_with("otlp-")).collect())
 }
 
+/// Runs the test `name` once more in a process of its own, in which it answers the receiver's endpoint; 10 spans arrive
+/// there.
+#[cfg(target_os = "linux")]
+fn in_a_process_of_its_own(name: &str) -> Option<String> {
+    if let Ok(endpoint) = std::env::var("OTLP_TEST_ENDPOINT") {
+        return Some(endpoint);
+    }
+    let (endpoint, served) = receiver(vec![(200, Vec::new())]);
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let status = child.args([name, "--exact"]).env("OTLP_TEST_ENDPOINT", endpoint).status().unwrap();
+    assert!(status.success());
+    assert_eq!(served.join().unwrap().iter().flat_map(spans).count(), 10);
+    None
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_program_with_a_few_spans_has_one_thread_more_and_a_megabyte_at_most() {
-    // In a process of its own, which this same test is.
-    let Some(endpoint) = std::env::var_os("OTLP_TEST_ENDPOINT") else {
-        let (endpoint, served) = receiver(vec![(200, Vec::new())]);
-        let name = "a_program_with_a_few_spans_has_one_thread_more_and_a_megabyte_at_most";
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-        let status = child.args([name, "--exact"]).env("OTLP_TEST_ENDPOINT", endpoint).status().unwrap();
-        assert!(status.success());
-        assert_eq!(served.join().unwrap().iter().flat_map(spans).count(), 10);
-        return;
-    };
+    let name = "a_program_with_a_few_spans_has_one_thread_more_and_a_megabyte_at_most";
+    let Some(endpoint) = in_a_process_of_its_own(name) else { return };
     let (before, threads) = held();
     assert_eq!(threads, Vec::<String>::new());
-    let client = builder(endpoint.to_str().unwrap()).build().unwrap();
+    let client = builder(&endpoint).build().unwrap();
     record(&client, 10);
     assert!(client.flush(LONG).is_complete());
     let (after, threads) = held();
     assert_eq!(threads, ["otlp-worker-0\n"]);
     assert!(after - before <= 1024, "{} KiB", after - before);
+    assert!(client.shutdown(LONG).is_complete());
+}
+
+/// How often our threads went to sleep so far.
+#[cfg(target_os = "linux")]
+fn sleeps() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let statuses = tasks.map(|task| std::fs::read_to_string(task.path().join("status")).unwrap());
+    let ours = statuses.filter(|status| status.starts_with("Name:\totlp-"));
+    let count = |status: String| {
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    ours.map(count).sum()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_that_has_nothing_to_do_does_not_wake_up() {
+    let Some(endpoint) = in_a_process_of_its_own("a_client_that_has_nothing_to_do_does_not_wake_up") else { return };
+    let client = builder(&endpoint).build().unwrap();
+    record(&client, 10);
+    assert!(client.flush(LONG).is_complete());
+    // Until it has put everything away, and for as long as it takes to see that it stays so.
+    let rests = || {
+        let before = sleeps();
+        thread::sleep(Duration::from_secs(1));
+        before > 0 && sleeps() == before
+    };
+    assert!((0..10).any(|_| rests()), "it wakes up every second");
     assert!(client.shutdown(LONG).is_complete());
 }
