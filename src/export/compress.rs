@@ -8,6 +8,7 @@ use flate2::read::GzDecoder;
 use crate::config::Effort;
 use crate::config::{Compression, Way};
 
+mod deflate;
 mod gzip;
 #[cfg(feature = "zstd")]
 mod zstd;
@@ -16,6 +17,23 @@ use gzip::Gzip;
 
 /// Room added to the body when the encoder needs more.
 const BODY_STEP: usize = 16 * 1024;
+
+/// What a request of so many bytes usually comes to, and no less for most: a quarter or fewer of large ones, and half of
+/// the few spans of small ones. Growing in steps leaves holes behind.
+pub(crate) fn usual_len(compression: Compression, uncompressed: usize) -> usize {
+    match compression {
+        Compression::None => uncompressed,
+        _ => uncompressed / 4 + 1024,
+    }
+}
+
+/// Sees to it that so many bytes fit. In steps of a quarter: a buffer that doubles holds up to twice what the body
+/// needs.
+fn make_room(body: &mut Vec<u8>, bytes: usize) {
+    if body.capacity() - body.len() < bytes {
+        body.reserve_exact(bytes.max(BODY_STEP).max(body.len() / 4));
+    }
+}
 
 /// Writes request bodies. It keeps its state between bodies; one worker owns one.
 pub(crate) struct Encoder {

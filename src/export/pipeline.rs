@@ -144,7 +144,7 @@ impl Exporter {
             parcel.body = Body::Lent { pages: Arc::clone(pages), len };
         } else {
             let body = parcel.body.buffer();
-            body.reserve_exact(len / 5);
+            body.reserve_exact(compress::usual_len(parcel.compression, len));
             encoder.encode_whole(body, &pages[..len]);
         }
         parcel
@@ -158,11 +158,7 @@ impl Exporter {
         parcel.uncompressed = frame.len();
         let body = parcel.body.buffer();
         body.clear();
-        // What it usually comes to, at once: growing in steps leaves holes behind.
-        body.reserve_exact(match parcel.compression {
-            Compression::None => parcel.uncompressed,
-            _ => parcel.uncompressed / 5,
-        });
+        body.reserve_exact(compress::usual_len(parcel.compression, parcel.uncompressed));
         encoder.encode(body, |sink| frame.pieces(sink));
         parcel
     }

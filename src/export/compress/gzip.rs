@@ -1,91 +1,144 @@
-//! Gzip, the default: deflate with our own header and trailer, so that its state can be used again.
+//! Gzip, the default: a deflate stream between our own header and trailer, so that its state can be used again.
 
-use flate2::{Compress, Crc, FlushCompress, Status};
+use crc32fast::Hasher;
+use flate2::{Compress, FlushCompress, Status};
 
-use super::BODY_STEP;
+use super::{BODY_STEP, deflate::Deflate, make_room};
 use crate::config::Effort;
 
-/// Pieces shorter than this are gathered first: the encoder pays per call, and more than a copy costs.
+/// Pieces shorter than this are gathered first: the library pays per call, and more than a copy costs.
 const SHORT_PIECE: usize = 8 * 1024;
 
 /// How much is gathered at a time; stays in the first-level cache.
 const GATHER_BYTES: usize = 16 * 1024;
 
-/// Level 6 takes three times the CPU of level 1 for a tenth fewer bytes on span records.
-fn level(effort: Effort) -> flate2::Compression {
-    flate2::Compression::new(match effort {
-        Effort::Least => 1,
-        Effort::Normal => 6,
-        Effort::Most => 9,
-    })
-}
-
 /// RFC 1952: magic, deflate, no flags, no time, fastest, unknown system.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
 
-/// A gzip encoder that can be used again: `GzEncoder` cannot be reset, the deflate state below it can.
+/// A gzip encoder that can be used again.
 pub(crate) struct Gzip {
-    deflate: Compress,
-    crc: Crc,
-    gathered: Vec<u8>,
+    stream: Stream,
+    crc: Hasher,
+    /// Bytes taken, modulo 2³².
+    len: u32,
+}
+
+/// What makes the stream.
+enum Stream {
+    /// With the least effort, our own.
+    Own(Deflate),
+    /// With more, the library's: `GzEncoder` cannot be reset, the deflate state below it can.
+    Library(Library),
 }
 
 impl Gzip {
     pub(super) fn new(effort: Effort) -> Self {
-        Self {
-            deflate: Compress::new(level(effort), false),
-            crc: Crc::new(),
-            gathered: Vec::with_capacity(GATHER_BYTES + SHORT_PIECE),
-        }
+        let stream = match effort {
+            Effort::Least => Stream::Own(Deflate::new()),
+            // Level 6 takes five times the CPU for a tenth fewer bytes on span records.
+            Effort::Normal => Stream::Library(Library::new(6)),
+            Effort::Most => Stream::Library(Library::new(9)),
+        };
+        Self { stream, crc: Hasher::new(), len: 0 }
     }
 
+    /// Begins a body. After a panic in the middle of one something may be left of it.
     pub(super) fn begin(&mut self, body: &mut Vec<u8>) {
-        // After a panic in the middle of a body something may be left.
-        self.gathered.clear();
-        self.deflate.reset();
+        match &mut self.stream {
+            Stream::Own(deflate) => deflate.begin(),
+            Stream::Library(library) => library.begin(),
+        }
         self.crc.reset();
+        self.len = 0;
         body.extend_from_slice(&GZIP_HEADER);
     }
 
-    pub(super) fn write(&mut self, piece: &[u8], body: &mut Vec<u8>) {
+    pub(super) fn write(&mut self, mut piece: &[u8], body: &mut Vec<u8>) {
+        self.len = self.len.wrapping_add(piece.len() as u32);
+        match &mut self.stream {
+            Stream::Own(deflate) => loop {
+                piece = deflate.fill(piece);
+                if !deflate.is_full() {
+                    return;
+                }
+                self.crc.update(deflate.waiting());
+                deflate.compress(body);
+            },
+            Stream::Library(library) => library.write(piece, &mut self.crc, body),
+        }
+    }
+
+    /// Compresses `piece` from where it is, however short, if that saves a copy.
+    pub(super) fn write_at_once(&mut self, piece: &[u8], body: &mut Vec<u8>) {
+        let Stream::Library(library) = &mut self.stream else { return self.write(piece, body) };
+        self.len = self.len.wrapping_add(piece.len() as u32);
+        library.write_at_once(piece, &mut self.crc, body);
+    }
+
+    pub(super) fn finish(&mut self, body: &mut Vec<u8>) {
+        match &mut self.stream {
+            Stream::Own(deflate) => {
+                self.crc.update(deflate.waiting());
+                deflate.finish(body);
+            }
+            Stream::Library(library) => library.finish(&mut self.crc, body),
+        }
+        make_room(body, 8);
+        body.extend_from_slice(&self.crc.clone().finalize().to_le_bytes());
+        body.extend_from_slice(&self.len.to_le_bytes());
+    }
+}
+
+/// The stream of the library.
+struct Library {
+    deflate: Compress,
+    gathered: Vec<u8>,
+}
+
+impl Library {
+    fn new(level: u32) -> Self {
+        let deflate = Compress::new(flate2::Compression::new(level), false);
+        Self { deflate, gathered: Vec::with_capacity(GATHER_BYTES + SHORT_PIECE) }
+    }
+
+    fn begin(&mut self) {
+        self.gathered.clear();
+        self.deflate.reset();
+    }
+
+    fn write(&mut self, piece: &[u8], crc: &mut Hasher, body: &mut Vec<u8>) {
         if piece.len() < SHORT_PIECE {
             self.gathered.extend_from_slice(piece);
             if self.gathered.len() < GATHER_BYTES {
                 return;
             }
-            self.write_gathered(body);
+            self.write_gathered(crc, body);
         } else {
-            self.write_at_once(piece, body);
+            self.write_at_once(piece, crc, body);
         }
     }
 
-    /// Compresses `piece` from where it is, however short.
-    pub(super) fn write_at_once(&mut self, piece: &[u8], body: &mut Vec<u8>) {
-        self.write_gathered(body);
-        self.deflate(piece, FlushCompress::None, body);
+    fn write_at_once(&mut self, piece: &[u8], crc: &mut Hasher, body: &mut Vec<u8>) {
+        self.write_gathered(crc, body);
+        self.deflate(piece, FlushCompress::None, crc, body);
     }
 
-    fn write_gathered(&mut self, body: &mut Vec<u8>) {
+    fn write_gathered(&mut self, crc: &mut Hasher, body: &mut Vec<u8>) {
         let gathered = std::mem::take(&mut self.gathered);
-        self.deflate(&gathered, FlushCompress::None, body);
+        self.deflate(&gathered, FlushCompress::None, crc, body);
         self.gathered = gathered;
         self.gathered.clear();
     }
 
-    pub(super) fn finish(&mut self, body: &mut Vec<u8>) {
-        self.write_gathered(body);
-        self.deflate(&[], FlushCompress::Finish, body);
-        body.extend_from_slice(&self.crc.sum().to_le_bytes());
-        body.extend_from_slice(&self.crc.amount().to_le_bytes());
+    fn finish(&mut self, crc: &mut Hasher, body: &mut Vec<u8>) {
+        self.write_gathered(crc, body);
+        self.deflate(&[], FlushCompress::Finish, crc, body);
     }
 
-    fn deflate(&mut self, mut input: &[u8], flush: FlushCompress, body: &mut Vec<u8>) {
-        self.crc.update(input);
+    fn deflate(&mut self, mut input: &[u8], flush: FlushCompress, crc: &mut Hasher, body: &mut Vec<u8>) {
+        crc.update(input);
         loop {
-            if body.capacity() - body.len() < BODY_STEP / 4 {
-                // In steps of a quarter: a buffer that doubles holds up to twice what the body needs.
-                body.reserve_exact(BODY_STEP.max(body.len() / 4));
-            }
+            make_room(body, BODY_STEP / 4);
             let before = self.deflate.total_in();
             let status = self.deflate.compress_vec(input, body, flush).expect("the stream is never finished twice");
             input = &input[(self.deflate.total_in() - before) as usize..];

@@ -2,7 +2,7 @@
 
 use zstd::stream::raw::{Encoder, InBuffer, Operation as _, OutBuffer};
 
-use super::BODY_STEP;
+use super::{BODY_STEP, make_room};
 use crate::config::Effort;
 
 /// Higher levels than 1 take more CPU than they save bytes, unless bytes are what is scarce.
@@ -44,10 +44,7 @@ impl Zstd {
         body: &mut Vec<u8>,
         step: impl FnOnce(&mut Encoder<'static>, &mut OutBuffer<'_, Vec<u8>>) -> std::io::Result<usize>,
     ) -> usize {
-        if body.capacity() - body.len() < BODY_STEP / 4 {
-            // In steps of a quarter: a buffer that doubles holds up to twice what the body needs.
-            body.reserve_exact(BODY_STEP.max(body.len() / 4));
-        }
+        make_room(body, BODY_STEP / 4);
         let written = body.len();
         let mut output = OutBuffer::around_pos(body, written);
         step(&mut self.0, &mut output).expect("the parameters are those of the library")
