@@ -54,7 +54,7 @@ impl Recorder {
         self.record.begin(name);
         let context = SpanContext::new(trace, id, 3, false);
         let parent = parent.map(|parent| (parent, false));
-        self.record.set_head(Head { context: &context, parent, kind, start });
+        self.record.set_head(&Head { context: &context, parent, kind, start });
     }
 
     fn end(&mut self, end: u64) {
