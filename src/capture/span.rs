@@ -9,11 +9,7 @@ use std::{
 };
 
 use super::{
-    attribute::short::Scalar,
-    clock::Clock,
-    context::SpanContext,
-    local::{self, OpenSpan},
-    record::key_bit,
+    attribute::short::Scalar, clock::Clock, context::SpanContext, local, open_span::OpenSpan, record::key_bit,
     status::Status,
 };
 use crate::{

@@ -1,0 +1,383 @@
+//! A thread's place at one client: its ring, its spare records, and what becomes of a span that has ended.
+
+use std::sync::Arc;
+
+use super::{
+    intake::Intake,
+    local::is_own_thread,
+    open_span::OpenSpan,
+    overflow::{Prospect, Shed},
+    ring::{Producer, Pushed},
+    supply::Supply,
+};
+use crate::{
+    error::DropReason,
+    stats::{Fate, ParentOrigin, Started, Withheld},
+    sync::Ordering,
+};
+
+/// Records a thread keeps ready for its next spans.
+const POOLED_RECORDS: usize = 32;
+/// As many it keeps even where memory is short.
+const LEAST_POOLED_RECORDS: usize = 2;
+
+/// A thread's seats at the clients it records for.
+pub(super) struct Seats {
+    /// At the one client that most threads have to do with.
+    first: Option<Seat>,
+    others: Vec<Seat>,
+}
+
+impl Seats {
+    pub(super) const NONE: Self = Self { first: None, others: Vec::new() };
+
+    /// The seat at the client of `intake`.
+    #[inline]
+    pub(super) fn at(&mut self, intake: &Arc<Intake>) -> &mut Seat {
+        let is_first = self.first.as_ref().is_some_and(|first| Arc::ptr_eq(&first.intake, intake));
+        if !is_first && let Some(at) = self.find_other(intake) {
+            return &mut self.others[at];
+        }
+        self.first.get_or_insert_with(|| Seat::new(Arc::clone(intake)))
+    }
+
+    /// Which of the others it is, if it is not to be the first.
+    #[cold]
+    #[inline(never)]
+    fn find_other(&mut self, intake: &Arc<Intake>) -> Option<usize> {
+        let found = self.others.iter().position(|seat| Arc::ptr_eq(&seat.intake, intake));
+        if found.is_some() {
+            return found;
+        }
+        // A client that was shut down keeps its seat until the thread meets another one.
+        self.others.retain(|seat| !seat.intake.is_closed());
+        if self.first.take_if(|first| first.intake.is_closed()).is_some() || self.first.is_none() {
+            return None;
+        }
+        self.others.push(Seat::new(Arc::clone(intake)));
+        Some(self.others.len() - 1)
+    }
+}
+
+/// A thread's place at one client.
+pub(super) struct Seat {
+    intake: Arc<Intake>,
+    /// `Some` until the seat is dropped.
+    producer: Option<Producer>,
+    /// Records it keeps even where memory is short.
+    least_pooled: usize,
+    /// Boxed, since a span holds one pointer and moves between the pool and spans.
+    #[expect(clippy::vec_box)]
+    pool: Vec<Box<OpenSpan>>,
+    /// Records until the thread tells the others how many it made, out of so many.
+    countdown: u32,
+    step: u32,
+    /// The last record found no room.
+    refusing: bool,
+    /// It waited for open spans of others, and none of them made room.
+    in_vain: bool,
+}
+
+impl Seat {
+    fn new(intake: Arc<Intake>) -> Self {
+        let step = intake.arrivals.step(intake.registry.count());
+        Self {
+            producer: Some(intake.registry.check_out()),
+            least_pooled: if intake.supply.recycles() { LEAST_POOLED_RECORDS } else { 0 },
+            pool: Vec::with_capacity(POOLED_RECORDS),
+            countdown: step,
+            step,
+            refusing: false,
+            in_vain: false,
+            intake,
+        }
+    }
+
+    /// Counts a span that was started, with a parent of another process or of this one, or with none.
+    #[inline]
+    pub(super) fn started(&mut self, is_remote: Option<bool>, fate: Fate) {
+        let origin = match is_remote {
+            None => ParentOrigin::None,
+            Some(false) => ParentOrigin::Local,
+            Some(true) => ParentOrigin::Remote,
+        };
+        if let Some(producer) = &mut self.producer {
+            producer.started(Started::index(origin, fate));
+        }
+    }
+
+    /// Whether there is a record that was used before.
+    #[inline]
+    pub(super) fn has_pooled(&self) -> bool {
+        !self.pool.is_empty()
+    }
+
+    /// A record that was used before, to write a span called `name` into, if there is one.
+    #[inline]
+    pub(super) fn pooled(&mut self, scope: u32, name: &str) -> Option<Box<OpenSpan>> {
+        let mut open = self.pool.pop()?;
+        open.scope = scope;
+        open.record.begin(name);
+        Some(open)
+    }
+
+    /// A record to write a span called `name` into; none if memory is used up: a span that is started all the same is
+    /// [lost](Self::lose).
+    #[inline]
+    pub(super) fn open(&mut self, scope: u32, name: &str) -> Option<Box<OpenSpan>> {
+        self.pooled(scope, name).or_else(|| self.allocate(scope, name))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn allocate(&mut self, scope: u32, name: &str) -> Option<Box<OpenSpan>> {
+        let intake = Arc::clone(&self.intake);
+        let prospect = |supply: &Supply| supply.could_start(OpenSpan::INITIAL_BYTES);
+        let made = OpenSpan::new(&intake).or_else(|| self.make_room(prospect, |_| OpenSpan::new(&intake)));
+        let mut open = made?;
+        open.scope = scope;
+        open.record.begin(name);
+        Some(open)
+    }
+
+    /// Counts a span that was started without a record to write it into.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn lose(&self) {
+        let reason = if self.intake.is_closed() { DropReason::Shutdown } else { DropReason::QueueFull };
+        self.intake.stats.lost(reason);
+    }
+
+    /// Hands a span over that was finished, and keeps its memory for the next.
+    #[inline]
+    pub(super) fn hand_over(&mut self, mut open: Box<OpenSpan>) {
+        if open.record.is_unusual() {
+            return self.hand_over_unusual(open);
+        }
+        self.push(&mut open);
+        self.keep(open);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn hand_over_unusual(&mut self, mut open: Box<OpenSpan>) {
+        self.push(&mut open);
+        self.intake.count_lacking(&open.record);
+        self.recycle(open);
+    }
+
+    /// Ends a span of which nothing is exported.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn discard(&mut self, mut open: Box<OpenSpan>, why: Withheld) {
+        self.withhold(why);
+        open.withheld = None;
+        self.recycle(open);
+    }
+
+    /// Counts the end of a span of which nothing is exported.
+    #[cold]
+    pub(super) fn withhold(&mut self, why: Withheld) {
+        if let Some(producer) = &mut self.producer {
+            producer.withhold(why);
+        }
+    }
+
+    /// Takes back a record that is not needed.
+    pub(super) fn recycle(&mut self, mut open: Box<OpenSpan>) {
+        if open.record.is_unusual() {
+            open.context.clear_trace_state();
+            self.shrink(&mut open);
+        }
+        self.keep(open);
+    }
+
+    /// Keeps a record for the next spans, if they may need it.
+    #[inline]
+    fn keep(&mut self, open: Box<OpenSpan>) {
+        let kept = self.pool.len();
+        if kept < self.least_pooled || kept < POOLED_RECORDS && !self.intake.supply.is_short_of_records() {
+            self.pool.push(open);
+        }
+    }
+
+    fn shrink(&self, open: &mut OpenSpan) {
+        let has_freed = open.record.shrink();
+        open.account();
+        if has_freed {
+            self.intake.overflow.made_room();
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, open: &mut OpenSpan) {
+        let record = open.record.framed();
+        let Some(producer) = &mut self.producer else { return };
+        if self.intake.quota.is_bounded() && !take_credit(&self.intake, producer, !self.refusing) {
+            self.overflow(open.scope, open.accounted, record);
+        } else if producer.push_in_place(open.scope, record) {
+            (self.refusing, self.in_vain) = (false, false);
+            self.countdown -= 1;
+            if self.countdown == 0 {
+                self.checkpoint();
+            } else {
+                self.intake.doorbell.after_record();
+            }
+        } else {
+            self.push_elsewhere(open.scope, open.accounted, record);
+        }
+    }
+
+    /// The chunk at hand is full.
+    #[cold]
+    #[inline(never)]
+    fn push_elsewhere(&mut self, scope: u32, held: usize, record: &[u8]) {
+        let Some(producer) = &mut self.producer else { return };
+        match producer.push_elsewhere(&self.intake.supply, scope, record) {
+            Ok(_) => self.pushed(),
+            Err(_) => {
+                self.intake.quota.give_back(1);
+                self.overflow(scope, held, record);
+            }
+        }
+    }
+
+    fn pushed(&mut self) {
+        (self.refusing, self.in_vain) = (false, false);
+        self.countdown -= 1;
+        self.checkpoint();
+    }
+
+    /// Every few records: tell how many there are, and have a full batch fetched.
+    #[cold]
+    #[inline(never)]
+    fn checkpoint(&mut self) {
+        let intake = &*self.intake;
+        let mut ready = intake.supply.is_pressed();
+        if self.countdown == 0 {
+            ready |= intake.arrivals.arrive(self.step);
+            self.step = intake.arrivals.step(intake.registry.count());
+            self.countdown = self.step;
+        }
+        if ready { intake.doorbell.after_batch() } else { intake.doorbell.after_record() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn overflow(&mut self, scope: u32, held: usize, record: &[u8]) {
+        let needed = self.producer.as_ref().map_or(0, |producer| producer.needs(&self.intake.supply, record.len()));
+        let pushed = self.make_room(
+            |supply| if needed == 0 { Prospect::Room } else { supply.could_end(held, needed) },
+            |seat| try_push(&seat.intake, seat.producer.as_mut()?, true, scope, record),
+        );
+        match pushed {
+            Some(_) => self.pushed(),
+            // What the client records of its own requests is no loss to anybody.
+            None if is_own_thread() => {}
+            None if self.intake.is_closed() => self.intake.stats.lost(DropReason::Shutdown),
+            None => self.refuse(),
+        }
+    }
+
+    /// Repeats an `attempt` that found no room, if the drop strategy makes some and the client is not shut down.
+    /// Where open spans stand in the way nothing is shed, and a thread waits for them only a moment, and once: it may
+    /// be the one that holds them.
+    fn make_room<T>(
+        &mut self,
+        prospect: impl FnOnce(&Supply) -> Prospect,
+        mut attempt: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Option<T> {
+        // Before the count of references is touched, which all threads share.
+        if self.intake.overflow.drops_newest() || is_own_thread() {
+            return None;
+        }
+        let intake = Arc::clone(&self.intake);
+        let prospect = prospect(&intake.supply);
+        let is_hopeless = prospect == Prospect::None || prospect == Prospect::OpenSpans && self.in_vain;
+        if is_hopeless || intake.is_closed() {
+            return None;
+        }
+        let ring = self.producer.as_ref().map(|producer| producer.ring().clone());
+        let made = intake.overflow.retry(
+            prospect,
+            || ring.as_deref().map_or(Shed::Nothing, |ring| intake.shed_records(ring)),
+            || intake.doorbell.after_batch(),
+            || if intake.is_closed() { Some(None) } else { attempt(self).map(Some) },
+        );
+        let made = made.flatten();
+        self.in_vain = made.is_none() && prospect == Prospect::OpenSpans;
+        made
+    }
+
+    fn refuse(&mut self) {
+        if let Some(producer) = &mut self.producer {
+            producer.refuse();
+        }
+        // A worker may rest although the queue is full: threads announce their records in steps.
+        if !self.refusing {
+            self.refusing = true;
+            self.intake.doorbell.after_batch();
+        }
+    }
+}
+
+/// Pushes a record if there is room for it, in spans and in bytes.
+fn try_push(intake: &Intake, producer: &mut Producer, reclaim: bool, scope: u32, record: &[u8]) -> Option<Pushed> {
+    if intake.quota.is_bounded() && !take_credit(intake, producer, reclaim) {
+        return None;
+    }
+    let pushed = producer.push(&intake.supply, scope, record);
+    if pushed.is_err() {
+        intake.quota.give_back(1);
+    }
+    pushed.ok()
+}
+
+/// One span's worth of `max_queue_size`. With `reclaim` what idle threads hold back is looked for too, which takes
+/// a lock: once when the queue turns out to be full, not for every span while it is.
+fn take_credit(intake: &Intake, producer: &Producer, reclaim: bool) -> bool {
+    let credit = &producer.ring().credit;
+    loop {
+        let left = credit.load(Ordering::Relaxed);
+        if left > 0 {
+            if credit.compare_exchange_weak(left, left - 1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                return true;
+            }
+            continue;
+        }
+        let wanted = intake.quota.step(intake.registry.count());
+        let granted = intake.quota.grant(wanted);
+        if granted == 0 {
+            if !reclaim {
+                return false;
+            }
+            let reclaimed =
+                intake.registry.rings().iter().map(|ring| ring.credit.swap(0, Ordering::Relaxed)).sum::<u32>();
+            if reclaimed == 0 {
+                return false;
+            }
+            intake.quota.give_back(reclaimed.into());
+            continue;
+        }
+        credit.fetch_add(granted as u32, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(producer) = self.producer.take() {
+            if self.intake.is_inherited() {
+                // Another process has it, and nobody may ever release the registry's lock in this one.
+                std::mem::forget(producer);
+                return;
+            }
+            self.intake.quota.give_back(producer.ring().credit.swap(0, Ordering::Relaxed).into());
+            self.intake.overflow.made_room();
+            let unannounced = self.step - self.countdown;
+            if unannounced > 0 && self.intake.arrivals.arrive(unannounced) {
+                self.intake.doorbell.after_batch();
+            }
+            self.intake.registry.give_back(producer);
+        }
+    }
+}
