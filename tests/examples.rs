@@ -21,11 +21,17 @@ fn path_of(example: &str) -> PathBuf {
 /// Runs an example with nothing in its environment that would lead elsewhere. It must succeed and say `line`.
 #[track_caller]
 fn assert_runs(example: &str, line: &str) {
+    assert_runs_with(example, &[], line);
+}
+
+/// The same with arguments.
+#[track_caller]
+fn assert_runs_with(example: &str, arguments: &[&str], line: &str) {
     let mut command = Command::new(path_of(example));
     for variable in otlp::VARIABLES {
         command.env_remove(variable.name);
     }
-    let output = command.env_remove("TRACEPARENT").output().unwrap();
+    let output = command.args(arguments).env_remove("TRACEPARENT").output().unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{stdout}\n{stderr}", output.status);
     assert!(stdout.lines().any(|printed| printed.contains(line)), "{line:?} is not in\n{stdout}\n{stderr}");
@@ -60,6 +66,18 @@ fn a_client_tells_its_metrics() {
 #[test]
 fn a_trace_goes_through_processes() {
     assert_runs("child_processes", "6 spans of 4 processes are one trace");
+}
+
+#[test]
+fn the_suite_measures_next_to_its_targets() {
+    assert_runs("performance_suite", "p99");
+}
+
+#[test]
+fn the_suite_measures_what_the_specification_describes() {
+    // PERF-03
+    let workload = "10000 spans/s for 1 s, 1 integer attribute and 1 event";
+    assert_runs_with("performance_suite", &["specification", "1", "1"], workload);
 }
 
 #[test]

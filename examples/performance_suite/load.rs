@@ -14,10 +14,56 @@ use otlp::{
     BatchConfig, BatchStrategy, Client, DropStrategy, Tracer, config::MetricType, monitoring::PerformanceMonitor,
 };
 
-/// The steady load: so many spans, then a pause.
-const BURST: u64 = 200;
+/// The steady load.
+const RATE: u64 = 20_000;
 const PERIOD: Duration = Duration::from_millis(10);
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Makes so many spans a second, in bursts.
+pub(crate) struct Pace {
+    burst: u64,
+    next: Instant,
+}
+
+impl Pace {
+    pub(crate) fn new(rate: u64) -> Self {
+        Self { burst: rate * PERIOD.as_millis() as u64 / 1000, next: Instant::now() }
+    }
+
+    /// Calls `make` at that rate for so long, with a number that grows.
+    pub(crate) fn keep(mut self, duration: Duration, mut make: impl FnMut(u64)) {
+        let end = self.next + duration;
+        let mut made = 0;
+        while self.next < end {
+            (made..made + self.burst).for_each(&mut make);
+            made += self.burst;
+            self.next += PERIOD;
+            thread::sleep(self.next.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+/// What the process took for something.
+pub(crate) struct Cost {
+    pub(crate) cpu_seconds: f64,
+    /// Of one core.
+    pub(crate) cpu_share: f64,
+    /// More than it took before.
+    pub(crate) peak_megabytes: f64,
+}
+
+impl Cost {
+    /// Does it, and answers what it took.
+    pub(crate) fn of(work: impl FnOnce()) -> nix::Result<Self> {
+        let (before, memory, begun) = (usage()?, resident_megabytes(), Instant::now());
+        work();
+        let (after, elapsed) = (usage()?, begun.elapsed().as_secs_f64());
+        let cpu_seconds = cpu_seconds(&after) - cpu_seconds(&before);
+        // The most there was since the process began, in units of 1024 bytes on Linux.
+        let peak_megabytes = (after.max_rss() as f64 / 1024.0 - memory).max(0.0);
+        Ok(Self { cpu_seconds, cpu_share: cpu_seconds / elapsed, peak_megabytes })
+    }
+}
 
 /// What came of the steady load, in the last whole interval.
 pub(crate) struct Steady {
@@ -43,13 +89,7 @@ pub(crate) fn steady(endpoint: &str) -> Result<Steady, Box<dyn Error>> {
         )
         .build()?;
     let tracer = client.tracer("suite");
-    let begun = Instant::now();
-    let mut next = begun;
-    while begun.elapsed() < 3 * INTERVAL {
-        (0..BURST).for_each(|number| span(&tracer, number));
-        next += PERIOD;
-        thread::sleep(next.saturating_duration_since(Instant::now()));
-    }
+    Pace::new(RATE).keep(3 * INTERVAL, |number| span(&tracer, number));
     let metrics = client.get_performance_metrics();
     assert!(client.shutdown(Duration::from_secs(10)).is_complete(), "something was lost: {:?}", client.stats());
     Ok(Steady {
@@ -78,34 +118,34 @@ pub(crate) struct Full {
 
 /// `spans` spans, made by `threads` threads as fast as they can.
 pub(crate) fn full_speed(endpoint: &str, threads: u64, spans: u64) -> Result<Full, Box<dyn Error>> {
-    let before = usage()?;
-    let memory = resident_megabytes();
     let client = Client::builder()
         .with_endpoint(endpoint)
         .with_drop_strategy(DropStrategy::Block(Duration::from_secs(60)))
         .build()?;
     let begun = Instant::now();
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            let tracer = client.tracer("suite");
-            scope.spawn(move || {
-                let root = tracer.start("root");
-                let _entered = root.enter();
-                (0..spans / threads).for_each(|number| span(&tracer, number));
-            });
-        }
-    });
-    let receipt = client.flush(Duration::from_secs(60));
-    let elapsed = begun.elapsed().as_secs_f64();
-    let (after, stats) = (usage()?, client.stats());
-    client.shutdown(Duration::from_secs(10));
+    let mut elapsed = 0.0;
+    let cost = Cost::of(|| {
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                let tracer = client.tracer("suite");
+                scope.spawn(move || {
+                    let root = tracer.start("root");
+                    let _entered = root.enter();
+                    (0..spans / threads).for_each(|number| span(&tracer, number));
+                });
+            }
+        });
+        client.flush(Duration::from_secs(60));
+        elapsed = begun.elapsed().as_secs_f64();
+    })?;
+    let stats = client.stats();
+    let receipt = client.shutdown(Duration::from_secs(10));
     let spans = spans as f64;
     Ok(Full {
         throughput: receipt.exported as f64 / elapsed,
-        cpu_nanos: 1e9 * (cpu_seconds(&after) - cpu_seconds(&before)) / spans,
+        cpu_nanos: 1e9 * cost.cpu_seconds / spans,
         lost: receipt.dropped_total() + receipt.pending,
-        // The most there was since the process began, in units of 1024 bytes on Linux.
-        peak_megabytes: (after.max_rss() as f64 / 1024.0 - memory).max(0.0),
+        peak_megabytes: cost.peak_megabytes,
         efficiency: stats.sent_bytes as f64 / stats.wire_bytes as f64,
         sent_bytes: stats.wire_bytes as f64 / spans,
         plain_bytes: stats.uncompressed_bytes as f64 / spans,

@@ -2,6 +2,7 @@
 //!
 //! ```sh
 //! cargo run --release --example performance_suite
+//! cargo run --release --example performance_suite specification   # the workload for comparing SDKs; three minutes
 //! ```
 //!
 //! It needs no collector: a process of its own receives, so that what it takes is not counted. The exit status is not 0 if
@@ -12,8 +13,9 @@
 
 mod load;
 mod receiver;
+mod specification;
 
-use std::{error::Error, process::ExitCode};
+use std::{env, error::Error, process::ExitCode};
 
 use load::{Full, Steady};
 use receiver::Receiver;
@@ -27,6 +29,10 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         return Ok(ExitCode::SUCCESS);
     }
     let receiver = Receiver::start()?;
+    if env::args().nth(1).is_some_and(|argument| argument == "specification") {
+        specification::compare(receiver.endpoint(), env::args().skip(2))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let steady = load::steady(receiver.endpoint())?;
     let full = load::full_speed(receiver.endpoint(), 1, SPANS)?;
     let rows = rows(&steady, &full);

@@ -5,7 +5,10 @@ use std::io::Read as _;
 use flate2::read::DeflateDecoder;
 use proptest::prelude::*;
 
-use super::{symbols::MAX_MATCH, *};
+use super::{
+    symbols::{LENGTHS, MAX_MATCH},
+    *,
+};
 
 mod fuzz;
 mod measure;
@@ -159,6 +162,18 @@ fn a_body_depends_on_nothing_but_its_bytes() {
 }
 
 #[test]
+fn what_the_body_before_had_at_the_same_places_makes_no_difference() {
+    let input = spans::tree(150);
+    let expected = deflated(&mut Deflate::new(), [&input[..]]);
+    for changed in (0..input.len()).step_by(500) {
+        let mut used = Deflate::new();
+        let other = [&noise(changed as u64, changed), &input[changed..]].concat();
+        deflated(&mut used, [&other[..]]);
+        assert!(deflated(&mut used, [&input[..]]) == expected, "{changed}");
+    }
+}
+
+#[test]
 fn a_body_that_was_given_up_leaves_nothing_behind() {
     let mut deflate = Deflate::new();
     let input = spans::http(100);
@@ -205,6 +220,37 @@ fn the_code_for_span_records_is_complete_and_better_for_few_of_them_than_the_fix
     let counts = Counts::of(&fixed.sequences, &fixed.window, 0);
     assert!(deflate.expected.0 < FIXED.cost(&counts), "{} {}", deflate.expected.0, FIXED.cost(&counts));
     assert!(TRAINED.header().bits() < 50 * 8);
+}
+
+#[test]
+fn the_longest_codes_fit_together_with_all_extra_bits() {
+    // What is counted is not what is written: all of that has codes of 12 bits.
+    let mut counts = Counts::none();
+    let rising = std::iter::successors(Some(1_u32), |count| (*count < 1 << 16).then_some(count * 2));
+    counts.literals.iter_mut().zip(rising.clone()).for_each(|(count, value)| *count = value);
+    counts.distances.iter_mut().zip(rising).for_each(|(count, value)| *count = value);
+    let code = Code::fitted(&counts);
+    let rare = |len: usize| noise(len as u64, len).into_iter().map(|byte| byte | 128);
+    let mut input: Vec<u8> = rare(9000).collect();
+    for number in 0..35 {
+        let from = number * 210;
+        let far = input[from..from + 190].to_vec();
+        input.extend(rare(2 + number % 3).chain(far));
+    }
+    let (mut deflate, mut body) = (Deflate::new(), Vec::new());
+    assert!(deflate.fill(&input).is_empty());
+    deflate.matches.parse(&deflate.window, &mut deflate.sequences);
+    let counts = Counts::of(&deflate.sequences, &deflate.window, 0);
+    assert!(counts.literals[LENGTHS..].iter().sum::<u32>() >= 35, "the copies are found");
+    deflate.cursor.put(OWN_CODE << 1 | 1, KIND_BITS);
+    code.header().write(&mut deflate.cursor, &mut deflate.stage);
+    let mut writer = Writer { code: &code, stage: &mut deflate.stage, cursor: deflate.cursor };
+    deflate.sequences.replay(&deflate.window, 0, &mut writer);
+    let mut cursor = writer.cursor;
+    code.write_end(&mut cursor, &mut deflate.stage);
+    cursor.align(&mut deflate.stage);
+    cursor.unload(&deflate.stage, &mut body);
+    assert!(inflated(&body) == input);
 }
 
 proptest! {
