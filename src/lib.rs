@@ -42,7 +42,8 @@
 //! `tls` and `testing` are on by default. A program that sends to a collector beside it needs neither: with
 //! `default-features = false` the client speaks plain HTTP, and is 30 crates in all.
 //!
-//! - `tls`: receivers behind https, with rustls. Without it an https endpoint, or a certificate, is an error of `build()`.
+//! - `tls`: receivers behind https, with rustls. Without it an https endpoint, or a certificate, is an error of
+//!   `build()`.
 //! - `testing`: the module of this name, and the message types of OTLP that it shows.
 //! - `platform-verifier`: TLS trusts what the machine trusts.
 //! - `brotli`, `zstd`: these [`Compression`]s.

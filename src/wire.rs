@@ -176,8 +176,8 @@ impl Buffer {
         self.raw(bytes);
     }
 
-    /// A length-delimited field with what `write` writes: for messages that are written seldom, since the body is written
-    /// elsewhere first.
+    /// A length-delimited field with what `write` writes: for messages that are written seldom, since the body is
+    /// written elsewhere first.
     pub(crate) fn message_field(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
         let mut body = Self::default();
         write(&mut body);
@@ -190,8 +190,8 @@ impl Buffer {
     }
 }
 
-/// The top-level fields of a message, as (tag, range of the whole field, range of the body). It stops at anything it does
-/// not understand, groups included: no message of OTLP has any.
+/// The top-level fields of a message, as (tag, range of the whole field, range of the body). It stops at anything it
+/// does not understand, groups included: no message of OTLP has any.
 pub(crate) struct Fields<'a> {
     message: &'a [u8],
     at: usize,

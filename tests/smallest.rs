@@ -1,5 +1,5 @@
-//! The client without any cargo feature: plain HTTP, and nothing of the message types it is checked with. These tests run
-//! with every choice of features, `--no-default-features` included.
+//! The client without any cargo feature: plain HTTP, and nothing of the message types it is checked with. These tests
+//! run with every choice of features, `--no-default-features` included.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},

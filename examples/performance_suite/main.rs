@@ -1,12 +1,13 @@
-//! How fast a client is on this machine, how late, and at what cost; next to what the guide promises. Takes ten seconds.
+//! How fast a client is on this machine, how late, and at what cost; next to what the guide promises. Takes ten
+//! seconds.
 //!
 //! ```sh
 //! cargo run --release --example performance_suite
 //! cargo run --release --example performance_suite specification   # the workload for comparing SDKs; three minutes
 //! ```
 //!
-//! It needs no collector: a process of its own receives, so that what it takes is not counted. The exit status is not 0 if
-//! a target is missed; debug builds are not judged.
+//! It needs no collector: a process of its own receives, so that what it takes is not counted. The exit status is not 0
+//! if a target is missed; debug builds are not judged.
 //!
 //! Left out: what recording one span costs its thread (`cargo bench --bench hot_path`), and how other exporters do (the
 //! package in `benches/peers`).

@@ -1,6 +1,6 @@
 //! The workload that the specification describes for comparing SDKs
-//! ([performance benchmark](https://opentelemetry.io/docs/specs/otel/performance-benchmark/)), with a receiver in a process
-//! of its own.
+//! ([performance benchmark](https://opentelemetry.io/docs/specs/otel/performance-benchmark/)), with a receiver in a
+//! process of its own.
 
 use std::{error::Error, thread, time::Duration};
 

@@ -64,7 +64,8 @@ impl Clock {
     /// system clock, from 100 ms after that was stepped; where that stands before 1970, as if it stood at 1970.
     #[inline]
     pub(crate) fn unix(&self, mono: u64) -> u64 {
-        // Neither below 0, since the offset was made so at an earlier reading, nor beyond `u64`: both parts are below 2^63.
+        // Neither below 0, since the offset was made so at an earlier reading, nor beyond `u64`: both parts are below
+        // 2^63.
         mono.wrapping_add_signed(self.wall_offset)
     }
 

@@ -85,10 +85,10 @@ id! {
 
 /// Makes ids on one thread, from the moment of first use: `new` asks the operating system for nothing.
 ///
-/// The generator is wyrand (Wang Yi, public domain): a counter, and a multiplication that mixes it; each thread's numbers
-/// are combined with a key of its own, so that two threads whose counters meet do not repeat each other. It is written out
-/// here because every span draws from it once or twice on the application's thread, where ten instructions without a call
-/// are worth owning. It is not for secrets: whoever sees enough ids can tell the next.
+/// The generator is wyrand (Wang Yi, public domain): a counter, and a multiplication that mixes it; each thread's
+/// numbers are combined with a key of its own, so that two threads whose counters meet do not repeat each other. It is
+/// written out here because every span draws from it once or twice on the application's thread, where ten instructions
+/// without a call are worth owning. It is not for secrets: whoever sees enough ids can tell the next.
 #[derive(Debug)]
 pub(crate) struct RandomIds {
     counter: u64,

@@ -18,8 +18,8 @@ use gzip::Gzip;
 /// Room added to the body when the encoder needs more.
 const BODY_STEP: usize = 16 * 1024;
 
-/// What a request of so many bytes usually comes to, and no less for most: a quarter or fewer of large ones, and half of
-/// the few spans of small ones. Growing in steps leaves holes behind.
+/// What a request of so many bytes usually comes to, and no less for most: a quarter or fewer of large ones, and half
+/// of the few spans of small ones. Growing in steps leaves holes behind.
 pub(crate) fn usual_len(compression: Compression, uncompressed: usize) -> usize {
     match compression {
         Compression::None => uncompressed,

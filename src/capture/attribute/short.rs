@@ -1,5 +1,5 @@
-//! The form that nearly all attributes have: every length is a single byte. It is written into a window of fixed size, so
-//! that all bounds are known when this is compiled: nothing is checked as it runs, and nothing is called.
+//! The form that nearly all attributes have: every length is a single byte. It is written into a window of fixed size,
+//! so that all bounds are known when this is compiled: nothing is checked as it runs, and nothing is called.
 
 use super::{BOOL, DOUBLE, INT, KEY, STRING, VALUE};
 use crate::{

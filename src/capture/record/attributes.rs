@@ -19,9 +19,9 @@ impl Record {
         self.keys.may_stop(bit)
     }
 
-    /// Sets `key`, which is not empty and not [stopped](Self::may_stop), to text, if that is short and the record has room;
-    /// false, and nothing is done, if it is not: [`attribute_otherwise`](Self::attribute_otherwise) is for all that there
-    /// is.
+    /// Sets `key`, which is not empty and not [stopped](Self::may_stop), to text, if that is short and the record has
+    /// room; false, and nothing is done, if it is not: [`attribute_otherwise`](Self::attribute_otherwise) is for all
+    /// that there is.
     // Inlined where the key is known, so that its bit is too when the program is compiled.
     #[inline(always)]
     pub(crate) fn try_text(&mut self, key: &str, bit: u64, text: &str) -> bool {

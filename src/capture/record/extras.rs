@@ -44,7 +44,8 @@ impl Extras {
         self.dropped_attributes = self.dropped_attributes.saturating_add(1);
     }
 
-    /// Notes that something was left out: because a limit does not allow it, else because the record would be too large.
+    /// Notes that something was left out: because a limit does not allow it, else because the record would be too
+    /// large.
     pub(super) fn lack(&mut self, is_allowed: bool) {
         self.lacks.truncated |= is_allowed;
         self.lacks.limited |= !is_allowed;

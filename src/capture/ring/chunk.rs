@@ -92,8 +92,8 @@ impl Chunk {
     /// Writes a record at offset `at` and its entry at offset `entry`, unseen by the consumer until it is published.
     ///
     /// # Safety
-    /// The caller is the ring's producer, and the entry is that of the first unpublished record (P): it lies right before
-    /// those written so far, and the bytes of the record between the records and it.
+    /// The caller is the ring's producer, and the entry is that of the first unpublished record (P): it lies right
+    /// before those written so far, and the bytes of the record between the records and it.
     #[inline]
     pub(super) unsafe fn write(&self, at: usize, entry: usize, scope: u32, bytes: &[u8]) {
         #[cfg(loom)]
@@ -101,8 +101,8 @@ impl Chunk {
         #[cfg(loom)]
         self.shadow.write(entry, ENTRY_BYTES);
         let end = at + bytes.len();
-        // SAFETY: inside the memory by the caller's promise, the entry at a multiple of 8; nobody reads here before it is
-        // published.
+        // SAFETY: inside the memory by the caller's promise, the entry at a multiple of 8; nobody reads here before it
+        // is published.
         unsafe {
             self.memory.as_ptr().add(entry).cast::<u64>().write(end as u64 | u64::from(scope) << 32);
             ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory.as_ptr().add(at), bytes.len());

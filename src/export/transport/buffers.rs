@@ -40,8 +40,8 @@ impl GrowingBuffers {
         &self.output[..self.held + amount]
     }
 
-    /// Holds what was written, if it is the head of a request and leaves room behind it: a body goes with it then, in one
-    /// call of the system and often in one packet.
+    /// Holds what was written, if it is the head of a request and leaves room behind it: a body goes with it then, in
+    /// one call of the system and often in one packet.
     pub(super) fn hold_head(&mut self, amount: usize) -> bool {
         let end = self.held + amount;
         let is_head = end < self.output.len() && self.output[self.held..end].ends_with(b"\r\n\r\n");

@@ -189,7 +189,8 @@ impl<S: Sink> Parser<'_, S> {
         self.sink.rest(window, self.literals, self.to);
     }
 
-    /// Goes on to the next place that is worth a look, `until` at most: where an id begins, or its first bytes are known.
+    /// Goes on to the next place that is worth a look, `until` at most: where an id begins, or its first bytes are
+    /// known.
     #[inline(always)]
     fn skip(&mut self, until: usize, stop: usize, misses: &mut u32) {
         let until = until.min(stop);
