@@ -5,6 +5,7 @@
 //! one client share.
 
 mod attribute;
+mod binding;
 mod clock;
 mod context;
 mod data;
@@ -13,6 +14,7 @@ mod doorbell;
 mod ended;
 mod generator;
 mod id;
+mod installed;
 mod intake;
 mod local;
 mod notice;
@@ -31,9 +33,10 @@ mod status;
 mod supply;
 mod tracer;
 mod tracestate;
+mod untaken;
 
 pub use context::SpanContext;
-pub(crate) use context::{set_incoming, set_process_span};
+pub(crate) use context::{end_process_span, set_incoming, set_process_span};
 pub use data::{Event, Link, SpanData};
 pub use ended::EndedSpan;
 pub use generator::IdGenerator;
@@ -53,7 +56,8 @@ pub use tracestate::TraceState;
 
 pub(crate) use attribute::{attribute_field_len, put_attribute, recorded};
 pub(crate) use clock::Clock;
-pub(crate) use intake::{Intake, Limits, Recording, set_global};
+pub(crate) use installed::{ask_about, ask_threads, install, is_installed};
+pub(crate) use intake::{Intake, Limits, Recording};
 pub(crate) use local::mark_own_thread;
 pub(crate) use notice::Notice;
 pub(crate) use overflow::Shed;
@@ -66,3 +70,4 @@ pub use ring::RingPair;
 pub(crate) use ring::{Limit, Ring, Slice};
 pub(crate) use span::unix_nanos;
 pub(crate) use supply::Pooling;
+pub(crate) use untaken::{Untaken, untaken, when_first_untaken};

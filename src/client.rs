@@ -13,10 +13,11 @@ use std::{
 use once_cell::race::OnceBox;
 
 use crate::{
-    capture::{Clock, Intake, Limits, Pooling, Processors, Scope, SpanData, Tracer},
+    capture::{Clock, Intake, Limits, Pooling, Processors, Scope, SpanData, Tracer, ask_about},
     config::{DropStrategy, Options, OtlpConfig, Settings},
     env::Environment,
     error::{Diagnostics, Error, ExportError, LogLevel, Subject},
+    exit,
     export::{ExportReport, Exporter, Patience, SpanBuffer},
     fork,
     plugin::guarded,
@@ -28,6 +29,8 @@ use crate::{
 mod builder;
 mod conductor;
 mod controls;
+mod default;
+mod ending;
 mod global;
 mod rota;
 mod span_exporter;
@@ -37,6 +40,7 @@ use conductor::Conductor;
 use controls::Controls;
 
 pub use builder::ClientBuilder;
+pub use default::DefaultGuard;
 pub use global::{Guard, client, init, tracer};
 
 /// What is held and not accounted for piece by piece: by the client, from the code that is loaded with its first
@@ -48,7 +52,7 @@ const WORKER_BYTES: usize = 512 * 1024;
 /// makes room for the next.
 const BODY_BYTES: usize = 512 * 1024;
 
-/// An exporter and everything that belongs to it. Independent clients can coexist.
+/// A handle of an exporter and everything that belongs to it. Independent clients can coexist.
 ///
 /// Making one reads the environment, starts no thread and opens no connection: both happen with the first
 /// span. All methods take `&self`; the client is `Send + Sync`.
@@ -56,11 +60,21 @@ const BODY_BYTES: usize = 512 * 1024;
 /// The child of a `fork` without `exec` continues with a client of its own, with the same settings, from the first
 /// span it records: it has no part in what its parent recorded, and its counts begin at zero.
 ///
-/// Dropping the client closes it, see [`close`](Self::close).
-pub struct Client {
-    /// `None` if the client is disabled.
-    engine: Option<Arc<Engine>>,
+/// Cloning it makes another handle of the same client. Dropping the last handle closes it, see [`close`](Self::close);
+/// on Unix it is closed too when the process exits before that, as one in a `static` is.
+#[derive(Clone)]
+pub struct Client(State);
+
+#[derive(Clone)]
+enum State {
+    /// There is no client: what stands for the process-wide one where there never was any.
+    Missing,
+    Disabled,
+    Enabled(Arc<Owner>),
 }
+
+/// What the handles of a client share: the client is closed with the last of them.
+struct Owner(Arc<Engine>);
 
 impl Client {
     /// A builder that starts from the environment; what is set on it wins.
@@ -92,16 +106,35 @@ impl Client {
             diagnostics.say(LogLevel::Debug, Subject::Config, format_args!("TRACEPARENT is malformed and ignored"));
         }
         if settings.disabled {
-            return Ok(Self { engine: None });
+            return Ok(Self(State::Disabled));
         }
         Clock::warm_up();
         fork::watch();
-        Ok(Self { engine: Some(Engine::new(settings, controls, diagnostics)) })
+        let engine = Engine::new(settings, controls, diagnostics);
+        ending::remember(&engine);
+        exit::at_exit(ending::end_process);
+        Ok(Self(State::Enabled(Arc::new(Owner(engine)))))
+    }
+
+    fn owner(&self) -> Option<&Arc<Owner>> {
+        match &self.0 {
+            State::Enabled(owner) => Some(owner),
+            State::Missing | State::Disabled => None,
+        }
+    }
+
+    fn engine(&self) -> Option<&Arc<Engine>> {
+        self.owner().map(|owner| &owner.0)
+    }
+
+    /// The receipt of a client that records nothing, or is none.
+    fn no_receipt(&self) -> Receipt {
+        Receipt { has_client: matches!(self.0, State::Disabled), ..Receipt::default() }
     }
 
     /// A tracer for one component. Takes a lock and may allocate: make it once and keep it.
     pub fn tracer(&self, scope: impl Into<Scope>) -> Tracer {
-        let engine = self.engine.as_ref().map(Engine::in_this_process);
+        let engine = self.engine().map(Engine::in_this_process);
         Tracer::bound(engine.map(|engine| &engine.intake), scope.into())
     }
 
@@ -116,7 +149,7 @@ impl Client {
     /// [`Error::Refused`] or [`Error::Unreachable`] after the attempts the outcome allows, [`Error::Shutdown`] once the
     /// client is shut down, [`Error::Fault`] for a bug here. What was not accepted is then counted as dropped.
     pub fn export_spans(&self, spans: impl AsRef<[SpanData]>) -> Result<ExportReport, Error> {
-        match self.engine.as_ref().map(Engine::in_this_process) {
+        match self.engine().map(Engine::in_this_process) {
             Some(engine) => {
                 let (exporter, spans) = (&engine.exporter, spans.as_ref());
                 // A fault of ours must not unwind into the program; the spans at hand are counted on the way.
@@ -131,7 +164,7 @@ impl Client {
     /// writing spans into what is answered is an error. Does not block; allocates, and touches the memory that is to be
     /// prefetched.
     pub fn get_zero_copy_buffer(&self) -> SpanBuffer {
-        let engine = self.engine.as_ref().map(Engine::in_this_process);
+        let engine = self.engine().map(Engine::in_this_process);
         engine.map_or_else(SpanBuffer::disabled, |engine| engine.exporter.lend_buffer())
     }
 
@@ -146,7 +179,7 @@ impl Client {
     /// As [`export_spans`](Self::export_spans). The spans are then counted as dropped, but for [`Error::Shutdown`]
     /// before anything was sent.
     pub fn send_buffer(&self, buffer: SpanBuffer) -> Result<ExportReport, Error> {
-        match self.engine.as_ref().map(Engine::in_this_process) {
+        match self.engine().map(Engine::in_this_process) {
             Some(engine) => {
                 let exporter = &engine.exporter;
                 catch_unwind(AssertUnwindSafe(|| exporter.send_buffer(buffer))).unwrap_or(Err(Error::Fault))
@@ -169,7 +202,7 @@ impl Client {
     }
 
     fn flush_with(&self, patience: impl FnOnce(&Exporter) -> Patience) -> Receipt {
-        self.used().map_or_else(Receipt::default, |engine| engine.flush(patience(&engine.exporter)))
+        self.used().map_or_else(|| self.no_receipt(), |engine| engine.flush(patience(&engine.exporter)))
     }
 
     /// Ends recording, sends what was ended before, and waits for it, at most for `timeout`; what has not
@@ -179,16 +212,14 @@ impl Client {
     /// longer recorded. A second call answers the same counts; while another thread is shutting down it waits
     /// for that, at most for `timeout` too.
     pub fn shutdown(&self, timeout: Duration) -> Receipt {
-        self.used().map_or_else(Receipt::default, |engine| engine.end(Patience::Until(timeout)))
+        self.used().map_or_else(|| self.no_receipt(), |engine| engine.end(Patience::Until(timeout)))
     }
 
     /// Shuts down with the configured exit budget: for as long as it goes forward (batches are acknowledged,
     /// connections made, bytes taken), within a total (10 s by default), giving up after a time without progress (1 s
     /// by default).
     pub fn close(&self) -> Receipt {
-        self.used().map_or_else(Receipt::default, |engine| {
-            engine.end(Patience::WhileProgress(engine.exporter.settings().exit_budget.clone()))
-        })
+        self.used().map_or_else(|| self.no_receipt(), Engine::close)
     }
 
     /// What was counted since the client began. Takes locks, but none that recording takes.
@@ -222,31 +253,28 @@ impl Client {
 
     /// What this process has used of the client; nothing in the child of a fork that has recorded nothing yet.
     fn used(&self) -> Option<&Engine> {
-        let mut engine = self.engine.as_deref()?;
-        while engine.intake.is_inherited() {
-            engine = engine.heir.get()?;
-        }
-        Some(engine)
+        self.engine()?.used()
     }
 }
 
-impl Drop for Client {
+impl Drop for Owner {
     fn drop(&mut self) {
-        self.close();
-        if let Some(inherited) = self.engine.take_if(|engine| engine.intake.is_inherited()) {
+        self.0.used().map(Engine::close);
+        if self.0.intake.is_inherited() {
             // Its locks may be held for ever, and its connections are the parent's.
-            std::mem::forget(inherited);
+            std::mem::forget(Arc::clone(&self.0));
         }
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.engine {
-            Some(engine) => {
-                f.debug_struct("Client").field("settings", engine.exporter.settings()).finish_non_exhaustive()
+        match &self.0 {
+            State::Enabled(owner) => {
+                f.debug_struct("Client").field("settings", owner.0.exporter.settings()).finish_non_exhaustive()
             }
-            None => f.write_str("Client(disabled)"),
+            State::Disabled => f.write_str("Client(disabled)"),
+            State::Missing => f.write_str("Client(none)"),
         }
     }
 }
@@ -280,6 +308,7 @@ impl Engine {
             has_lanes: !batch.load_balancing,
         };
         let intake = Intake::recording(limits, controls.recording(&settings));
+        ask_about(&intake);
         let exporter = Exporter::new(settings, Arc::clone(&intake), diagnostics);
         Arc::new_cyclic(|this: &Weak<Self>| {
             let this = this.clone();
@@ -312,6 +341,20 @@ impl Engine {
         engine
     }
 
+    /// What this process has used of it; nothing in the child of a fork that has recorded nothing yet.
+    fn used(&self) -> Option<&Self> {
+        let mut engine = self;
+        while engine.intake.is_inherited() {
+            engine = engine.heir.get()?;
+        }
+        Some(engine)
+    }
+
+    /// Shuts down within the exit budget.
+    fn close(&self) -> Receipt {
+        self.end(Patience::WhileProgress(self.exporter.settings().exit_budget.clone()))
+    }
+
     fn flush(&self, patience: Patience) -> Receipt {
         let begun = Instant::now();
         let failed_processors = self.finish_processors(&patience, Processors::force_flush);
@@ -336,6 +379,7 @@ impl Engine {
         self.failed_processors.store(failed_processors, Ordering::Relaxed);
         let receipt = self.exporter.shutdown(patience.after(begun.elapsed()));
         self.conductor.stop();
+        ending::closed(self.exporter.diagnostics());
         Receipt { failed_processors, ..receipt }
     }
 

@@ -88,6 +88,8 @@ pub(crate) struct Exporter {
     flushing: AtomicUsize,
     /// The program is about to end: what would only delay it is not waited for.
     exiting: AtomicBool,
+    /// The process ends, for this client too since then, although others are closed before it.
+    hurried: OnceLock<Instant>,
     /// Nothing more comes; workers leave when nothing is left.
     stopping: AtomicBool,
     /// The receiver does not support the compression that was chosen.
@@ -133,6 +135,7 @@ impl Exporter {
             gatherer: Mutex::new(Gatherer::new(Arc::clone(&intake), &settings)),
             flushing: AtomicUsize::new(0),
             exiting: AtomicBool::new(false),
+            hurried: OnceLock::new(),
             stopping: AtomicBool::new(false),
             only_gzip: AtomicBool::new(false),
             tuning: Mutex::new(tune::initial(&settings)),
@@ -173,7 +176,7 @@ impl Exporter {
         let _ = self.working.set(Box::new(start));
     }
 
-    pub(crate) fn diagnostics(&self) -> &Diagnostics {
+    pub(crate) fn diagnostics(&self) -> &Arc<Diagnostics> {
         &self.diagnostics
     }
 

@@ -86,7 +86,7 @@ pub use capture::{
     Entered, Event, IdGenerator, Link, Scope, Span, SpanBuilder, SpanContext, SpanData, SpanId, SpanKind, Status,
     TraceId, TraceState, Tracer, current_span,
 };
-pub use client::{Client, ClientBuilder, Guard, client, init, tracer};
+pub use client::{Client, ClientBuilder, DefaultGuard, Guard, client, init, tracer};
 pub use compat::{core, monitoring};
 pub use config::{
     BatchConfig, BatchStrategy, Compression, DropStrategy, ErrorType, ExitBudget, OtlpConfig, RetryConfig, SpanLimits,

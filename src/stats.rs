@@ -14,6 +14,7 @@ mod histogram;
 mod memory;
 mod performance;
 mod rings;
+mod shown;
 
 pub use batches::BatchMetrics;
 pub(crate) use batches::{Batches, Departure};
@@ -202,7 +203,7 @@ impl fmt::Debug for Dropped {
 ///
 /// At rest `ended + restored = exported + dropped + queued + spooled`; while spans are being recorded
 /// `exported + dropped` is at most `ended + restored`. Without a spool `restored` and `spooled` are 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Snapshot {
     /// Spans started, recorded or not; those of a disabled client do not count.
@@ -257,9 +258,11 @@ pub struct Snapshot {
 }
 
 /// What `flush` and `shutdown` answer: cumulative counts since the client began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Receipt {
+    /// Whether there is a client; a disabled one is one. Without it nothing was recorded, and nothing is counted.
+    pub has_client: bool,
     /// Spans ended before the call that the receiver accepted, and any later ones it accepted meanwhile; those that
     /// were taken out of the spool are among them.
     pub exported: u64,
@@ -276,18 +279,37 @@ pub struct Receipt {
     pub failed_processors: u32,
 }
 
+/// The receipt of a client that recorded nothing.
+impl Default for Receipt {
+    fn default() -> Self {
+        Self {
+            has_client: true,
+            exported: 0,
+            rejected: 0,
+            dropped: Dropped::default(),
+            pending: 0,
+            spooled: 0,
+            failed_processors: 0,
+        }
+    }
+}
+
 impl Receipt {
     pub(crate) fn new(snapshot: &Snapshot, pending: u64) -> Self {
         let Snapshot { exported, dropped, spooled, .. } = *snapshot;
         let rejected = dropped.get(DropReason::Rejected);
-        Self { exported, rejected, dropped, pending, spooled, failed_processors: 0 }
+        Self { exported, rejected, dropped, pending, spooled, ..Self::default() }
     }
 
     /// Whether every span ended before the call has arrived: nothing is pending or in the spool, nothing was lost since
     /// the client began (or since the earlier receipt, for one made by [`since`](Self::since)), and every processor has
-    /// finished.
+    /// finished. Never where there is no client.
     pub fn is_complete(&self) -> bool {
-        self.pending == 0 && self.spooled == 0 && self.dropped.total() == 0 && self.failed_processors == 0
+        self.has_client
+            && self.pending == 0
+            && self.spooled == 0
+            && self.dropped.total() == 0
+            && self.failed_processors == 0
     }
 
     /// Spans lost for any reason, rejected ones included.

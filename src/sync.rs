@@ -2,8 +2,10 @@
 //! when the crate is built with `--cfg loom`. Decided here once, so that the code that ships is the code
 //! that is model-checked.
 
+mod latest;
 mod turn;
 
+pub(crate) use latest::{Latest, Version};
 pub(crate) use turn::{Turn, this_thread};
 
 #[cfg(not(loom))]

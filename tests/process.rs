@@ -64,7 +64,9 @@ fn child() {
             let tracer = otlp::tracer("nobody");
             let span = tracer.start("nothing");
             assert!(!span.is_recording() && !span.context().is_valid() && !tracer.enabled());
-            assert!(otlp::client().flush(LONG).is_complete());
+            let receipt = otlp::client().flush(LONG);
+            assert!(!receipt.has_client && !receipt.is_complete(), "{receipt}");
+            assert_eq!(receipt.to_string(), "there is no client: nothing was recorded");
         }
         _ => {}
     }

@@ -1,12 +1,15 @@
 //! Which span is which: the context that identifies a span across threads and processes, and the stack of
 //! spans that are current on a thread.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use once_cell::race::OnceBox;
 
 use super::{
     id::{SpanId, TraceId},
     tracestate::TraceState,
 };
+use crate::sync::Latest;
 
 /// W3C trace flag: the span is sampled.
 pub(crate) const SAMPLED: u8 = 0x01;
@@ -105,36 +108,31 @@ impl AsRef<Self> for SpanContext {
     }
 }
 
-/// The process span's context: the parent of spans that have no other. A list, since the child of a fork may have one
-/// of its own; the last counts.
-static PROCESS: OnceBox<Process> = OnceBox::new();
+/// The process span, which the child of a fork may have one of its own of.
+static PROCESS: Latest<Process> = Latest::new();
 
 struct Process {
     context: SpanContext,
-    next: OnceBox<Process>,
+    has_ended: AtomicBool,
 }
 
-/// Makes `context` the parent of spans that have no other.
+/// Makes `context` the parent of spans that have no other, until the process span ends.
 pub(crate) fn set_process_span(context: SpanContext) {
-    let mut new = Box::new(Process { context, next: OnceBox::new() });
-    let mut last = &PROCESS;
-    while let Err(unset) = last.set(new) {
-        new = unset;
-        match last.get() {
-            Some(process) => last = &process.next,
-            None => return,
-        }
+    PROCESS.replace(Process { context, has_ended: AtomicBool::new(false) });
+}
+
+/// The process span has ended: it is nobody's parent any more, but for those that name it.
+pub(crate) fn end_process_span() {
+    if let Some(process) = PROCESS.get() {
+        process.value.has_ended.store(true, Ordering::Relaxed);
     }
 }
 
-/// The context of the process span, if there is one. Takes no lock.
+/// The context of the process span, as long as it is open. Takes no lock.
 #[inline]
 fn process_span() -> Option<&'static SpanContext> {
-    let mut last = PROCESS.get()?;
-    while let Some(next) = last.next.get() {
-        last = next;
-    }
-    Some(&last.context)
+    let process = &PROCESS.get()?.value;
+    (!process.has_ended.load(Ordering::Relaxed)).then_some(&process.context)
 }
 
 /// The context this process was started with: the parent of spans where there is no process span either.

@@ -170,6 +170,11 @@ impl Intake {
         self.open_in.load(Ordering::Relaxed) != fork::generation()
     }
 
+    /// From now on each start of a span asks first which client is to record it.
+    pub(super) fn be_asked(&self) {
+        self.plain_in.store(fork::NEVER, Ordering::Release);
+    }
+
     /// Whether spans are recorded here, and nothing was plugged in that is asked about each of them.
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
@@ -190,16 +195,4 @@ impl Intake {
     pub(super) fn heir(&self) -> Option<Arc<Self>> {
         self.heir.get()?()
     }
-}
-
-/// The intake of the process-wide client, once there is one; `None` inside if it is disabled.
-static GLOBAL: OnceLock<Option<Arc<Intake>>> = OnceLock::new();
-
-/// Makes `intake` the one that late tracers bind to. False if there is one already.
-pub(crate) fn set_global(intake: Option<Arc<Intake>>) -> bool {
-    GLOBAL.set(intake).is_ok()
-}
-
-pub(super) fn global() -> Option<&'static Option<Arc<Intake>>> {
-    GLOBAL.get()
 }

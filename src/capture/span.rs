@@ -9,8 +9,14 @@ use std::{
 };
 
 use super::{
-    attribute::short::Scalar, clock::Clock, context::SpanContext, local, open_span::OpenSpan, record::key_bit,
+    attribute::short::Scalar,
+    clock::Clock,
+    context::SpanContext,
+    local,
+    open_span::OpenSpan,
+    record::key_bit,
     status::Status,
+    untaken::{self, Untaken},
 };
 use crate::{
     error::DropReason,
@@ -392,7 +398,10 @@ fn lose(open: &OpenSpan) {
         _ if open.intake.is_inherited() => {}
         Some(why) => open.intake.stats.withheld(why),
         None if local::is_own_thread() => {}
-        None => open.intake.stats.lost(DropReason::Shutdown),
+        None => {
+            open.intake.stats.lost(DropReason::Shutdown);
+            untaken::note(Untaken::Late);
+        }
     }
 }
 

@@ -2,18 +2,14 @@
 
 use std::{fmt, num::NonZero, sync::Arc, time::SystemTime};
 
-// Not the standard library's: a fork in the middle of its initialisation would leave the child waiting for a thread
-// that is gone.
-use once_cell::race::OnceBox;
-
 use super::{
+    binding::{Binding, Target},
     clock::Clock,
     context::{RANDOM, SAMPLED, SpanContext},
     generator,
     id::{RandomIds, SpanId},
-    intake::{self, Intake},
+    intake::Intake,
     local::{self, Local},
-    notice::Notice,
     open_span::OpenSpan,
     record::Head,
     sampler::{Sampling, SamplingDecision, SamplingInput, SamplingResult},
@@ -35,73 +31,25 @@ use crate::{
 #[derive(Clone)]
 pub struct Tracer(Arc<Binding>);
 
-struct Binding {
-    scope: Scope,
-    /// Where spans go. Empty until there is a process-wide client; `None` inside for a disabled client.
-    target: OnceBox<Option<Target>>,
-}
-
-struct Target {
-    intake: Arc<Intake>,
-    scope: u32,
-    /// Where they go in the child of a fork.
-    heir: OnceBox<Target>,
-}
-
 impl Tracer {
     /// A tracer of one client; `None` where the client is disabled.
     pub(crate) fn bound(intake: Option<&Arc<Intake>>, scope: Scope) -> Self {
-        let target = OnceBox::with_value(Box::new(intake.map(|intake| Target::new(intake, &scope))));
-        Self(Arc::new(Binding { scope, target }))
+        Self(Arc::new(Binding::to(intake, scope)))
     }
 
-    /// A tracer of the process-wide client, whenever there is one.
+    /// A tracer of the process-wide client, whenever there is one, or of the thread's default.
     pub(crate) fn late(scope: Scope) -> Self {
-        Self(Arc::new(Binding { scope, target: OnceBox::new() }))
-    }
-
-    /// Where spans go, if they go there as they usually do.
-    #[inline]
-    fn plain_target(&self) -> Option<&Target> {
-        let target = self.0.target.get()?.as_ref()?;
-        target.intake.is_plain().then_some(target)
-    }
-
-    #[inline]
-    fn target(&self) -> Option<&Target> {
-        let target = self.0.target.get().or_else(|| self.bind())?.as_ref()?;
-        if target.intake.is_closed() { self.heir(target) } else { Some(target) }
-    }
-
-    /// Where spans go in the child of a fork; nowhere once the client is shut down.
-    #[cold]
-    #[inline(never)]
-    fn heir<'t>(&'t self, mut target: &'t Target) -> Option<&'t Target> {
-        while target.intake.is_inherited() {
-            let heir = || target.intake.heir().map(|intake| Box::new(Target::new(&intake, &self.0.scope))).ok_or(());
-            target = target.heir.get_or_try_init(heir).ok()?;
-        }
-        (!target.intake.is_closed()).then_some(target)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn bind(&self) -> Option<&Option<Target>> {
-        let mut intake = intake::global()?.clone();
-        while let Some(inherited) = intake.take_if(|intake| intake.is_inherited()) {
-            intake = inherited.heir();
-        }
-        Some(self.0.target.get_or_init(|| Box::new(intake.map(|intake| Target::new(&intake, &self.0.scope)))))
+        Self(Arc::new(Binding::late(scope)))
     }
 
     pub(super) fn scope(&self) -> &Scope {
-        &self.0.scope
+        self.0.scope()
     }
 
     /// Whether spans started now would go anywhere
     /// ([Enabled](https://opentelemetry.io/docs/specs/otel/trace/api/#enabled)).
     pub fn enabled(&self) -> bool {
-        self.target().is_some()
+        self.0.plain_target().is_some() || self.0.with_target(|target| target.is_some())
     }
 
     /// Starts a span called `name`. Its parent is the calling thread's current span, else the
@@ -110,7 +58,7 @@ impl Tracer {
     #[inline]
     pub fn start(&self, name: &str) -> Span {
         // Whatever is less usual than the child of a span that is recorded takes the builder's way.
-        let child = self.plain_target().and_then(|target| local::with(|local| start_child(local, target, name)));
+        let child = self.0.plain_target().and_then(|target| local::with(|local| start_child(local, target, name)));
         child.map_or_else(|| self.start_otherwise(name), Span::recording)
     }
 
@@ -122,7 +70,14 @@ impl Tracer {
     /// Prepares a span called `name`, to be given what is known at its start.
     #[inline]
     pub fn span(&self, name: &str) -> SpanBuilder<'_> {
-        let target = self.target();
+        match self.0.plain_target() {
+            Some(target) => self.prepare(Some(target), name),
+            None => self.0.with_target(|target| self.prepare(target, name)),
+        }
+    }
+
+    #[inline]
+    fn prepare(&self, target: Option<&Target>, name: &str) -> SpanBuilder<'_> {
         let open =
             target.and_then(|target| local::with(|local| local.seats.at(&target.intake).open(target.scope, name)));
         let has_target = target.is_some();
@@ -139,18 +94,9 @@ impl Tracer {
     }
 }
 
-impl Target {
-    fn new(intake: &Arc<Intake>, scope: &Scope) -> Self {
-        if scope.name().is_empty() {
-            intake.notices.note(Notice::UnnamedTracer);
-        }
-        Self { intake: Arc::clone(intake), scope: intake.scopes.id(scope), heir: OnceBox::new() }
-    }
-}
-
 impl fmt::Debug for Tracer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tracer").field("scope", &self.0.scope).field("enabled", &self.enabled()).finish()
+        f.debug_struct("Tracer").field("scope", self.0.scope()).field("enabled", &self.enabled()).finish()
     }
 }
 
@@ -231,7 +177,7 @@ impl SpanBuilder<'_> {
     /// Starts the span.
     #[inline]
     pub fn start(mut self) -> Span {
-        let plain = if self.has_target { self.tracer.plain_target() } else { None };
+        let plain = if self.has_target { self.tracer.0.plain_target() } else { None };
         let Some(target) = plain.filter(|target| self.is_for(target)) else { return self.start_otherwise() };
         let mut open = self.open.take();
         let parent = std::mem::replace(&mut self.parent, Parent::Current);
@@ -277,11 +223,22 @@ impl SpanBuilder<'_> {
             Parent::None(state) => (None, state),
             Parent::Given(context) => (Some(context), TraceState::EMPTY),
         };
-        let parent = parent.as_ref();
-        let target = if self.has_target { self.tracer.target() } else { None };
-        let Some(target) = target.filter(|target| self.is_for(target)) else {
-            return Span::from_context(inherited(parent));
+        let (tracer, has_target) = (self.tracer, self.has_target);
+        let started = if has_target {
+            tracer.0.with_target(|target| {
+                let target = target.filter(|target| self.is_for(target))?;
+                Some(self.start_at(target, parent.as_ref(), &state))
+            })
+        } else {
+            None
         };
+        started.unwrap_or_else(|| {
+            tracer.0.note_untaken(parent.as_ref());
+            Span::from_context(inherited(parent.as_ref()))
+        })
+    }
+
+    fn start_at(mut self, target: &Target, parent: Option<&SpanContext>, state: &TraceState) -> Span {
         let sampling = &target.intake.sampling;
         let ids = target.intake.ids.as_deref();
         let (trace_id, random) = match parent {
@@ -293,7 +250,7 @@ impl SpanBuilder<'_> {
             SamplingInput::new(trace_id, "").with_kind(self.kind).with_record(open.as_deref().map(OpenSpan::record));
         let input = match parent {
             Some(parent) => input.with_parent(parent),
-            None => input.with_trace_state(&state),
+            None => input.with_trace_state(state),
         };
         let input = input.with_notices(&target.intake.notices);
         let SamplingResult { decision, attributes, trace_state, .. } = sampling.decide(&input);

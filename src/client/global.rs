@@ -1,71 +1,114 @@
-//! The process-wide client: made once, closed however the process ends.
+//! The process-wide client: installed once at a time, closed however the process ends.
 
-use std::{fmt, sync::OnceLock, thread};
+use std::{
+    fmt,
+    sync::{
+        Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
-use super::Client;
+use super::{Client, ClientBuilder, Owner, State, default, ending};
 use crate::{
-    capture::{Scope, Tracer, set_global},
+    capture::{Scope, Tracer, install, when_first_untaken},
     error::Error,
     exit::{self, Ending, ProcessSpan},
     fork, propagation,
+    sync::{Latest, locks::Mutex},
 };
 
-/// The process-wide client.
-static GLOBAL: OnceLock<Client> = OnceLock::new();
+/// The process-wide client there is or was; `None` if it is disabled.
+static INSTALLED: Latest<Option<Weak<Owner>>> = Latest::new();
 
-/// Makes the process-wide client from the environment. Keep what it answers until the end of `main`:
-/// dropping it closes the client.
-///
-/// On Unix the client is also closed when the process exits without that, by [`std::process::exit`] or because the
-/// guard was forgotten. Spans that are open then are not ended, but for the [process span](Guard::root). Signals and
-/// panics that abort run no handler unless [`Guard::close_on_signals`] and [`Guard::flush_on_panic`] ask for it;
-/// `abort`, SIGKILL and `exec` never do.
+/// A guard of the process-wide client is alive.
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// The process-wide client that was closed last: what it counted can be asked for until there is another.
+static LAST: Mutex<Option<Client>> = Mutex::new(None);
+
+/// Makes the process-wide client from the environment: `Client::builder().install()`. Keep what it answers until the
+/// end of `main`: dropping it closes the client.
 ///
 /// # Errors
-/// [`Error::AlreadyInitialized`] for a second call. What the environment gets wrong is no error.
+/// As [`ClientBuilder::install`]. What the environment gets wrong is no error.
 pub fn init() -> Result<Guard, Error> {
-    if GLOBAL.get().is_some() {
-        return Err(Error::AlreadyInitialized);
-    }
-    let client = Client::builder().build()?;
-    let intake = client.engine.as_ref().map(|engine| engine.intake.clone());
-    GLOBAL.set(client).map_err(|_| Error::AlreadyInitialized)?;
-    set_global(intake);
-    exit::at_exit(end);
-    Ok(Guard { _private: () })
+    Client::builder().install()
 }
 
-/// A tracer of the process-wide client. Before [`init`] it records nothing; it begins to when there is a
-/// client. Allocates: make it once and keep it.
+impl ClientBuilder {
+    /// Makes the client, and makes it the process-wide one: [`otlp::tracer`](crate::tracer) and
+    /// [`otlp::client`](crate::client()) mean it on every thread without a [default](Client::set_default) of its own,
+    /// also for tracers that were made before. Keep what it answers until the end of `main`: dropping it closes the
+    /// client, and makes room for another one.
+    ///
+    /// On Unix this client, as every other, is also closed when the process exits without that, by
+    /// [`std::process::exit`] or because the guard was forgotten. Spans that are open then are not ended, but for the
+    /// [process span](Guard::root). Signals and panics that abort run no handler unless [`Guard::close_on_signals`] and
+    /// [`Guard::flush_on_panic`] ask for it; `abort`, SIGKILL and `exec` never do.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), and [`Error::AlreadyInitialized`] while the guard of another process-wide client is
+    /// alive.
+    pub fn install(self) -> Result<Guard, Error> {
+        // Before anything is said about a configuration that will not count.
+        if IS_TAKEN.load(Ordering::Acquire) {
+            return Err(Error::AlreadyInitialized);
+        }
+        let client = self.build()?;
+        if IS_TAKEN.swap(true, Ordering::AcqRel) {
+            return Err(Error::AlreadyInitialized);
+        }
+        INSTALLED.replace(client.owner().map(std::sync::Arc::downgrade));
+        install(client.engine().map(|engine| &engine.intake));
+        // Only now: late tracers still looked for it.
+        let before = LAST.try_lock().and_then(|mut last| last.take());
+        drop(before);
+        Ok(Guard { client })
+    }
+}
+
+/// A tracer of the process-wide client, or of the calling thread's [default](Client::set_default). Before
+/// [`init`] it records nothing; it begins to when there is a client. Allocates: make it once and keep it.
 pub fn tracer(scope: impl Into<Scope>) -> Tracer {
     propagation::adopt(propagation::Propagators::global());
+    when_first_untaken(|| {
+        fork::watch();
+        exit::at_exit(ending::end_process);
+    });
     Tracer::late(scope.into())
 }
 
-/// The process-wide client; a disabled one before [`init`].
-pub fn client() -> &'static Client {
-    static NONE: Client = Client { engine: None };
-    GLOBAL.get().unwrap_or(&NONE)
-}
-
-fn end(ending: Ending<'_>) {
-    ProcessSpan::end(ending);
-    client().close();
+/// The default of the calling thread, else the process-wide client, be it closed; before [`init`] one that records
+/// nothing, whose receipts say so.
+pub fn client() -> Client {
+    default::of_thread().unwrap_or_else(|| {
+        Client(match INSTALLED.get().map(|installed| &installed.value) {
+            Some(Some(owner)) => owner.upgrade().map_or(State::Missing, State::Enabled),
+            Some(None) => State::Disabled,
+            None => State::Missing,
+        })
+    })
 }
 
 /// Closes the process-wide client when it is dropped.
-#[must_use = "dropping the guard closes the client"]
+#[must_use = "dropping the guard closes the client: bind it to a name, as in `let _guard = otlp::init()?;`"]
 pub struct Guard {
-    _private: (),
+    client: Client,
 }
 
 impl Guard {
+    /// The client.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Starts the process span, which covers the job as a whole: it ends however the process ends, and spans
     /// without another parent are its children. It is itself a child of the
     /// [context](propagation::process_context) the process was started with, if there is one. There is one to a
     /// process; a second call answers the first.
     pub fn root(&self, name: &str) -> ProcessSpan {
-        ProcessSpan::begin(&tracer(ProcessSpan::scope()), name)
+        ProcessSpan::begin(&self.client.tracer(ProcessSpan::scope()), name)
     }
 
     /// Closes the client when SIGTERM or SIGINT comes, within the exit budget, and then lets the signal end the
@@ -82,7 +125,7 @@ impl Guard {
     pub fn close_on_signals(&self) -> Result<(), Error> {
         // A client that is disabled has not asked for it.
         fork::watch();
-        exit::on_signals(end).map_err(|error| Error::Signals { message: error.to_string() })
+        exit::on_signals(ending::end_process).map_err(|error| Error::Signals { message: error.to_string() })
     }
 
     /// Installs a panic hook, which flushes within the exit budget after the hook that is installed now has run. For
@@ -93,7 +136,7 @@ impl Guard {
     /// A program that unwinds and catches panics often should not use it: each of them waits for a flush.
     pub fn flush_on_panic(&self) {
         exit::on_panic(|ending| match ending {
-            Some(ending) => end(ending),
+            Some(ending) => ending::end_process(ending),
             None => drop(client().flush_patiently()),
         });
     }
@@ -101,12 +144,16 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        end(if thread::panicking() { Ending::Unwound } else { Ending::Returned });
+        ProcessSpan::end(if thread::panicking() { Ending::Unwound } else { Ending::Returned });
+        self.client.close();
+        let before = LAST.try_lock().and_then(|mut last| last.replace(self.client.clone()));
+        drop(before);
+        IS_TAKEN.store(false, Ordering::Release);
     }
 }
 
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Guard")
+        f.debug_struct("Guard").field("client", &self.client).finish()
     }
 }

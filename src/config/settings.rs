@@ -49,6 +49,8 @@ pub(crate) struct Settings {
     /// Whether spans are sent to the receiver.
     pub(crate) exports: bool,
     pub(crate) log_level: LogLevel,
+    /// Somebody said so.
+    pub(crate) log_level_is_asked: bool,
     /// What the environment says about them; they count for the whole process, disabled or not (SDKV-02).
     pub(crate) propagators: Propagators,
     pub(crate) endpoint: Endpoint,
@@ -100,6 +102,13 @@ impl Settings {
         self.monitoring.enable_metrics.then(|| self.endpoint.for_metrics()).flatten()
     }
 
+    /// Whether to tell of what only the program's author can mend: where nobody chose a receiver and none is there, who
+    /// runs a released program is left alone, unless the log level was asked for.
+    pub(crate) fn tells_author(&self) -> bool {
+        let is_asked = self.log_level_is_asked && self.log_level >= LogLevel::Info;
+        !self.endpoint_is_default || is_asked || cfg!(debug_assertions)
+    }
+
     /// How long an interval of the performance metrics is, if anybody asked for them.
     pub(crate) fn metrics_interval(&self) -> Option<Duration> {
         self.performance_monitor.as_ref().map(|monitor| monitor.metrics_interval)
@@ -129,7 +138,9 @@ impl Settings {
         let monitoring = options.monitoring.take();
         monitoring.as_ref().map_or(Ok(()), MonitoringConfig::check)?;
         let log_level = options.log_level.or(monitoring.as_ref().map(|monitoring| monitoring.log_level));
-        let log_level = choose.one(log_level, env::LOG_LEVEL, env::log_level, LogLevel::default());
+        let (log_level, source) =
+            choose.value(log_level, &[env::LOG_LEVEL], |_, text| env::log_level(text), LogLevel::default());
+        let log_level_is_asked = source != Source::Default;
 
         let propagators = choose.list(None, env::PROPAGATORS, Propagators::parse, Propagators::default());
         let connections = ConnectionSettings::resolve(&options)?;
@@ -230,6 +241,7 @@ impl Settings {
             disabled,
             exports,
             log_level,
+            log_level_is_asked,
             propagators,
             endpoint,
             endpoint_is_default,

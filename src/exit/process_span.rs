@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use super::Ending;
 use crate::{
-    capture::{Scope, Span, SpanContext, Status, Tracer, set_process_span},
+    capture::{Scope, Span, SpanContext, Status, Tracer, end_process_span, set_process_span},
     fork,
     sync::locks::Mutex,
     value::{KeyValue, Value},
@@ -104,6 +104,7 @@ impl ProcessSpan {
         if open.made_in != fork::generation() {
             return std::mem::forget(open);
         }
+        end_process_span();
         let mut span = open.span;
         match ending {
             Ending::Returned | Ending::Unwound | Ending::Exited(None) => {}

@@ -119,12 +119,33 @@ impl Exporter {
         Receipt::new(&self.snapshot(), pending)
     }
 
+    /// Has everything sent that waits, while others are closed: the exit budget runs from now on.
+    pub(crate) fn hurry(&self) {
+        let _ = self.hurried.set(Instant::now());
+        self.be_exiting();
+        self.flushing.fetch_add(1, Ordering::SeqCst);
+        self.ring_for_all();
+    }
+
+    fn be_exiting(&self) {
+        self.exiting.store(true, Ordering::SeqCst);
+        self.outbox.lock().hurry(Instant::now());
+    }
+
+    /// Since when patience counts.
+    fn begun(&self, patience: &Patience) -> Instant {
+        match (patience, self.hurried.get()) {
+            (Patience::WhileProgress(_), Some(hurried)) => *hurried,
+            _ => Instant::now(),
+        }
+    }
+
     /// Spans ended before the call that are not settled when patience ends.
     fn drain(&self, patience: &Patience) -> u64 {
-        let begun = Instant::now();
+        let begun = self.begun(patience);
         let mut watermark = Watermark::new(self.intake.registry.rings());
         self.flushing.fetch_add(1, Ordering::SeqCst);
-        if !self.ledger.wait_until(begun, |open| watermark.is_passed(open)) {
+        if !self.ledger.wait_until(Instant::now(), |open| watermark.is_passed(open)) {
             self.wake_or_work(&mut watermark, patience.deadline(begun, begun));
         }
         let mut pending = 0;
@@ -169,11 +190,7 @@ impl Exporter {
 
     /// Has the workers look at once. Where no thread can be started, the calling one does their work.
     fn wake_or_work(&self, watermark: &mut Watermark, deadline: Instant) {
-        self.intake.doorbell.ring_all();
-        // Unless a worker took it all along meanwhile: a short program pays for no second thread.
-        if self.intake.doorbell.is_deserted() && self.has_more() {
-            self.intake.doorbell.ring();
-        }
+        self.ring_for_all();
         let mut encoder = None;
         while self.intake.doorbell.workers().0 == 0
             && !self.ledger.wait_until(Instant::now(), |open| watermark.is_passed(open))
@@ -189,14 +206,21 @@ impl Exporter {
         }
     }
 
+    fn ring_for_all(&self) {
+        self.intake.doorbell.ring_all();
+        // Unless a worker took it all along meanwhile: a short program pays for no second thread.
+        if self.intake.doorbell.is_deserted() && self.has_more() {
+            self.intake.doorbell.ring();
+        }
+    }
+
     /// Ends recording, delivers what it can while patience lasts, and counts the rest as dropped.
     pub(crate) fn shutdown(&self, patience: Patience) -> Receipt {
         self.intake.close();
         if matches!(patience, Patience::WhileProgress(_)) {
-            self.exiting.store(true, Ordering::SeqCst);
-            self.outbox.lock().hurry(Instant::now());
+            self.be_exiting();
         }
-        let begun = Instant::now();
+        let begun = self.begun(&patience);
         let pending = self.drain(&patience);
         if pending == 0 {
             self.restore_before_exit(patience.deadline(begun, Instant::now()));

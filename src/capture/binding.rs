@@ -1,0 +1,157 @@
+//! Where a tracer's spans go: to a client of its own, or to whichever is the process-wide one.
+
+use std::sync::Arc;
+
+// Not the standard library's: a fork in the middle of its initialisation would leave the child waiting for a thread
+// that is gone.
+use once_cell::race::OnceBox;
+
+use super::{
+    context::SpanContext,
+    installed::{self, Installed},
+    intake::Intake,
+    notice::Notice,
+    scope::Scope,
+    untaken::{self, Untaken},
+};
+
+/// Where a tracer's spans go.
+pub(super) struct Binding {
+    scope: Scope,
+    /// Spans go to the process-wide client, or to the thread's default.
+    is_late: bool,
+    /// Where spans go. Empty until there is a process-wide client.
+    first: OnceBox<Bound>,
+}
+
+/// The client a tracer was bound to when it was asked.
+struct Bound {
+    /// `None` for a disabled client.
+    target: Option<Target>,
+    /// The process-wide client, if it is that one.
+    installed: Option<&'static Installed>,
+    /// What it was bound to once there was another process-wide client.
+    next: OnceBox<Bound>,
+}
+
+/// A client, and what it calls the tracer's scope.
+pub(super) struct Target {
+    pub(super) intake: Arc<Intake>,
+    pub(super) scope: u32,
+    /// Where they go in the child of a fork.
+    heir: OnceBox<Target>,
+}
+
+impl Binding {
+    /// To one client; `None` where it is disabled.
+    pub(super) fn to(intake: Option<&Arc<Intake>>, scope: Scope) -> Self {
+        let target = intake.map(|intake| Target::new(intake, &scope));
+        let first = OnceBox::with_value(Box::new(Bound { target, installed: None, next: OnceBox::new() }));
+        Self { scope, is_late: false, first }
+    }
+
+    /// To the process-wide client, whenever there is one, or to the thread's default.
+    pub(super) fn late(scope: Scope) -> Self {
+        Self { scope, is_late: true, first: OnceBox::new() }
+    }
+
+    #[inline]
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Where spans go, if they go there as they usually do.
+    #[inline]
+    pub(super) fn plain_target(&self) -> Option<&Target> {
+        let target = self.first.get()?.target.as_ref()?;
+        target.intake.is_plain().then_some(target)
+    }
+
+    /// Runs `f` with where spans go, if they go anywhere.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn with_target<R>(&self, f: impl FnOnce(Option<&Target>) -> R) -> R {
+        let default = if self.is_late { installed::default_of_thread() } else { None };
+        match default {
+            Some(intake) => {
+                let intake = intake.and_then(in_this_process).filter(|intake| !intake.is_closed());
+                f(intake.map(|intake| Target::new(&intake, &self.scope)).as_ref())
+            }
+            None => f(self.target()),
+        }
+    }
+
+    fn target(&self) -> Option<&Target> {
+        let mut cell = &self.first;
+        loop {
+            let bound = cell.get().or_else(|| self.bind(cell))?;
+            if bound.installed.is_none_or(Installed::is_latest) {
+                let target = bound.target.as_ref()?;
+                return if target.intake.is_closed() { self.heir(target) } else { Some(target) };
+            }
+            cell = &bound.next;
+        }
+    }
+
+    /// Where spans go in the child of a fork; nowhere once the client is shut down.
+    fn heir<'t>(&'t self, mut target: &'t Target) -> Option<&'t Target> {
+        while target.intake.is_inherited() {
+            let heir = || target.intake.heir().map(|intake| Box::new(Target::new(&intake, &self.scope))).ok_or(());
+            target = target.heir.get_or_try_init(heir).ok()?;
+        }
+        (!target.intake.is_closed()).then_some(target)
+    }
+
+    /// Binds the tracer to the process-wide client there is now.
+    fn bind<'t>(&self, cell: &'t OnceBox<Bound>) -> Option<&'t Bound> {
+        let installed = installed::installed()?;
+        let intake = match &installed.value {
+            Some(intake) => in_this_process(intake.upgrade()?),
+            None => None,
+        };
+        let target = intake.map(|intake| Target::new(&intake, &self.scope));
+        Some(cell.get_or_init(|| Box::new(Bound { target, installed: Some(installed), next: OnceBox::new() })))
+    }
+
+    /// Counts a span that went nowhere, unless that is what was asked for: by the client's being disabled, or by the
+    /// span's being part of a trace that is not sampled.
+    #[cold]
+    pub(super) fn note_untaken(&self, parent: Option<&SpanContext>) {
+        if parent.is_some_and(|parent| !parent.is_sampled()) {
+            return;
+        }
+        let default = if self.is_late { installed::default_of_thread() } else { None };
+        let (is_closed, is_disabled) = match (default, self.is_late) {
+            (Some(default), _) => (default.is_some(), default.is_none()),
+            (None, true) => {
+                let installed = installed::installed();
+                let is_disabled = installed.is_some_and(|installed| installed.value.is_none());
+                (installed.is_some() && !is_disabled, is_disabled)
+            }
+            (None, false) => {
+                let is_disabled = self.first.get().is_some_and(|bound| bound.target.is_none());
+                (!is_disabled, is_disabled)
+            }
+        };
+        if !is_disabled {
+            untaken::note(if is_closed { Untaken::Late } else { Untaken::Early });
+        }
+    }
+}
+
+impl Target {
+    fn new(intake: &Arc<Intake>, scope: &Scope) -> Self {
+        if scope.name().is_empty() {
+            intake.notices.note(Notice::UnnamedTracer);
+        }
+        Self { intake: Arc::clone(intake), scope: intake.scopes.id(scope), heir: OnceBox::new() }
+    }
+}
+
+/// The intake that takes over from one that a fork copied; none if its client is gone.
+fn in_this_process(mut intake: Arc<Intake>) -> Option<Arc<Intake>> {
+    while intake.is_inherited() {
+        intake = intake.heir()?;
+    }
+    Some(intake)
+}

@@ -1,0 +1,57 @@
+//! Which client a tracer records for that was not given one: the default of the calling thread, else the process-wide
+//! one.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use super::intake::Intake;
+use crate::sync::{Latest, Version};
+
+/// A process-wide client there is or was: its intake, or `None` if it is disabled.
+pub(super) type Installed = Version<Option<Weak<Intake>>>;
+
+/// A replaced one is only remembered: its memory is free once nobody uses it.
+static INSTALLED: Latest<Option<Weak<Intake>>> = Latest::new();
+
+/// What is asked for a thread's default: the intake, or `None` inside if it is that of a disabled client.
+type DefaultOfThread = fn() -> Option<Option<Arc<Intake>>>;
+
+/// Set once a thread has a default of its own. From then on no recording takes the shortest way, on which nobody asks.
+static DEFAULT_OF_THREAD: OnceLock<DefaultOfThread> = OnceLock::new();
+
+/// Makes `intake` the process-wide one, that of a disabled client if it is none.
+pub(crate) fn install(intake: Option<&Arc<Intake>>) {
+    INSTALLED.replace(intake.map(Arc::downgrade));
+    if let Some(intake) = intake {
+        ask_about(intake);
+    }
+}
+
+/// The process-wide client's, if there is or was one.
+pub(super) fn installed() -> Option<&'static Installed> {
+    INSTALLED.get()
+}
+
+/// Whether there is or was a process-wide client.
+pub(crate) fn is_installed() -> bool {
+    installed().is_some()
+}
+
+/// Has `default` asked which client a thread records for, from now on.
+pub(crate) fn ask_threads(default: DefaultOfThread) {
+    let _ = DEFAULT_OF_THREAD.set(default);
+    if let Some(process_wide) = installed().and_then(|installed| installed.value.as_ref()?.upgrade()) {
+        ask_about(&process_wide);
+    }
+}
+
+/// Has threads asked before they record for a client, if threads may have defaults of their own.
+pub(crate) fn ask_about(intake: &Intake) {
+    if DEFAULT_OF_THREAD.get().is_some() {
+        intake.be_asked();
+    }
+}
+
+/// The default of the calling thread, if it has one.
+pub(super) fn default_of_thread() -> Option<Option<Arc<Intake>>> {
+    DEFAULT_OF_THREAD.get()?()
+}

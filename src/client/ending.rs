@@ -1,0 +1,116 @@
+//! The end of the process: every client that is left is closed, and what went nowhere is told.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use super::Engine;
+use crate::{
+    capture::{Untaken, is_installed, untaken},
+    config::{Options, Settings},
+    env::Environment,
+    error::{Diagnostics, LogLevel, Subject},
+    exit::{Ending, ProcessSpan},
+    fork,
+    sync::locks::Mutex,
+};
+
+/// In the child of a fork the thread that held a lock may be gone.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Clients in the order they were made in.
+static LIVE: Mutex<Vec<Weak<Engine>>> = Mutex::new(Vec::new());
+
+/// How the client that was closed last speaks.
+static LAST_CLOSED: Mutex<Option<Arc<Diagnostics>>> = Mutex::new(None);
+
+/// Remembers a client until it is gone.
+pub(super) fn remember(engine: &Arc<Engine>) {
+    if let Some(mut live) = LIVE.try_lock_for(PATIENCE) {
+        live.retain(|engine| engine.strong_count() > 0);
+        live.push(Arc::downgrade(engine));
+    }
+}
+
+/// Notes that a client was closed.
+pub(super) fn closed(diagnostics: &Arc<Diagnostics>) {
+    if let Some(mut last) = LAST_CLOSED.try_lock_for(PATIENCE) {
+        *last = Some(Arc::clone(diagnostics));
+    }
+}
+
+/// Ends the process span, closes every client and tells what went nowhere.
+pub(super) fn end_process(ending: Ending<'_>) {
+    ProcessSpan::end(ending);
+    close_all();
+    tell_untaken();
+}
+
+/// Closes the clients that are left, the youngest first: an older one may export what a younger one's processors give
+/// it. Each has its own budget, and all of them begin now.
+fn close_all() {
+    let Some(live) = LIVE.try_lock_for(PATIENCE).map(|live| live.clone()) else { return };
+    let engines: Vec<_> = live.iter().filter_map(Weak::upgrade).collect();
+    let used: Vec<_> = engines.iter().filter_map(|engine| engine.used()).collect();
+    let open: Vec<_> = used.into_iter().filter(|engine| !engine.exporter.is_stopped()).collect();
+    if open.len() > 1 {
+        open.iter().for_each(|engine| engine.exporter.hurry());
+    }
+    for engine in open.iter().rev() {
+        engine.close();
+    }
+    // The process ends: what is freed now is only work. In the child of a fork it may be locked for ever.
+    std::mem::forget(engines);
+}
+
+/// One line about spans that no client took, for who can do something about it.
+fn tell_untaken() {
+    let (early, late) = (untaken(Untaken::Early), untaken(Untaken::Late));
+    // What was counted before a fork is the parent's to tell.
+    if early + late == 0 || fork::generation() > 0 {
+        return;
+    }
+    let last = LAST_CLOSED.try_lock_for(PATIENCE).and_then(|last| last.clone());
+    if late > 0 {
+        if let Some(diagnostics) = &last {
+            diagnostics.say(
+                LogLevel::Error,
+                Subject::Shutdown,
+                format_args!(
+                    "{late} spans were recorded by no one, since their client was closed: keep the guard until the end \
+                     of main (`let _guard = otlp::init()?;`: `let _ =` drops it at once), and end spans before it"
+                ),
+            );
+        }
+        return;
+    }
+    match last {
+        Some(diagnostics) if is_installed() => {
+            diagnostics.say(
+                LogLevel::Error,
+                Subject::Shutdown,
+                format_args!(
+                    "{early} spans were recorded by no one, since there was no client yet: call otlp::init() earlier"
+                ),
+            );
+        }
+        _ => tell_uninitialised(early),
+    }
+}
+
+/// There never was a client. Who runs a released tool and configured nothing has not asked for one either.
+fn tell_uninitialised(spans: u64) {
+    let Ok((settings, _)) = Settings::resolve(Options::default(), Environment::from_process()) else { return };
+    if settings.disabled || !settings.tells_author() {
+        return;
+    }
+    Diagnostics::new(settings.log_level, None).say(
+        LogLevel::Error,
+        Subject::Shutdown,
+        format_args!(
+            "{spans} spans were recorded by no one, since the process has no client: call otlp::init() at the start of \
+             main and keep its guard, or set OTEL_SDK_DISABLED=true where none is wanted"
+        ),
+    );
+}
