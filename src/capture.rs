@@ -64,7 +64,7 @@ pub(crate) use overflow::Shed;
 pub(crate) use processor::{Processors, processing};
 #[cfg(test)]
 pub(crate) use record::Head;
-pub(crate) use record::{Record, ends};
+pub(crate) use record::{Record, ends, first_trace_id};
 #[cfg(feature = "bench")]
 pub use ring::RingPair;
 pub(crate) use ring::{Limit, Ring, Slice};

@@ -105,12 +105,14 @@ impl Client {
         if propagation::adopt(settings.propagators) {
             diagnostics.say(LogLevel::Debug, Subject::Config, format_args!("TRACEPARENT is malformed and ignored"));
         }
-        if settings.disabled {
+        if let Some(by) = settings.disabled {
+            diagnostics.say(LogLevel::Debug, Subject::Config, format_args!("nothing is recorded: {by}"));
             return Ok(Self(State::Disabled));
         }
         Clock::warm_up();
         fork::watch();
         let engine = Engine::new(settings, controls, diagnostics);
+        engine.exporter.say_where_to();
         ending::remember(&engine);
         exit::at_exit(ending::end_process);
         Ok(Self(State::Enabled(Arc::new(Owner(engine)))))

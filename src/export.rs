@@ -31,6 +31,7 @@ mod split;
 mod spool;
 #[cfg(feature = "bench")]
 mod stages;
+mod summary;
 mod tracing;
 mod transport;
 mod tune;
@@ -52,6 +53,7 @@ use outbox::Outbox;
 use remarks::Remarks;
 use salvage::Salvage;
 use span_buffer::IdleBuffers;
+use summary::{Example, LastFailure};
 use tracing::OwnTracing;
 use transport::{Carried, HttpTransport};
 
@@ -104,17 +106,11 @@ pub(crate) struct Exporter {
     remarks: Remarks,
     /// Why the last attempt that failed did, for the line at the end.
     last_failure: Mutex<Option<LastFailure>>,
+    example: Example,
     /// State of the generator behind the retry jitter.
     chance: AtomicU64,
     /// What to do when the first worker starts. Set once, at assembly.
     working: OnceLock<Box<dyn Fn() + Send + Sync>>,
-}
-
-/// Why an attempt failed.
-struct LastFailure {
-    message: String,
-    /// Nobody asked for a collector, and none is there.
-    is_expected: bool,
 }
 
 impl Exporter {
@@ -144,6 +140,7 @@ impl Exporter {
             salvage: Salvage::new(&settings),
             remarks: Remarks::default(),
             last_failure: Mutex::new(None),
+            example: Example::default(),
             chance: AtomicU64::new(std::process::id().into()),
             working: OnceLock::new(),
             intake,

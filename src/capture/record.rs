@@ -9,7 +9,7 @@ use self::{extras::Extras, keys::Keys};
 use super::{
     attribute::{Bounds, short},
     context::SpanContext,
-    id::SpanId,
+    id::{SpanId, TraceId},
     status::SpanKind,
     tracestate::{INLINE_BYTES, TraceState},
 };
@@ -123,12 +123,24 @@ pub(crate) struct Head<'a> {
     pub(crate) start: u64,
 }
 
-/// When the spans of `run`, records that lie side by side, ended: UNIX nanoseconds.
-pub(crate) fn ends(run: &[u8]) -> impl Iterator<Item = u64> {
+/// The fixed fields of each span of `run`, records that lie side by side.
+fn heads(run: &[u8]) -> impl Iterator<Item = &[u8]> {
     Fields::new(run, 0).filter_map(|field| {
         let span = run.get(field.body)?;
         let has_parent = span.first() == Some(&(tag(PARENT_SPAN_ID, LEN) as u8));
-        let head = if has_parent { span.get(PARENT_BYTES..)? } else { span };
+        if has_parent { span.get(PARENT_BYTES..) } else { Some(span) }
+    })
+}
+
+/// The trace of the first span of such records.
+pub(crate) fn first_trace_id(run: &[u8]) -> Option<TraceId> {
+    let id = heads(run).next()?.get(TRACE_ID_AT - HEAD_AT..TRACE_ID_AT - HEAD_AT + 16)?;
+    Some(TraceId::from_bytes(id.try_into().ok()?))
+}
+
+/// When the spans of such records ended: UNIX nanoseconds.
+pub(crate) fn ends(run: &[u8]) -> impl Iterator<Item = u64> {
+    heads(run).filter_map(|head| {
         let end = head.get(END_AT - HEAD_AT..END_AT - HEAD_AT + 8)?;
         Some(u64::from_le_bytes(end.try_into().ok()?))
     })

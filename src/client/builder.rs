@@ -37,6 +37,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Whether the client is [off](Self::with_sdk_disabled) unless somebody says where to send: in code, or with
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`. For tools that are run by people who have
+    /// no collector. Default `false`: it sends to the default endpoint.
+    pub fn with_endpoint_required(mut self, required: bool) -> Self {
+        self.options.endpoint_required = required;
+        self
+    }
+
     /// Which exporter gets the spans; see [`TracesExporter`]. Default `Otlp`; `OTEL_TRACES_EXPORTER`.
     pub fn with_traces_exporter(mut self, exporter: TracesExporter) -> Self {
         self.options.traces_exporter = Some(exporter);

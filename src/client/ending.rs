@@ -102,7 +102,7 @@ fn tell_untaken() {
 /// There never was a client. Who runs a released tool and configured nothing has not asked for one either.
 fn tell_uninitialised(spans: u64) {
     let Ok((settings, _)) = Settings::resolve(Options::default(), Environment::from_process()) else { return };
-    if settings.disabled || !settings.tells_author() {
+    if settings.disabled.is_some() || !settings.tells_author() {
         return;
     }
     Diagnostics::new(settings.log_level, None).say(

@@ -17,6 +17,8 @@ pub(crate) struct Options {
     /// Whether nothing is recorded or sent. Default: not.
     pub(crate) sdk_disabled: Option<bool>,
     pub(crate) traces_exporter: Option<TracesExporter>,
+    /// Whether nothing is recorded or sent where nobody says where to.
+    pub(crate) endpoint_required: bool,
     /// The receiver's base URL: `/v1/traces` is appended unless it is there already. Default
     /// `http://localhost:4318`.
     pub(crate) endpoint: Option<String>,
@@ -201,6 +203,7 @@ impl Options {
             memory_monitor,
         } = config;
         let companions = Self {
+            endpoint_required: self.endpoint_required,
             worker_pool: self.worker_pool.take(),
             backpressure: self.backpressure.take(),
             connection_manager: std::mem::take(&mut self.connection_manager),

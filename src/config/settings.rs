@@ -44,8 +44,8 @@ const SHORTEST_DELAY: Duration = Duration::from_millis(1);
 /// Every setting, complete and valid. Its `Debug` shows no header value and no user information.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// Nothing is recorded or sent (SDKV-01, SDKV-11).
-    pub(crate) disabled: bool,
+    /// Why nothing is recorded or sent, if that is so (SDKV-01, SDKV-11).
+    pub(crate) disabled: Option<&'static str>,
     /// Whether spans are sent to the receiver.
     pub(crate) exports: bool,
     pub(crate) log_level: LogLevel,
@@ -105,8 +105,8 @@ impl Settings {
     /// Whether to tell of what only the program's author can mend: where nobody chose a receiver and none is there, who
     /// runs a released program is left alone, unless the log level was asked for.
     pub(crate) fn tells_author(&self) -> bool {
-        let is_asked = self.log_level_is_asked && self.log_level >= LogLevel::Info;
-        !self.endpoint_is_default || is_asked || cfg!(debug_assertions)
+        let level = self.log_level_is_asked.then_some(self.log_level);
+        is_for_the_author(self.endpoint_is_default, level, cfg!(debug_assertions))
     }
 
     /// How long an interval of the performance metrics is, if anybody asked for them.
@@ -133,19 +133,31 @@ impl Settings {
             TracesExporter::default(),
         );
         let exports = exporter != TracesExporter::None;
-        let disabled = sdk_disabled || !exports && !options.has_processors;
+        let disabled = if sdk_disabled {
+            Some("the SDK is disabled (OTEL_SDK_DISABLED, or with_sdk_disabled in code)")
+        } else if !exports && !options.has_processors {
+            Some("the traces exporter is none (OTEL_TRACES_EXPORTER, or with_traces_exporter in code)")
+        } else {
+            None
+        };
         let sizes = options.sizes();
         let monitoring = options.monitoring.take();
         monitoring.as_ref().map_or(Ok(()), MonitoringConfig::check)?;
+        // A whole section says a level too, be it the default's.
+        let level_in_code = options.log_level.is_some();
         let log_level = options.log_level.or(monitoring.as_ref().map(|monitoring| monitoring.log_level));
         let (log_level, source) =
             choose.value(log_level, &[env::LOG_LEVEL], |_, text| env::log_level(text), LogLevel::default());
-        let log_level_is_asked = source != Source::Default;
+        let log_level_is_asked =
+            level_in_code || source == Source::Variable(env::LOG_LEVEL) || log_level == LogLevel::Debug;
 
         let propagators = choose.list(None, env::PROPAGATORS, Propagators::parse, Propagators::default());
         let connections = ConnectionSettings::resolve(&options)?;
         let (endpoint, source) = choose.endpoint(options.endpoint, options.traces_endpoint)?;
         let endpoint_is_default = source == Source::Default;
+        let disabled = disabled.or((endpoint_is_default && options.endpoint_required).then_some(
+            "no receiver is configured, and the program asks for one (OTEL_EXPORTER_OTLP_ENDPOINT names it)",
+        ));
         let headers = choose.headers(headers::from_code(options.headers)?, &endpoint);
         if let Some(missing) = options.compression.filter(|compression| !compression.is_compiled_in()) {
             let allowed = format!("must be compiled in: turn on the cargo feature `{}` of otlp", missing.name());
@@ -176,7 +188,7 @@ impl Settings {
 
         let worker_count = within("with_worker_count", options.worker_count, WORKERS)?;
         let worker_count = worker_count.or(within("with_worker_pool.worker_count", worker_pool.worker_count, WORKERS)?);
-        let cpus = if disabled { 0 } else { (environment.cpus)() };
+        let cpus = if disabled.is_some() { 0 } else { (environment.cpus)() };
         let worker_count = choose.one(
             worker_count,
             env::WORKERS,
@@ -278,6 +290,11 @@ impl Settings {
         };
         Ok((settings, warnings))
     }
+}
+
+/// As [`Settings::tells_author`], with the level that was asked for.
+fn is_for_the_author(endpoint_is_default: bool, level: Option<LogLevel>, has_debug_assertions: bool) -> bool {
+    !endpoint_is_default || has_debug_assertions || level.is_some_and(|level| level >= LogLevel::Info)
 }
 
 fn compression(text: &str) -> Result<Compression, Rejected> {

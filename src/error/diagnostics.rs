@@ -42,6 +42,7 @@ pub(crate) enum Subject {
     Metrics,
     Limits,
     Recovery,
+    Progress,
     Tracing,
 }
 
@@ -51,7 +52,7 @@ impl Subject {
     fn name(self) -> &'static str {
         match self {
             Self::Config => "config",
-            Self::Export => "export",
+            Self::Export | Self::Progress => "export",
             Self::Queue | Self::Recovery => "queue",
             Self::Worker => "worker",
             Self::Shutdown => "shutdown",
@@ -167,8 +168,13 @@ impl Diagnostics {
         is_said
     }
 
+    /// Whether anything is said at this level.
+    pub(crate) fn speaks(&self, level: LogLevel) -> bool {
+        level != LogLevel::None && level <= self.level
+    }
+
     fn admits(&self, level: LogLevel, subject: Subject, elapsed: Duration) -> bool {
-        if level == LogLevel::None || level > self.level {
+        if !self.speaks(level) {
             return false;
         }
         if matches!(subject, Subject::Config | Subject::Shutdown | Subject::Tracing) {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     capture::Ring,
     config::ExitBudget,
-    error::{DropReason, LogLevel, Subject},
+    error::DropReason,
     stats::Receipt,
     sync::{Arc as RingArc, LONGEST},
 };
@@ -247,6 +247,7 @@ impl Exporter {
         self.remark();
         self.say_spooled(&receipt);
         self.say_lost(&receipt);
+        self.say_delivered();
         receipt
     }
 
@@ -261,37 +262,6 @@ impl Exporter {
             self.intake.stats.dropped(DropReason::Shutdown, spans);
             self.intake.quota.give_back(spans);
         });
-    }
-
-    /// At the end, one line for everything that was lost, why, and what helps.
-    fn say_lost(&self, receipt: &Receipt) {
-        let Some((reason, _)) = receipt.dropped.iter().filter(|(_, lost)| *lost > 0).max_by_key(|(_, lost)| *lost)
-        else {
-            return;
-        };
-        let failure = self.last_failure.lock().take();
-        let expected = failure.as_ref().is_some_and(|failure| failure.is_expected);
-        let endpoint = &self.settings.endpoint;
-        let why = failure.map_or_else(|| "did not answer in time".to_owned(), |failure| failure.message);
-        let advice = match reason {
-            DropReason::QueueFull => {
-                "more was recorded than could be sent; raise OTLP_MAX_MEMORY_USAGE or OTEL_BSP_MAX_QUEUE_SIZE, or have \
-                 threads wait for room with OTLP_DROP_STRATEGY=block:<ms>"
-                    .to_owned()
-            }
-            DropReason::TooLarge => format!("{endpoint}: {why}"),
-            DropReason::Rejected | DropReason::Refused => {
-                format!("{endpoint} did not accept them: {why}")
-            }
-            DropReason::Undelivered | DropReason::Shutdown => {
-                format!("{endpoint}: {why}; check OTEL_EXPORTER_OTLP_ENDPOINT, or allow more time")
-            }
-            DropReason::Expired => "they lay in the spool for too long; raise OTLP_SPOOL_MAX_AGE".to_owned(),
-            DropReason::Panicked => "a fault in the exporter, which is a bug in otlp".to_owned(),
-        };
-        let (lost, dropped) = (receipt.dropped_total(), &receipt.dropped);
-        let level = if expected { LogLevel::Debug } else { LogLevel::Error };
-        self.diagnostics.say(level, Subject::Shutdown, format_args!("{lost} spans were lost {dropped:?}: {advice}"));
     }
 }
 

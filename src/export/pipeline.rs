@@ -8,7 +8,7 @@ use std::{
 use memmap2::MmapMut;
 
 use super::{
-    Exporter, LastFailure,
+    Exporter,
     batch::Batch,
     body::Body,
     compress::{self, Encoder},
@@ -18,6 +18,7 @@ use super::{
     retry::{Verdict, decide},
     split,
     spool::Claimed,
+    summary::LastFailure,
     tracing::OwnTracing,
     transport::{Failure, Outcome},
 };
@@ -125,6 +126,7 @@ impl Exporter {
 
     /// Packs spans that come from rings, and notes when they ended.
     fn pack_batch(&self, runs: &Runs<'_>, encoder: &mut Encoder, parcel: Parcel) -> Parcel {
+        self.note_example(runs);
         let mut parcel = self.pack_runs(runs, encoder, parcel);
         parcel.ages = self.meter.ages(runs);
         parcel
@@ -193,6 +195,7 @@ impl Exporter {
                 self.settle_accepted(&parcel, rejected);
                 self.meter.accepted(&parcel);
                 self.say_partial(rejected, &outcome);
+                self.say_progress();
             }
             Verdict::GiveUp(reason) => {
                 self.conclude(&parcel, &outcome);
@@ -206,7 +209,7 @@ impl Exporter {
                 self.lose(&parcel, reason, &outcome);
                 // During a shutdown one line at the end is enough.
                 if !is_ending {
-                    let level = if self.is_default_and_refused(&outcome) { LogLevel::Debug } else { LogLevel::Error };
+                    let level = self.level_of_loss(self.is_default_and_refused(&outcome));
                     let spans = parcel.spans;
                     self.say_failure(level, &parcel, &outcome, format_args!("{spans} spans were dropped ({reason})"));
                 }
@@ -327,8 +330,8 @@ impl Exporter {
 
     /// Keeps why an attempt failed, for the line at the end.
     fn remember(&self, outcome: &Outcome) {
-        let (message, is_expected) = (failure_message(outcome), self.is_default_and_refused(outcome));
-        *self.last_failure.lock() = Some(LastFailure { message, is_expected });
+        let (message, nobody_at_default) = (failure_message(outcome), self.is_default_and_refused(outcome));
+        *self.last_failure.lock() = Some(LastFailure { message, nobody_at_default });
     }
 
     /// What becomes of a parcel for which no connection was free: it has used no attempt up.
@@ -382,7 +385,7 @@ impl Exporter {
         outcome
     }
 
-    /// Nobody asked for a collector and none is there: not worth a line at the default level's errors.
+    /// Nobody asked for a collector, and none is there.
     pub(super) fn is_default_and_refused(&self, outcome: &Outcome) -> bool {
         self.settings.endpoint_is_default && matches!(outcome, Outcome::Failed { failure: Failure::Refused, .. })
     }

@@ -216,7 +216,7 @@ impl Exporter {
 
     pub(super) fn say_set_aside(&self, parcel: &Parcel, outcome: &Outcome) {
         if let Some(salvage) = self.salvage.as_ref().filter(|_| !self.intake.is_closed()) {
-            let level = if self.is_default_and_refused(outcome) { LogLevel::Debug } else { LogLevel::Info };
+            let level = self.level_of_loss(self.is_default_and_refused(outcome)).max(LogLevel::Info);
             let (spans, dir) = (parcel.spans, salvage.spool.dir().display());
             self.say_failure(level, parcel, outcome, format_args!("{spans} spans are kept in the spool {dir}"));
         }
@@ -227,8 +227,8 @@ impl Exporter {
         let Some(salvage) = self.salvage.as_ref().filter(|_| receipt.spooled > 0) else { return };
         let failure = self.last_failure.lock();
         let why = failure.as_ref().map_or("did not answer in time", |failure| &failure.message);
-        let level =
-            if failure.as_ref().is_some_and(|failure| failure.is_expected) { LogLevel::Debug } else { LogLevel::Info };
+        let nobody_at_default = failure.as_ref().is_some_and(|failure| failure.nobody_at_default);
+        let level = self.level_of_loss(nobody_at_default).max(LogLevel::Info);
         let (spans, dir, endpoint) = (receipt.spooled, salvage.spool.dir().display(), &self.settings.endpoint);
         self.diagnostics.say(
             level,

@@ -65,6 +65,11 @@ impl Started {
         })
     }
 
+    /// Spans that are not recorded: those that have a parent, and those that begin a trace.
+    pub(crate) fn dropped(&self) -> (u64, u64) {
+        (self.0[10] + self.0[11], self.0[9])
+    }
+
     pub(super) fn total(&self) -> u64 {
         self.0.iter().sum()
     }

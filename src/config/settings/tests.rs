@@ -56,10 +56,37 @@ fn attribute(settings: &Settings, key: &str) -> Option<String> {
 }
 
 #[test]
+fn who_runs_a_released_program_and_configured_nothing_is_left_alone() {
+    let released = |endpoint_is_default, level| is_for_the_author(endpoint_is_default, level, false);
+    assert!(!released(true, None));
+    assert!(!released(true, Some(LogLevel::Error)) && !released(true, Some(LogLevel::Warn)));
+    assert!(released(true, Some(LogLevel::Info)) && released(true, Some(LogLevel::Debug)));
+    assert!(released(false, None), "a receiver was chosen");
+    assert!(is_for_the_author(true, None, true), "with debug assertions");
+}
+
+#[test]
+fn a_level_is_asked_for_in_the_environment_or_by_its_setter_and_not_by_a_section_as_it_is() {
+    let asked = |options: Options, pairs: &[(&str, &str)]| {
+        Settings::resolve(options, Environment::from_pairs(pairs.iter().copied())).unwrap().0.log_level_is_asked
+    };
+    assert!(!asked(Options::default(), &[]));
+    assert!(!asked(Options::default(), &[(env::LOG_LEVEL, "loud")]));
+    assert!(asked(Options::default(), &[(env::LOG_LEVEL, "info")]));
+    assert!(asked(Options { log_level: Some(LogLevel::Info), ..Options::default() }, &[]));
+    let section = |log_level| Options {
+        monitoring: Some(MonitoringConfig { log_level, ..MonitoringConfig::default() }),
+        ..Options::default()
+    };
+    assert!(!asked(section(LogLevel::Info), &[]));
+    assert!(asked(section(LogLevel::Debug), &[]));
+}
+
+#[test]
 fn without_code_and_environment_everything_has_its_documented_default() {
     // OTLPV-02, OTLPV-09, BSPV-01
     let settings = from_env(&[]);
-    assert!(!settings.disabled);
+    assert_eq!(settings.disabled, None);
     assert_eq!(settings.log_level, LogLevel::Info);
     assert_eq!(settings.endpoint.url(), "http://localhost:4318/v1/traces");
     assert!(settings.endpoint_is_default);
@@ -177,7 +204,9 @@ fn every_documented_variable_has_an_effect_and_none_is_missing() {
 fn a_documented_default_that_is_a_value_is_the_default() {
     // BSPV-01, LIMV-02, LIMV-04, OTLPV-09
     let comparable = |mut settings: Settings| {
+        // Only what is told, and how loudly, depends on whether somebody said so.
         settings.endpoint_is_default = true;
+        settings.log_level_is_asked = false;
         format!("{settings:?}")
     };
     for variable in VARIABLES.iter().filter(|variable| !variable.default.starts_with('(')) {

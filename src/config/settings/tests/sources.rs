@@ -278,7 +278,7 @@ fn code_turns_the_client_on_and_off_whatever_the_environment_says() {
         let (settings, warnings) =
             resolve(Options { sdk_disabled, traces_exporter, ..Options::default() }, pairs).unwrap();
         assert_eq!(warnings, Vec::<String>::new());
-        settings.disabled
+        settings.disabled.is_some()
     };
     let (disabled, none) = ((env::SDK_DISABLED, "true"), (env::TRACES_EXPORTER, "none"));
     assert!(is_off(None, None, &[disabled]) && is_off(None, None, &[none]));
@@ -295,7 +295,7 @@ fn a_client_that_is_off_does_not_count_cpus() {
         environment
     };
     let off = environment(&[(env::SDK_DISABLED, "true")]);
-    assert!(Settings::resolve(Options::default(), off).unwrap().0.disabled);
+    assert!(Settings::resolve(Options::default(), off).unwrap().0.disabled.is_some());
     let mut on = environment(&[(env::SDK_DISABLED, "true")]);
     on.cpus = || 2;
     let options = Options { sdk_disabled: Some(false), ..Options::default() };

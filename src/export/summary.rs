@@ -1,0 +1,144 @@
+//! What is said of delivery as a whole: at the end what was lost and what helps, and for who asks what is sent where.
+
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+use super::{Exporter, frame::Runs};
+use crate::{
+    capture::{TraceId, first_trace_id},
+    error::{DropReason, LogLevel, Subject},
+    stats::Receipt,
+};
+
+/// Why an attempt failed.
+pub(super) struct LastFailure {
+    pub(super) message: String,
+    /// Nobody asked for a collector, and none is there.
+    pub(super) nobody_at_default: bool,
+}
+
+/// What is remembered for the lines about what went well.
+#[derive(Default)]
+pub(super) struct Example {
+    /// The trace of some span that was sent.
+    trace_id: OnceLock<TraceId>,
+    /// It was said how it went, and nothing was left to say.
+    is_told: AtomicBool,
+}
+
+impl Exporter {
+    fn tells_everything(&self) -> bool {
+        self.diagnostics.speaks(LogLevel::Debug)
+    }
+
+    /// Where to, before anything is sent.
+    pub(crate) fn say_where_to(&self) {
+        let settings = &self.settings;
+        let (endpoint, compression, sampler) = (&settings.endpoint, settings.compression.name(), &settings.sampler);
+        if settings.exports {
+            self.diagnostics.say(
+                LogLevel::Debug,
+                Subject::Config,
+                format_args!(
+                    "spans go to {endpoint} over http/protobuf, compression {compression}, sampler {sampler:?}"
+                ),
+            );
+        } else {
+            let line = format_args!("spans go to span processors only, since the traces exporter is none");
+            self.diagnostics.say(LogLevel::Debug, Subject::Config, line);
+        }
+    }
+
+    /// Remembers a trace to look for.
+    pub(super) fn note_example(&self, runs: &Runs<'_>) {
+        if self.tells_everything() && self.example.trace_id.get().is_none() {
+            let found = runs.iter().find_map(|(_, run)| first_trace_id(run));
+            if let Some(id) = found {
+                let _ = self.example.trace_id.set(id);
+            }
+        }
+    }
+
+    /// Now and then, how many spans were sent so far.
+    pub(super) fn say_progress(&self) {
+        if self.tells_everything() {
+            let stats = self.snapshot();
+            let (exported, requests, endpoint) = (stats.exported, stats.requests, &self.settings.endpoint);
+            let line = format_args!("{endpoint} accepted {exported} spans in {requests} requests so far");
+            self.diagnostics.say(LogLevel::Debug, Subject::Progress, line);
+        }
+    }
+
+    /// At the end, what was sent, a trace to look for, and what was not recorded, by whose decision.
+    pub(super) fn say_delivered(&self) {
+        if !self.tells_everything() || self.example.is_told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let stats = self.snapshot();
+        let say = |line: std::fmt::Arguments<'_>| self.diagnostics.say(LogLevel::Debug, Subject::Shutdown, line);
+        let endpoint = &self.settings.endpoint;
+        if stats.started == 0 && stats.ended == 0 {
+            say(format_args!("no span was recorded, and nothing sent to {endpoint}"));
+            return;
+        }
+        let (exported, requests, wire) = (stats.exported, stats.requests, stats.wire_bytes);
+        let sent = format!("{endpoint} accepted {exported} spans in {requests} requests, {wire} bytes in all");
+        match self.example.trace_id.get() {
+            Some(id) => say(format_args!("{sent}; one of the traces is {id}")),
+            None => say(format_args!("{sent}")),
+        };
+        let (by_parents, by_sampler) = stats.started_by.dropped();
+        if by_parents + by_sampler > 0 {
+            let sampler = &self.settings.sampler;
+            say(format_args!(
+                "{} spans were not sampled: {by_parents} as their parents were, {by_sampler} by the sampler {sampler:?}",
+                by_parents + by_sampler
+            ));
+        }
+    }
+
+    /// At the end, one line for everything that was lost, why, and what helps.
+    pub(super) fn say_lost(&self, receipt: &Receipt) {
+        let Some((reason, _)) = receipt.dropped.iter().filter(|(_, lost)| *lost > 0).max_by_key(|(_, lost)| *lost)
+        else {
+            return;
+        };
+        let failure = self.last_failure.lock().take();
+        let nobody_at_default = failure.as_ref().is_some_and(|failure| failure.nobody_at_default);
+        let endpoint = &self.settings.endpoint;
+        let why = failure.map_or_else(|| "did not answer in time".to_owned(), |failure| failure.message);
+        let advice = match reason {
+            DropReason::QueueFull => {
+                "more was recorded than could be sent; raise OTLP_MAX_MEMORY_USAGE or OTEL_BSP_MAX_QUEUE_SIZE, or have \
+                 threads wait for room with OTLP_DROP_STRATEGY=block:<ms>"
+                    .to_owned()
+            }
+            DropReason::TooLarge => format!("{endpoint}: {why}"),
+            DropReason::Rejected | DropReason::Refused => {
+                format!("{endpoint} did not accept them: {why}")
+            }
+            DropReason::Undelivered | DropReason::Shutdown if nobody_at_default => {
+                let what = why.split("; ").next().unwrap_or_default();
+                format!(
+                    "{endpoint}: {what}; start a collector there, name another one with OTEL_EXPORTER_OTLP_ENDPOINT, or \
+                     set OTEL_SDK_DISABLED=true"
+                )
+            }
+            DropReason::Undelivered | DropReason::Shutdown => {
+                format!("{endpoint}: {why}; check OTEL_EXPORTER_OTLP_ENDPOINT, or allow more time")
+            }
+            DropReason::Expired => "they lay in the spool for too long; raise OTLP_SPOOL_MAX_AGE".to_owned(),
+            DropReason::Panicked => "a fault in the exporter, which is a bug in otlp".to_owned(),
+        };
+        let (lost, dropped) = (receipt.dropped_total(), &receipt.dropped);
+        let level = self.level_of_loss(nobody_at_default);
+        self.diagnostics.say(level, Subject::Shutdown, format_args!("{lost} spans were lost {dropped:?}: {advice}"));
+    }
+
+    /// How loudly a loss is told. Who runs a released program, asked for no collector and has none is left alone.
+    pub(super) fn level_of_loss(&self, nobody_at_default: bool) -> LogLevel {
+        if nobody_at_default && !self.settings.tells_author() { LogLevel::Debug } else { LogLevel::Error }
+    }
+}
