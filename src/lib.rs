@@ -107,7 +107,13 @@ pub mod sampling {
     };
 }
 
-/// The README's snippets, compiled and run.
+/// The snippets of the README and of the documents, compiled and run.
 #[cfg(all(doctest, feature = "testing", feature = "tls"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/recipes.md")]
+    struct Recipes;
+    #[doc = include_str!("../docs/tuning.md")]
+    struct Tuning;
+}

@@ -1,10 +1,15 @@
 //! Every knob has a test that observes it: docs/knobs.md says which.
 
+#[path = "support/named_tests.rs"]
+mod named_tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
 };
+
+use named_tests::{assert_exists, code, read};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -40,10 +45,6 @@ const NOT_KNOBS: [&str; 11] = [
     // The inverse of a threshold, and no setting.
     "SamplingThreshold.with_probability",
 ];
-
-fn read(path: &str) -> String {
-    fs::read_to_string(Path::new(ROOT).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
 
 /// The braces that begin behind `at`, and what is between them.
 fn block(source: &str, at: usize) -> &str {
@@ -83,7 +84,6 @@ fn knobs() -> BTreeSet<String> {
 /// Knobs with their tests, as the table has them.
 fn table() -> BTreeMap<String, Vec<String>> {
     let text = read("docs/knobs.md");
-    let code = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `")).map(|line| format!("`{line}"));
     let mut table = BTreeMap::new();
     for row in rows {
@@ -108,12 +108,6 @@ fn every_knob_is_in_the_table_and_nothing_else_is() {
 fn every_test_in_the_table_exists() {
     for (knob, tests) in table() {
         assert!(!tests.is_empty(), "{knob} has no test");
-        for test in tests {
-            let (file, name) = test.split_once("::").unwrap_or_else(|| panic!("{knob}: {test} names no file"));
-            let source = read(file);
-            let at = source.find(&format!("fn {name}(")).unwrap_or_else(|| panic!("{knob}: {test} does not exist"));
-            let before = source[..at].lines().rev().take(6).collect::<Vec<_>>().join("\n");
-            assert!(before.contains("#[test]"), "{knob}: {test} is no test");
-        }
+        tests.iter().for_each(|test| assert_exists(test, &knob));
     }
 }
