@@ -39,12 +39,14 @@
 //!
 //! # Features
 //!
-//! `tls` and `testing` are on by default. A program that sends to a collector beside it needs neither: with
+//! Only `tls` is on by default. A program that sends to a collector beside it does not need it: with
 //! `default-features = false` the client speaks plain HTTP, and is 30 crates in all.
 //!
 //! - `tls`: receivers behind https, with rustls. Without it an https endpoint, or a certificate, is an error of
 //!   `build()`.
-//! - `testing`: the module of this name, and the message types of OTLP that it shows.
+//! - `testing`: the module of this name, and the message types of OTLP that it shows. Tests of a program ask for it, and
+//!   the program does not link it: `otlp = { version = "0.1", features = ["testing"] }` in `[dev-dependencies]`, beside
+//!   the line in `[dependencies]`.
 //! - `platform-verifier`: TLS trusts what the machine trusts.
 //! - `brotli`, `zstd`: these [`Compression`]s.
 //!

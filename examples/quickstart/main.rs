@@ -72,7 +72,7 @@ fn run() -> Result<Vec<String>, Box<dyn Error>> {
         }
         Some(_) => (None, Client::builder().build()?),
     };
-    if !client.tracer("").enabled() {
+    if !client.tracer("quickstart").enabled() {
         return Ok(vec!["the client is disabled by OTEL_SDK_DISABLED: there is nothing to show".to_owned()]);
     }
     match (&receiver, collector) {
