@@ -56,7 +56,7 @@ fn what_the_readme_says_of_costs_stands_in_the_table_of_the_comparison() {
     let value = |name: &str, contender: usize| row(name)[contender].split(' ').next().unwrap().to_owned();
     let readme = rows(&read("README.md"));
     let said: Vec<_> = readme.iter().skip(1).take(5).collect();
-    for contender in 1..=3 {
+    (1..=3).for_each(|contender| {
         let number = |at: usize| said[at][contender].replace("**", "").replace(',', "");
         assert_eq!(number(0), value("ns to record a span, five attributes", contender) + " ns");
         let allocations = &row("allocations + reallocations, five attributes")[contender];
@@ -65,7 +65,7 @@ fn what_the_readme_says_of_costs_stands_in_the_table_of_the_comparison() {
         assert_eq!(number(2), value("CPU ns per delivered span, burst, 1 thread", contender) + " ns");
         assert_eq!(number(3).replace("100 %", "100.0 %"), row("delivered of a burst, 1 thread")[contender]);
         assert_eq!(number(4), value("a short program, receiver refuses, s", contender) + " s");
-    }
+    });
 }
 
 #[test]
