@@ -3,9 +3,13 @@
 //! that is model-checked.
 
 mod latest;
+#[cfg(unix)]
+mod raised;
 mod turn;
 
 pub(crate) use latest::{Latest, Version};
+#[cfg(unix)]
+pub(crate) use raised::with_write_signals_held;
 pub(crate) use turn::{Turn, this_thread};
 
 #[cfg(not(loom))]
@@ -222,6 +226,12 @@ pub(crate) fn with_signals_blocked<R>(spawn: impl FnOnce() -> R) -> R {
     }
     #[cfg(not(unix))]
     spawn()
+}
+
+/// Elsewhere a write raises no signal.
+#[cfg(not(unix))]
+pub(crate) fn with_write_signals_held<R>(write: impl FnOnce() -> R) -> R {
+    write()
 }
 
 /// One scenario, two judges: loom goes through its interleavings, real threads run it over and over.

@@ -19,6 +19,7 @@ use super::{
     name::{Kind, Name},
     sync_directory,
 };
+use crate::sync::with_write_signals_held;
 
 /// A spooled file that nobody else touches as long as this lives. Dropping it leaves the file to whoever comes next.
 #[derive(Debug)]
@@ -61,9 +62,11 @@ impl Claimed {
             // Whoever comes before the lock takes the file for a leftover and removes it.
             lock(&file)?.then_some(()).ok_or(NotWritten::Again)?;
             boundary();
-            (&file).write_all(&contents.header())?;
-            boundary();
-            (&file).write_all(contents.body)?;
+            with_write_signals_held(|| {
+                (&file).write_all(&contents.header())?;
+                boundary();
+                (&file).write_all(contents.body)
+            })?;
             if fsync {
                 file.sync_all()?;
             }
