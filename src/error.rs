@@ -4,6 +4,7 @@
 use std::fmt;
 
 mod diagnostics;
+mod door;
 
 pub use diagnostics::{Diagnostic, LogLevel};
 pub(crate) use diagnostics::{Diagnostics, ErrorHandler, Subject};

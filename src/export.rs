@@ -211,6 +211,7 @@ impl Exporter {
             wire_bytes: bytes,
             connections,
             idle_connections: self.transport.idle_connections() as u64,
+            diagnostics_lost: self.diagnostics.lost(),
             ..counted
         }
     }

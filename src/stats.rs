@@ -255,6 +255,9 @@ pub struct Snapshot {
     pub copied_bytes: u64,
     /// Bytes the client holds now: rings, idle chunks, open spans, bodies, buffers.
     pub memory_bytes: u64,
+    /// Lines about itself that the client could not write, since stderr was closed, broken or full, or was not stderr
+    /// any more. The client never waits for it; the next line that can be written says how many are missing.
+    pub diagnostics_lost: u64,
 }
 
 /// What `flush` and `shutdown` answer: cumulative counts since the client began.

@@ -11,7 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("sync", &[]),
     ("wire", &[]),
     ("value", &[]),
-    ("error", &["plugin"]),
+    ("error", &["plugin", "sync"]),
     ("plugin", &[]),
     ("exit", &["capture", "fork", "sync", "value"]),
     ("fork", &[]),
@@ -57,6 +57,8 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/fork.rs", "registering a handler with the C library"),
     ("src/exit.rs", "registering a handler with the C library"),
     ("src/exit/signals.rs", "asking what a signal does"),
+    ("src/error/door/descriptor.rs", "asking whether a descriptor closes on exec, and sending without waiting"),
+    ("src/sync/raised.rs", "asking which signals are pending, and taking back what a write raised"),
     ("src/export/compress/deflate/same.rs", "comparing blocks with instructions that are part of the architecture"),
 ];
 

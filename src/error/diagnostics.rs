@@ -10,9 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::door;
 use crate::plugin::guarded;
 
-/// How much the library says about itself on stderr. `OTEL_LOG_LEVEL` sets it; the default is `Info`.
+/// How much the library says about itself on stderr. `OTEL_LOG_LEVEL` sets it; the default is `Info`. Nobody waits for
+/// stderr: a line that it does not take at once is left out, counted in
+/// [`Snapshot::diagnostics_lost`](crate::Snapshot::diagnostics_lost), and told of with the next one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// Nothing at all.
@@ -103,35 +106,18 @@ impl fmt::Display for Diagnostic<'_> {
 pub(crate) type ErrorHandler = Arc<dyn Fn(&Diagnostic<'_>) + Send + Sync>;
 
 /// The only way the library speaks: one line each on stderr, or to the program's handler, levelled, at most one line
-/// per subject in ten seconds except for what is said once: about configuration, about use, and at the end. A closed
-/// stderr is not an error.
+/// per subject in ten seconds except for what is said once: about configuration, about use, and at the end. Nobody
+/// waits for stderr: what it does not take at once is counted, and the next line that it takes says so.
 pub(crate) struct Diagnostics {
     level: LogLevel,
     handler: Option<ErrorHandler>,
     since: Instant,
+    /// Lines that stderr did not take.
+    lost: AtomicU64,
+    /// Those of them that no line has told of yet.
+    untold: AtomicU64,
     /// Milliseconds after `since` before which a subject stays silent.
     silent_until: [AtomicU64; Subject::COUNT],
-}
-
-/// Without the standard library's lock: in the child of a fork it may be held for ever, by a thread that is gone, and
-/// elsewhere by one of the host's for as long as it likes.
-#[cfg(unix)]
-fn write_to_stderr(mut line: &[u8]) {
-    while !line.is_empty() {
-        match nix::unistd::write(std::io::stderr(), line) {
-            Ok(0) => return,
-            Ok(written) => line = &line[written..],
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(_) => return,
-        }
-    }
-}
-
-#[cfg(not(unix))]
-fn write_to_stderr(line: &[u8]) {
-    use std::io::Write as _;
-    // `eprintln!` would panic where stderr is closed.
-    let _ = std::io::stderr().lock().write_all(line);
 }
 
 thread_local! {
@@ -143,8 +129,10 @@ const QUIET: Duration = Duration::from_secs(10);
 
 impl Diagnostics {
     pub(crate) fn new(level: LogLevel, handler: Option<ErrorHandler>) -> Self {
+        door::notice();
         let silent_until = std::array::from_fn(|_| AtomicU64::new(0));
-        Self { level, handler, since: Instant::now(), silent_until }
+        let (lost, untold) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { level, handler, since: Instant::now(), lost, untold, silent_until }
     }
 
     /// The same with nothing said yet, for the child of a fork.
@@ -152,20 +140,37 @@ impl Diagnostics {
         Self::new(self.level, self.handler.clone())
     }
 
-    /// Says one line, unless the level or the subject's rate limit forbids it. Answers whether it was said.
+    /// Says one line, unless the level or the subject's rate limit forbids it. Answers whether it was said. Never
+    /// waits for stderr; for a handler it does.
     pub(crate) fn say(&self, level: LogLevel, subject: Subject, line: fmt::Arguments<'_>) -> bool {
-        let is_said = self.admits(level, subject, self.since.elapsed());
+        if !self.admits(level, subject, self.since.elapsed()) {
+            return false;
+        }
         match &self.handler {
-            _ if !is_said => {}
             Some(handler) if !IS_TELLING.replace(true) => {
                 let message = line.to_string();
                 let diagnostic = Diagnostic { level, subject, message: &message };
                 guarded(|| handler(&diagnostic));
                 IS_TELLING.set(false);
+                true
             }
-            _ => write_to_stderr(format!("otlp: {line}\n").as_bytes()),
+            _ => self.write(line),
         }
-        is_said
+    }
+
+    fn write(&self, line: fmt::Arguments<'_>) -> bool {
+        let untold = self.untold.swap(0, Ordering::Relaxed);
+        let is_written = door::write(line, untold);
+        if !is_written {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            self.untold.fetch_add(untold + 1, Ordering::Relaxed);
+        }
+        is_written
+    }
+
+    /// Lines that stderr did not take.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Whether anything is said at this level.

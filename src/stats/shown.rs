@@ -88,6 +88,7 @@ impl fmt::Debug for Snapshot {
             idle_connections,
             copied_bytes,
             memory_bytes,
+            diagnostics_lost,
         } = self;
         f.debug_struct("Snapshot")
             .field("started", started)
@@ -109,6 +110,7 @@ impl fmt::Debug for Snapshot {
             .field("idle_connections", idle_connections)
             .field("copied_bytes", copied_bytes)
             .field("memory_bytes", memory_bytes)
+            .field("diagnostics_lost", diagnostics_lost)
             .finish()
     }
 }
