@@ -4,7 +4,7 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use http::{
     HeaderName, HeaderValue,
-    header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING},
+    header::{AUTHORIZATION, HOST},
 };
 
 use crate::{env::percent_decode, error::Error};
@@ -12,8 +12,28 @@ use crate::{env::percent_decode, error::Error};
 /// Header names are unique: of two headers with one name the later wins. Values are marked as sensitive.
 pub(crate) type Headers = Vec<(HeaderName, HeaderValue)>;
 
-const ALLOWED: &str = "must have a token as its name, which is none of the headers that describe the body or the \
-                       connection, and a value without control characters";
+/// What follows from the body and the connection, and in which form answers can be read. A second opinion would make
+/// every request unreadable, have the client wait for what never comes (`Expect`, `Upgrade`), or bring answers that
+/// nobody inflates.
+const OURS: [&str; 14] = [
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "expect",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+const ALLOWED: &str = "must have a token as its name, which is none of the headers that describe the body, the \
+                       connection or what an answer may look like, and a value without control characters";
 
 /// Reads the list of an `OTEL_EXPORTER_OTLP_HEADERS` variable and says which entries, counted from 1, are
 /// unusable and left out.
@@ -62,8 +82,8 @@ fn header(name: &[u8], value: &[u8]) -> Option<(HeaderName, HeaderValue)> {
     let name = HeaderName::from_bytes(name).ok()?;
     let mut value = HeaderValue::from_bytes(value).ok()?;
     value.set_sensitive(true);
-    // These follow from the body and the connection; a second opinion would make every request unreadable.
-    let is_ours = [CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING].contains(&name);
+    // Names are in lower case.
+    let is_ours = OURS.contains(&name.as_str());
     // In these two the HTTP client refuses other bytes, once per request.
     let is_unsendable = [AUTHORIZATION, HOST].contains(&name) && value.to_str().is_err();
     (!is_ours && !is_unsendable).then_some((name, value))
@@ -105,6 +125,7 @@ mod tests {
             ("cookie=a;b=c", &[("cookie", b"a;b=c")]),
             ("x=%E6%97%A5", &[("x", "日".as_bytes())]),
             ("empty=", &[("empty", b"")]),
+            ("host=a.example,accept=*/*", &[("host", b"a.example"), ("accept", b"*/*")]),
             ("a=1,A=2", &[("a", b"2")]),
             (",a=1,,", &[("a", b"1")]),
             (" ", &[]),
@@ -126,6 +147,15 @@ mod tests {
             ("=v", "no name"),
             ("a b=v", "not a token"),
             ("content-length=3", "belongs to the body"),
+            ("Expect=100-continue", "the answer to it is not waited for"),
+            ("accept-encoding=gzip", "nobody inflates answers"),
+            ("TE=trailers", "belongs to the connection"),
+            ("Trailer=x", "belongs to the body"),
+            ("Upgrade=h2c", "belongs to the connection"),
+            ("HTTP2-Settings=AAMAAABk", "belongs to the connection"),
+            ("keep-alive=timeout%3D5", "belongs to the connection"),
+            ("Proxy-Connection=close", "belongs to the connection"),
+            (":authority=x", "not a token"),
             ("authorization=%E6", "cannot be sent"),
         ] {
             let (headers, unusable) = parse_list(&format!("y=1,{entry},z=2"));
@@ -140,6 +170,7 @@ mod tests {
             ("x-key", "secret\n", "with_header = x-key: (hidden): "),
             ("secret name", "v", "with_header = (hidden): (hidden): "),
             ("Content-Type", "secret", "with_header = content-type: (hidden): "),
+            ("Expect", "secret", "with_header = expect: (hidden): "),
         ] {
             let error = from_code(vec![(name.to_owned(), value.to_owned())]).unwrap_err();
             assert!(error.to_string().starts_with(shown), "{error}");
