@@ -17,6 +17,8 @@ use std::{
 
 use crate::error::LogLevel;
 
+mod misspelt;
+
 /// What the program was compiled for.
 pub(crate) use std::env::consts::{ARCH, OS};
 
@@ -93,6 +95,9 @@ pub(crate) const CONFIG_FILES: [&str; 2] = ["OTEL_CONFIG_FILE", "OTEL_EXPERIMENT
 /// Of the others that the specification has, `OTEL_EXPORTER_OTLP_INSECURE` is for gRPC endpoints without a scheme and
 /// does nothing here: the scheme of the URL alone says whether TLS is used. `OTEL_CONFIG_FILE` costs a warning:
 /// configuration files are not supported. `OTEL_ENTITIES` is not read, and neither are those about metrics and logs.
+///
+/// Another name that begins with `OTLP_`, and one that differs from these by a typing error or by its case, costs one
+/// warning, of which there are at most eight; values are not looked at.
 #[rustfmt::skip] // A table reads better in rows.
 pub const VARIABLES: &[Variable] = &[
     row(SDK_DISABLED, "false", "true or false", "true records and sends nothing"),
@@ -162,11 +167,14 @@ pub(crate) struct Environment {
     /// CPUs this process may use; 0 where that is unknown. Reading control groups takes 0.1 ms, which a client that is
     /// off should not cost.
     pub(crate) cpus: fn() -> usize,
+    /// What there is to say about names that nobody reads. Going through the whole environment takes as long as it is,
+    /// which a client that is off should not cost.
+    pub(crate) misspelt: fn() -> Vec<String>,
 }
 
 impl Default for Environment {
     fn default() -> Self {
-        Self { values: BTreeMap::new(), executable: None, cpus: || 0 }
+        Self { values: BTreeMap::new(), executable: None, cpus: || 0, misspelt: Vec::new }
     }
 }
 
@@ -175,7 +183,7 @@ impl Environment {
     pub(crate) fn from_process() -> Self {
         // One by one: the whole environment may be large, and its names are case-insensitive on some platforms.
         let pairs = names().filter_map(|name| Some((name, env::var_os(name)?)));
-        Self { executable: executable(), cpus, ..Self::from_pairs(pairs) }
+        Self { executable: executable(), cpus, misspelt, ..Self::from_pairs(pairs) }
     }
 
     /// An environment of the given pairs; of one name the last counts, unknown names do not.
@@ -208,6 +216,14 @@ impl fmt::Debug for Environment {
 /// CPUs this process may use, by its affinity and its control groups; 0 where that is unknown.
 fn cpus() -> usize {
     thread::available_parallelism().map_or(0, usize::from)
+}
+
+/// What there is to say about the names in the environment of this process. Those that are not text are no typing
+/// errors.
+fn misspelt() -> Vec<String> {
+    let set = variables().filter(|(_, value)| !value.is_empty());
+    let names: Vec<_> = set.filter_map(|(name, _)| name.into_string().ok()).collect();
+    misspelt::warnings(names.iter().map(String::as_str))
 }
 
 /// A variable that is no setting, as it is.

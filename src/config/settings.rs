@@ -140,6 +140,8 @@ impl Settings {
         } else {
             None
         };
+        // Whoever turned it off has nothing to be told about names; who asks for a receiver may have misspelt it.
+        let is_off = disabled.is_some();
         let sizes = options.sizes();
         let monitoring = options.monitoring.take();
         monitoring.as_ref().map_or(Ok(()), MonitoringConfig::check)?;
@@ -239,7 +241,10 @@ impl Settings {
                  knows where metrics should go; using false"
             ));
         }
-        let warnings = choose.warnings;
+        let mut warnings = choose.warnings;
+        if !is_off {
+            warnings.extend((environment.misspelt)());
+        }
         let given = resource(Sources {
             executable: environment.executable.clone(),
             environment: attributes.unwrap_or_default(),
