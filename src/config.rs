@@ -55,4 +55,6 @@ pub(crate) use options::Options;
 pub(crate) use sampler::{RootSampler, SamplerChoice};
 pub(crate) use settings::Settings;
 pub(crate) use tls::Tls;
+#[cfg(feature = "tls")]
+pub(crate) use tls::{Certificates, NamedFile, Renewal, der};
 pub(crate) use tuning::Way;

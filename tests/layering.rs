@@ -75,9 +75,20 @@ const FENCES: &[(&str, &[&str])] = &[
             "src/export/transport/route.rs",
             "src/export/transport/socket.rs",
             "src/export/transport/tls.rs",
+            "src/export/transport/tls/failure.rs",
         ],
     ),
-    ("rustls", &["src/config/tls/files.rs", "src/export/transport/tls.rs"]),
+    (
+        "rustls",
+        &[
+            "src/config/tls/content.rs",
+            "src/config/tls/der.rs",
+            "src/config/tls/files.rs",
+            "src/export/transport/tls.rs",
+            "src/export/transport/tls/failure.rs",
+            "src/export/transport/tls/trust.rs",
+        ],
+    ),
     ("std::env", &["src/env.rs"]),
     (
         "fs::",

@@ -66,7 +66,9 @@ impl ClientBuilder {
     }
 
     /// Adds a header to every request, replacing one of the same name. Values are treated as secrets: they
-    /// appear in no error, log or `Debug` output. `OTEL_EXPORTER_OTLP_HEADERS`.
+    /// appear in no error, log or `Debug` output. Headers that describe the body, the connection or what an answer may
+    /// look like (`Content-…`, `Expect`, `TE`, `Accept-Encoding` and the like) are errors of `build`.
+    /// `OTEL_EXPORTER_OTLP_HEADERS`.
     pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.options.headers.push((name.into(), value.into()));
         self
@@ -120,19 +122,24 @@ impl ClientBuilder {
         self
     }
 
-    /// Trusts only servers whose certificate is derived from one of those in this PEM file, as a private authority's
-    /// are; the usual roots do not count then. Default: the roots bundled with the crate, or those of the machine
-    /// with the feature `platform-verifier`; `OTEL_EXPORTER_OTLP_CERTIFICATE`. The file is read by `build`, for
-    /// which it is an error without the feature `tls`.
+    /// Trusts only servers whose certificate is derived from one of those in this file (PEM, or DER with one), as a
+    /// private authority's are, or is itself one of them, byte for byte; the usual roots do not count then. Name and
+    /// dates of the server's certificate are checked in any case. Default: the roots bundled with the crate, or those
+    /// of the machine with the feature `platform-verifier`; `OTEL_EXPORTER_OTLP_CERTIFICATE`. The file is read by
+    /// `build`, for which it is an error without the feature `tls`, and again by the first new connection after it
+    /// changed; what cannot be used then changes nothing and costs one warning.
     pub fn with_certificate(mut self, file: impl Into<PathBuf>) -> Self {
         self.options.certificate = Some(file.into());
         self
     }
 
-    /// Shows a certificate to a server that asks for one (mutual TLS): a PEM file with it and those that signed it,
-    /// and one with its key, not encrypted. Default: none; `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`,
+    /// Shows a certificate to a server that asks for one (mutual TLS): a file with it and, behind it, those that signed
+    /// it, and one with its key, not encrypted: P-256, P-384, Ed25519, or RSA of 2048 to 4096 bits. Both are PEM or
+    /// DER, and may be the same PEM file. Default: none; `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`,
     /// `OTEL_EXPORTER_OTLP_CLIENT_KEY`. The files are read by `build`, for which they are an error without the
-    /// feature `tls`; nothing of the key appears in any error, log or `Debug` output.
+    /// feature `tls`, and again by the first new connection after they changed: a pair that does not belong together,
+    /// because one of them is still old, leaves the old pair in use. Nothing of the key appears in any error, log or
+    /// `Debug` output.
     pub fn with_client_certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.options.client_certificate = Some((certificate.into(), key.into()));
         self

@@ -68,9 +68,9 @@ pub struct TransportConfig {
     pub keep_alive_timeout: Option<Duration>,
     /// How many idle connections are kept.
     pub max_idle_connections: Option<usize>,
-    /// A PEM file with the only certificates the receiver's may be derived from.
+    /// A PEM or DER file with the only certificates the receiver's may be derived from, or be.
     pub certificate: Option<PathBuf>,
-    /// PEM files with a client certificate and its key.
+    /// PEM or DER files with a client certificate and its key.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
     /// The most bytes of one request, before compression; see
     /// [`with_max_request_bytes`](crate::ClientBuilder::with_max_request_bytes). Default 64 MiB.

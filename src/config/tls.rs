@@ -5,14 +5,26 @@ use std::path::Path;
 use crate::env::Rejected;
 
 #[cfg(feature = "tls")]
+mod content;
+#[cfg(feature = "tls")]
+pub(crate) mod der;
+#[cfg(feature = "tls")]
 mod files;
+#[cfg(feature = "tls")]
+mod renewal;
 
+#[cfg(feature = "tls")]
+pub(crate) use content::Certificates;
 #[cfg(all(feature = "tls", test))]
 pub(super) use files::DEFAULT_ROOTS;
 #[cfg(feature = "tls")]
+pub(crate) use files::NamedFile;
+#[cfg(feature = "tls")]
 pub(crate) use files::Tls;
 #[cfg(feature = "tls")]
-pub(super) use files::{NO_IDENTITY, Pem, Unpaired, chain, in_code, key, pair, roots};
+pub(super) use files::{NO_IDENTITY, Unpaired, chain, in_code, key, pair, roots};
+#[cfg(feature = "tls")]
+pub(crate) use renewal::Renewal;
 
 /// What holds for TLS where it is not compiled in.
 #[cfg(not(feature = "tls"))]

@@ -378,6 +378,9 @@ impl Exporter {
             .map(|own| own.begin(parcel));
         let begun = Instant::now();
         let outcome = self.transport.send(&parcel.body, parcel.compression, left);
+        for remark in self.transport.take_remarks() {
+            self.diagnostics.say(LogLevel::Warn, Subject::Config, format_args!("{remark}"));
+        }
         self.meter.request(parcel.body.len(), begun.elapsed(), self.transport.round_trip(), &outcome);
         if let Some(span) = span {
             OwnTracing::end(span, &outcome);

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::ring,
@@ -35,10 +35,22 @@ impl Authority {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("otlp-test-{}-{number}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let issuer = CertifiedIssuer::self_signed(Self::params("root"), KeyPair::generate().unwrap()).unwrap();
         Self { issuer, directory }
+    }
+
+    /// An authority that this one vouches for, with files in the same place.
+    pub(crate) fn deputy(&self) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let issuer = CertifiedIssuer::signed_by(Self::params("deputy"), key, &self.issuer).unwrap();
+        Self { issuer, directory: self.directory.clone() }
+    }
+
+    fn params(name: &str) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
     }
 
     /// The authority's own certificate as PEM.
@@ -91,10 +103,19 @@ impl AsRef<Path> for Authority {
 }
 
 impl Identity {
+    /// A certificate that nobody but its own key has signed.
+    pub(crate) fn self_signed(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        Self { certificate: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+    }
+
     /// What a server with this certificate is configured with.
     pub(crate) fn server(&self, clients: Option<&Authority>) -> ServerConfig {
         let provider = Arc::new(ring::default_provider());
-        let chain = vec![CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()];
+        let chain = CertificateDer::pem_slice_iter(self.certificate.as_bytes()).map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
         let builder = match clients {

@@ -13,7 +13,7 @@ mod closed;
 mod line;
 mod script;
 
-pub(crate) use authority::Authority;
+pub(crate) use authority::{Authority, Identity};
 pub(crate) use closed::Closed;
 pub(crate) use script::{
     Act, After, Answer, Extent, accept, answer, answer_after, close_after, reset_after, stall_after,

@@ -6,7 +6,7 @@ use super::chooser::Chooser;
 #[cfg(feature = "tls")]
 use super::chooser::Source;
 #[cfg(feature = "tls")]
-use crate::config::tls::{Pem, Unpaired};
+use crate::config::tls::{NamedFile, Unpaired};
 use crate::{
     config::{Tls, tls},
     env,
@@ -28,12 +28,12 @@ impl Chooser<'_> {
         let key = tls::in_code(knob, key.as_ref(), tls::key)?;
 
         let variables = [env::TRACES_CERTIFICATE, env::CERTIFICATE];
-        let roots = self.signal(roots, variables, |text| tls::roots(text.as_ref()), Pem::default_roots());
+        let roots = self.signal(roots, variables, |text| tls::roots(text.as_ref()), NamedFile::default_roots());
         let variables = [env::TRACES_CLIENT_CERTIFICATE, env::CLIENT_CERTIFICATE];
-        let none = Pem::Without(tls::NO_IDENTITY);
+        let none = NamedFile::Without(tls::NO_IDENTITY);
         let (chain, chain_source) = self.value(chain, &variables, |_, text| tls::chain(text.as_ref()), none);
         let variables = [env::TRACES_CLIENT_KEY, env::CLIENT_KEY];
-        let none = Pem::Without(tls::NO_IDENTITY);
+        let none = NamedFile::Without(tls::NO_IDENTITY);
         let (key, key_source) = self.value(key, &variables, |_, text| tls::key(text.as_ref()), none);
 
         let (source, shown, must) = match tls::pair(&chain, &key) {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::tls::{self, Pem};
+use crate::config::tls::{self, NamedFile};
 use crate::{env::VARIABLES, value::KeyValue};
 
 mod hostile;

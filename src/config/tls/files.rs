@@ -1,19 +1,21 @@
-//! The PEM files that TLS needs, read and checked once.
+//! The files that TLS needs, read and checked when they are named, and again when they change.
 
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use rustls::{
-    RootCertStore,
     crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    sign::CertifiedKey,
+    sign::{CertifiedKey, SigningKey},
 };
 
-use super::rejected;
+use super::{
+    content::{self, Certificates},
+    rejected,
+};
 use crate::{env::Rejected, error::Error};
 
 /// What a server's certificate is checked against where no file says otherwise.
@@ -24,15 +26,16 @@ pub(in crate::config) const NO_IDENTITY: &str = "no client certificate";
 /// Every certificate a system trusts takes a quarter of a megabyte.
 const LARGEST_FILE: u64 = 16 << 20;
 
-pub(crate) type Certificates = Vec<CertificateDer<'static>>;
-/// The text of a file, which the HTTP client reads keys from; its first key was found usable.
-pub(crate) type Key = Arc<[u8]>;
+/// A file that was changed so shortly before it was read may be changed again without looking any different.
+const RECENT: Duration = Duration::from_secs(1);
+
+pub(crate) type Key = Arc<dyn SigningKey>;
 
 /// How TLS is set up (OTLPV-13). Its `Debug` shows where keys come from, never what they are.
 #[derive(Debug, Clone)]
 pub(crate) struct Tls {
     /// The only certificates that a server's may be derived from, where a file names some.
-    pub(crate) roots: Pem<Certificates>,
+    pub(crate) roots: NamedFile<Certificates>,
     /// What is shown to a server that asks.
     pub(crate) identity: Option<Identity>,
 }
@@ -45,21 +48,21 @@ impl Tls {
     }
 }
 
-/// The content of a PEM file, or what holds without one.
+/// The content of a file that somebody named, or what holds without one.
 #[derive(Clone)]
-pub(crate) enum Pem<T> {
+pub(crate) enum NamedFile<T> {
     Without(&'static str),
-    File { path: PathBuf, content: T },
+    File { path: PathBuf, stamp: Stamp, content: T },
 }
 
-impl Pem<Certificates> {
+impl NamedFile<Certificates> {
     /// The default, by its description.
     pub(in crate::config) fn default_roots() -> Self {
         Self::Without(DEFAULT_ROOTS)
     }
 }
 
-impl<T> Pem<T> {
+impl<T> NamedFile<T> {
     pub(crate) fn content(&self) -> Option<&T> {
         match self {
             Self::Without(_) => None,
@@ -76,7 +79,7 @@ impl<T> Pem<T> {
     }
 }
 
-impl<T> fmt::Debug for Pem<T> {
+impl<T> fmt::Debug for NamedFile<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown())
     }
@@ -85,8 +88,9 @@ impl<T> fmt::Debug for Pem<T> {
 /// A client certificate, with those that signed it, and its key.
 #[derive(Clone)]
 pub(crate) struct Identity {
-    pub(crate) chain: Certificates,
-    pub(crate) key: Key,
+    pub(crate) pair: Arc<CertifiedKey>,
+    /// Where the certificate came from, and where its key did.
+    pub(super) files: [(PathBuf, Stamp); 2],
     shown: String,
 }
 
@@ -102,46 +106,91 @@ pub(in crate::config) enum Unpaired {
     Key(String),
 }
 
-/// The certificates of a file, of which at least one can be trusted.
-pub(in crate::config) fn roots(path: &Path) -> Result<Pem<Certificates>, Rejected> {
-    let certificates = certificates(path)?;
-    // One that is not understood spoils no bundle: a system's may hold some that are.
-    let (usable, _) = RootCertStore::empty().add_parsable_certificates(certificates.iter().cloned());
-    if usable == 0 {
-        return Err(rejected(path, "must be a PEM file whose certificates can be read"));
+/// What tells one state of a file from another without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    modified: Option<SystemTime>,
+    length: u64,
+    /// The file itself: a new one under the same name has another.
+    number: u64,
+    /// It was changed a good while before: nobody is writing it.
+    is_settled: bool,
+}
+
+impl Stamp {
+    fn new(metadata: &fs::Metadata) -> Self {
+        let modified = metadata.modified().ok();
+        let age = modified.map(|modified| match SystemTime::now().duration_since(modified) {
+            Ok(age) => age,
+            Err(ahead) => ahead.duration(),
+        });
+        Self {
+            modified,
+            length: metadata.len(),
+            number: number(metadata),
+            is_settled: age.is_none_or(|age| age >= RECENT),
+        }
     }
-    Ok(Pem::File { path: path.to_owned(), content: certificates })
+
+    /// Whether whoever changed it was done when this was taken, as far as can be told.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
+    /// The file as it is now; none if it is not there.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        fs::metadata(path).ok().as_ref().map(Self::new)
+    }
+}
+
+#[cfg(unix)]
+fn number(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn number(_: &fs::Metadata) -> u64 {
+    0
+}
+
+/// The certificates of a file, of which at least one can be trusted.
+pub(in crate::config) fn roots(path: &Path) -> Result<NamedFile<Certificates>, Rejected> {
+    named(path, content::roots)
 }
 
 /// A client certificate and those that signed it, in this order.
-pub(in crate::config) fn chain(path: &Path) -> Result<Pem<Certificates>, Rejected> {
-    Ok(Pem::File { path: path.to_owned(), content: certificates(path)? })
+pub(in crate::config) fn chain(path: &Path) -> Result<NamedFile<Certificates>, Rejected> {
+    named(path, content::certificates)
 }
 
 /// The first private key of a file.
-pub(in crate::config) fn key(path: &Path) -> Result<Pem<Key>, Rejected> {
-    let must = || rejected(path, "must be a PEM file with a private key that is not encrypted");
-    let text = read(path)?;
-    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| must())?;
-    Tls::provider().key_provider.load_private_key(key).map_err(|_| must())?;
-    Ok(Pem::File { path: path.to_owned(), content: text.into() })
+pub(in crate::config) fn key(path: &Path) -> Result<NamedFile<Key>, Rejected> {
+    named(path, |file| content::private_key(file, &Tls::provider()))
 }
 
 /// A certificate and a key, which must belong together; none if there is neither.
-pub(in crate::config) fn pair(chain: &Pem<Certificates>, key: &Pem<Key>) -> Result<Option<Identity>, Unpaired> {
-    let (certificates, private) = match (chain.content(), key.content()) {
-        (None, None) => return Ok(None),
-        (Some(_), None) => return Err(Unpaired::Certificate("must come with its key".to_owned())),
-        (None, Some(_)) => return Err(Unpaired::Key("must come with its certificate".to_owned())),
-        (Some(certificates), Some(private)) => (certificates, private),
+pub(in crate::config) fn pair(
+    chain: &NamedFile<Certificates>,
+    key: &NamedFile<Key>,
+) -> Result<Option<Identity>, Unpaired> {
+    let (certificates, private, files) = match (chain, key) {
+        (NamedFile::Without(_), NamedFile::Without(_)) => return Ok(None),
+        (NamedFile::File { .. }, NamedFile::Without(_)) => {
+            return Err(Unpaired::Certificate("must come with its key".to_owned()));
+        }
+        (NamedFile::Without(_), NamedFile::File { .. }) => {
+            return Err(Unpaired::Key("must come with its certificate".to_owned()));
+        }
+        (
+            NamedFile::File { path, stamp, content },
+            NamedFile::File { path: key_path, stamp: key_stamp, content: key },
+        ) => (content, key, [(path.clone(), *stamp), (key_path.clone(), *key_stamp)]),
     };
-    let belongs = PrivateKeyDer::from_pem_slice(private)
-        .is_ok_and(|private| CertifiedKey::from_der(certificates.clone(), private, &Tls::provider()).is_ok());
-    if !belongs {
-        return Err(Unpaired::Certificate(format!("must be a certificate that belongs to the key {}", key.shown())));
-    }
+    let pair = content::pair(certificates, private).map_err(|more| {
+        Unpaired::Certificate(format!("must be a certificate that belongs to the key {}{more}", key.shown()))
+    })?;
     let shown = format!("{} with the key {}", chain.shown(), key.shown());
-    Ok(Some(Identity { chain: certificates.clone(), key: Arc::clone(private), shown }))
+    Ok(Some(Identity { pair: Arc::new(pair), files, shown }))
 }
 
 /// What was named in code, or why it is not usable.
@@ -153,20 +202,18 @@ pub(in crate::config) fn in_code<T>(
     path.map(|path| read(path)).transpose().map_err(|why| Error::config(knob, why.value, why.must))
 }
 
-fn certificates(path: &Path) -> Result<Certificates, Rejected> {
-    let found: Result<Certificates, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
-    let found = found.ok().filter(|found| !found.is_empty());
-    found.ok_or_else(|| rejected(path, "must be a PEM file with at least one certificate"))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Rejected> {
-    let unreadable = |error| rejected(path, format!("must be a PEM file that can be read ({error})"));
+fn named<T>(path: &Path, understand: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<NamedFile<T>, Rejected> {
+    let unreadable = |error| rejected(path, format!("must be a PEM or DER file that can be read ({error})"));
     let metadata = fs::metadata(path).map_err(unreadable)?;
     // Reading a pipe or a device might never end.
     if !metadata.is_file() || metadata.len() > LARGEST_FILE {
         return Err(rejected(path, format!("must be a regular file of at most {LARGEST_FILE} bytes")));
     }
-    fs::read(path).map_err(unreadable)
+    // Taken before: what is written meanwhile is seen as a change.
+    let stamp = Stamp::new(&metadata);
+    let file = fs::read(path).map_err(unreadable)?;
+    let content = understand(&file).map_err(|must| rejected(path, must))?;
+    Ok(NamedFile::File { path: path.to_owned(), stamp, content })
 }
 
 #[cfg(test)]
@@ -203,9 +250,9 @@ mod tests {
     fn half_a_pair_is_told_by_the_half_that_is_there() {
         // OTLPV-13
         let (chain, key) = (chain(CERTIFICATE.as_ref()).unwrap(), key(KEY.as_ref()).unwrap());
-        assert!(matches!(pair(&chain, &Pem::Without(NO_IDENTITY)), Err(Unpaired::Certificate(_))));
-        assert!(matches!(pair(&Pem::Without(NO_IDENTITY), &key), Err(Unpaired::Key(_))));
-        assert!(matches!(pair(&Pem::Without(NO_IDENTITY), &Pem::Without(NO_IDENTITY)), Ok(None)));
+        assert!(matches!(pair(&chain, &NamedFile::Without(NO_IDENTITY)), Err(Unpaired::Certificate(_))));
+        assert!(matches!(pair(&NamedFile::Without(NO_IDENTITY), &key), Err(Unpaired::Key(_))));
+        assert!(matches!(pair(&NamedFile::Without(NO_IDENTITY), &NamedFile::Without(NO_IDENTITY)), Ok(None)));
     }
 
     #[test]
@@ -239,7 +286,7 @@ mod tests {
 
     /// How many certificates there are for a server and for a client, and whether there is a key.
     fn read_all(file: &Written) -> (Option<usize>, Option<usize>, bool) {
-        let count = |read: Result<Pem<Certificates>, Rejected>| Some(read.ok()?.content()?.len());
+        let count = |read: Result<NamedFile<Certificates>, Rejected>| Some(read.ok()?.content()?.len());
         (count(roots(&file.0)), count(chain(&file.0)), key(&file.0).is_ok())
     }
 

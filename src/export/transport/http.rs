@@ -55,12 +55,12 @@ impl HttpTransport {
             .timeout_connect(Some(settings.connections.connect_timeout))
             // Connections are kept on this side of it.
             .max_idle_connections(0);
-        let config = tls::configured(config, &settings.tls).build();
+        let config = config.build();
         let url = settings.endpoint.url().clone();
         let header = |(name, value): &(HeaderName, HeaderValue)| name.as_str().len() + value.len();
         let head = settings.headers.iter().map(header).sum::<usize>()
             + url.path_and_query().map_or(0, |path| path.as_str().len());
-        let route = Route::new(url.clone(), head, config.clone());
+        let route = Route::new(url.clone(), &settings.tls, head, config.clone());
         let connections = Connections::new(Arc::clone(&route), settings.connections.clone());
         Self {
             agent: Agent::with_parts(config, connections.connector(), route.resolver.clone()),
@@ -202,6 +202,11 @@ impl HttpTransport {
     /// What went over all connections so far.
     pub(crate) fn carried(&self) -> Carried {
         self.route.sockets.traffic.carried()
+    }
+
+    /// What there is to say about connections since the last time.
+    pub(crate) fn take_remarks(&self) -> Vec<String> {
+        self.route.take_remarks()
     }
 
     /// Connections that are open and serve no request.

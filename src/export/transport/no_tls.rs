@@ -2,16 +2,24 @@
 
 use ureq::{
     Error,
-    config::ConfigBuilder,
-    typestate::AgentScope,
     unversioned::transport::{ConnectionDetails, Connector, Transport},
 };
 
 use crate::config::Tls;
 
 /// Takes connections as they are. A receiver that wants TLS was no valid setting, but a proxy may want it.
-#[derive(Debug, Default)]
-pub(super) struct TlsConnector {}
+#[derive(Debug)]
+pub(super) struct TlsConnector;
+
+impl TlsConnector {
+    pub(super) fn new(_: &Tls, _: usize) -> Self {
+        Self
+    }
+
+    pub(super) fn take_remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
 
 impl<In: Transport> Connector<In> for TlsConnector {
     type Out = In;
@@ -19,10 +27,6 @@ impl<In: Transport> Connector<In> for TlsConnector {
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<In>, Error> {
         if details.needs_tls() { Err(Error::TlsRequired) } else { Ok(chained) }
     }
-}
-
-pub(super) fn configured(config: ConfigBuilder<AgentScope>, _: &Tls) -> ConfigBuilder<AgentScope> {
-    config
 }
 
 pub(super) fn failure(error: &Error) -> Option<String> {

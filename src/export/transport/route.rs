@@ -19,6 +19,7 @@ use super::{
     socket::{SharedSockets, Sockets},
     tls::TlsConnector,
 };
+use crate::config::Tls;
 
 /// Opens connections to one receiver.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub(super) struct Route {
 
 impl Route {
     /// `head` is what the settings put into the head of a request, in bytes.
-    pub(super) fn new(url: Uri, head: usize, config: Config) -> Arc<Self> {
+    pub(super) fn new(url: Uri, tls: &Tls, head: usize, config: Config) -> Arc<Self> {
         let sockets = Arc::new(Sockets::new(head));
         Arc::new(Self {
             url,
@@ -43,17 +44,20 @@ impl Route {
             opener: SharedSockets(Arc::clone(&sockets)),
             sockets,
             proxy: ConnectProxyConnector::default(),
-            tls: TlsConnector::default(),
+            tls: TlsConnector::new(tls, head),
         })
+    }
+
+    /// What there is to say about it since the last time.
+    pub(super) fn take_remarks(&self) -> Vec<String> {
+        self.tls.take_remarks()
     }
 
     /// Opens a connection for a request of ureq's.
     pub(super) fn open(self: &Arc<Self>, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, Error> {
         let route = Arc::clone(self);
         let details = ConnectionDetails {
-            // ureq keeps what it needs for TLS only for requests without settings of their own. A timeout is one, and
-            // each connection would have its roots read again and no session to resume.
-            request_level: false,
+            request_level: details.request_level,
             uri: details.uri,
             addrs: details.addrs.clone(),
             config: details.config,

@@ -1,60 +1,197 @@
-//! TLS as ureq sets it up: whom it trusts, what it shows, and what it found wrong.
+//! TLS over whatever carries bytes: agreed on once for each connection, with what the files of its settings hold then.
 
-use std::io;
-
-use rustls::{AlertDescription, CertificateError};
-use ureq::{
-    Error,
-    config::ConfigBuilder,
-    tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig},
-    typestate::AgentScope,
+use std::{
+    fmt,
+    io::{self, Read as _, Write as _},
+    sync::Arc,
 };
 
-use crate::config::Tls;
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName, sign::SingleCertAndKey};
+use ureq::{
+    Error,
+    unversioned::transport::{
+        Buffers, ConnectionDetails, Connector, Either, NextTimeout, Transport, TransportAdapter,
+        time::{Duration as UreqDuration, Instant as UreqInstant},
+    },
+};
+
+mod failure;
+mod trust;
+
+pub(super) use failure::failure;
+
+use super::buffers::GrowingBuffers;
+use crate::{
+    config::{Renewal, Tls},
+    sync::locks::Mutex,
+};
+
+/// Where nobody asks for them.
+const MOST_REMARKS: usize = 4;
 
 /// Makes connections secure where the URL says so.
-pub(super) type TlsConnector = ureq::unversioned::transport::RustlsConnector;
-
-pub(super) fn configured(config: ConfigBuilder<AgentScope>, tls: &Tls) -> ConfigBuilder<AgentScope> {
-    let owned = |certificate: &rustls::pki_types::CertificateDer<'_>| Certificate::from_der(certificate).to_owned();
-    let settings = TlsConfig::builder().unversioned_rustls_crypto_provider(Tls::provider());
-    let settings = match tls.roots.content() {
-        Some(certificates) => settings.root_certs(certificates.iter().map(owned).into()),
-        None if cfg!(feature = "platform-verifier") => settings.root_certs(RootCerts::PlatformVerifier),
-        None => settings.root_certs(RootCerts::WebPki),
-    };
-    let identity = tls.identity.as_ref().and_then(|identity| {
-        let chain: Vec<_> = identity.chain.iter().map(owned).collect();
-        // It could be read when the settings were checked.
-        Some(ClientCert::new_with_certs(&chain, PrivateKey::from_pem(&identity.key).ok()?))
-    });
-    config.tls_config(settings.client_cert(identity).build())
+pub(super) struct TlsConnector {
+    state: Mutex<State>,
+    /// What there is to say about files that were renewed and cannot be used.
+    remarks: Mutex<Vec<String>>,
+    /// Bytes of what the settings put into the head of a request.
+    head: usize,
 }
 
-/// What TLS found wrong, where that is what ended the exchange.
-pub(super) fn failure(error: &Error) -> Option<String> {
-    match error {
-        Error::Tls(error) => Some(format!("TLS failed: {error}")),
-        Error::Rustls(error) => Some(message(error)),
-        Error::Io(error) => within(error).map(message),
-        _ => None,
+struct State {
+    renewal: Renewal,
+    /// What connections share, the sessions that can be resumed among it; none before the first, and once files have
+    /// changed.
+    config: Option<Arc<ClientConfig>>,
+}
+
+impl TlsConnector {
+    pub(super) fn new(tls: &Tls, head: usize) -> Self {
+        let state = State { renewal: Renewal::new(tls.clone()), config: None };
+        Self { state: Mutex::new(state), remarks: Mutex::default(), head }
+    }
+
+    /// What there is to say since the last time.
+    pub(super) fn take_remarks(&self) -> Vec<String> {
+        std::mem::take(&mut self.remarks.lock())
+    }
+
+    /// What holds for a connection that is opened now.
+    fn config(&self) -> Result<Arc<ClientConfig>, Error> {
+        let mut state = self.state.lock();
+        let State { renewal, config } = &mut *state;
+        let note = |remark| {
+            let mut remarks = self.remarks.lock();
+            if remarks.len() < MOST_REMARKS {
+                remarks.push(remark);
+            }
+        };
+        if renewal.look(note) {
+            *config = None;
+        }
+        if let Some(config) = config {
+            return Ok(Arc::clone(config));
+        }
+        let made = Arc::new(configured(renewal.tls()).map_err(wrapped)?);
+        *config = Some(Arc::clone(&made));
+        Ok(made)
     }
 }
 
-fn within(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref()?.downcast_ref()
+fn configured(tls: &Tls) -> Result<ClientConfig, rustls::Error> {
+    let provider = Tls::provider();
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    // Not dangerous: all of it is as strict as what rustls does by itself.
+    let builder = builder.dangerous().with_custom_certificate_verifier(trust::verifier(&tls.roots, provider)?);
+    Ok(match &tls.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&identity.pair))))
+        }
+    })
 }
 
-fn message(error: &rustls::Error) -> String {
-    let advice = match error {
-        rustls::Error::InvalidMessage(_) => "; does it speak plain http there?",
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "; OTEL_EXPORTER_OTLP_CERTIFICATE names a file with the certificate of a private authority"
+impl<In: Transport> Connector<In> for TlsConnector {
+    type Out = Either<In, TlsStream>;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
+        let Some(transport) = chained else { return Ok(None) };
+        // To a proxy it may be secure already.
+        if !details.needs_tls() || transport.is_tls() {
+            return Ok(Some(Either::A(transport)));
         }
-        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "; OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY name the files of one"
+        let name = server_name(details.uri.host().unwrap_or_default())?;
+        let mut connection = ClientConnection::new(self.config()?, name).map_err(wrapped)?;
+        let mut socket = TransportAdapter::new(transport.boxed(), Arc::clone(&details.current_time));
+        socket.set_timeout(left(details));
+        connection.complete_io(&mut socket)?;
+        let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
+        Ok(Some(Either::B(TlsStream {
+            buffers: GrowingBuffers::new(input, self.head, output),
+            stream: StreamOwned::new(connection, socket),
+        })))
+    }
+}
+
+/// The time that connecting may take, without what it took so far.
+fn left(details: &ConnectionDetails<'_>) -> NextTimeout {
+    let after = match (details.timeout.after, details.now, (details.current_time)()) {
+        (UreqDuration::Exact(after), UreqInstant::Exact(begun), UreqInstant::Exact(now)) => {
+            after.saturating_sub(now.saturating_duration_since(begun)).into()
         }
-        _ => "",
+        (after, _, _) => after,
     };
-    format!("TLS failed: {error}{advice}")
+    NextTimeout { after, ..details.timeout }
+}
+
+/// The name that a certificate must be for: an address without brackets, a host without the dot of the root.
+fn server_name(host: &str) -> Result<ServerName<'static>, Error> {
+    let bare = host.trim_matches(['[', ']']);
+    let name = ServerName::try_from(bare.strip_suffix('.').unwrap_or(bare).to_owned());
+    name.map_err(|_| Error::Tls("the host of the URL is no name that a certificate could be for"))
+}
+
+fn wrapped(error: rustls::Error) -> Error {
+    Error::Io(io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// A connection that is secure.
+pub(super) struct TlsStream {
+    buffers: GrowingBuffers,
+    stream: StreamOwned<ClientConnection, TransportAdapter>,
+}
+
+impl TlsStream {
+    /// Sends what is held, and `amount` bytes written behind it.
+    fn write(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        self.stream.write_all(self.buffers.written(amount))?;
+        self.stream.flush()?;
+        self.buffers.sent(amount);
+        Ok(())
+    }
+}
+
+impl Transport for TlsStream {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        if self.buffers.hold_head(amount) {
+            return Ok(());
+        }
+        self.write(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        if self.buffers.holds() {
+            // A request without a body.
+            self.write(0, timeout)?;
+        }
+        self.stream.get_mut().set_timeout(timeout);
+        let amount = self.stream.read(self.buffers.input_append_buf())?;
+        self.buffers.input_appended(amount);
+        Ok(amount > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.get_mut().get_mut().is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for TlsConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsConnector").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TlsStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsStream").finish_non_exhaustive()
+    }
 }

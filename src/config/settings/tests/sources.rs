@@ -47,8 +47,8 @@ fn code_beats_the_signal_which_beats_the_general_variable() {
             [CERTIFICATE, OTHER_CERTIFICATE, CERTIFICATE],
             Options { certificate: Some(CERTIFICATE.into()), ..Options::default() },
             |settings| match &settings.tls.roots {
-                Pem::File { path, .. } => path.to_string_lossy().into_owned(),
-                Pem::Without(what) => (*what).to_owned(),
+                NamedFile::File { path, .. } => path.to_string_lossy().into_owned(),
+                NamedFile::Without(what) => (*what).to_owned(),
             },
         ),
     ];
