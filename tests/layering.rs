@@ -59,6 +59,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/exit/signals.rs", "asking what a signal does"),
     ("src/error/door/descriptor.rs", "asking whether a descriptor closes on exec, and sending without waiting"),
     ("src/sync/raised.rs", "asking which signals are pending, and taking back what a write raised"),
+    ("src/export/transport/interface.rs", "asking the C library for the number of a network interface"),
     ("src/export/compress/deflate/same.rs", "comparing blocks with instructions that are part of the architecture"),
 ];
 

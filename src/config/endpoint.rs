@@ -1,6 +1,7 @@
 //! Where requests go: a URL that was understood once and can be shown without its secrets.
 
 use std::{
+    borrow::Cow,
     fmt,
     net::{IpAddr, Ipv6Addr},
 };
@@ -17,9 +18,16 @@ const ABSOLUTE: &str = "must be an absolute URL that begins with http:// or http
 const NO_TLS: &str = "must be a URL that begins with http://: https needs the cargo feature `tls`";
 const HOST: &str = "must be a URL with a host";
 const PORT: &str = "must be a URL with a port from 1 to 65535, or without one";
+const BRACKETS: &str = "must be a URL whose IPv6 address stands in brackets, as in http://[::1]:4318";
+const ZONE: &str = "must be a URL whose IPv6 zone is the name or the number of a network interface, as in \
+                    http://[fe80::1%25eth0]:4318";
+const PUNYCODE: &str = "must be a URL of ASCII characters; an international host name is written as xn--…";
 const ASCII: &str = "must be a URL of printable ASCII characters; percent-encode others";
 const AT_SIGN: &str = "must be a URL whose user information is percent-encoded and that has no other '@'";
 const USER_INFO: &str = "must be a URL whose user information is percent-encoded";
+
+/// Linux has 15.
+const LONGEST_ZONE: usize = 64;
 
 /// The URL of the receiver. Its `Display` and `Debug` show neither user information nor query, so that it may
 /// appear in every message.
@@ -27,6 +35,9 @@ const USER_INFO: &str = "must be a URL whose user information is percent-encoded
 pub(crate) struct Endpoint {
     /// Scheme, host, port, path and query; without user information.
     url: Uri,
+    /// The network interface of an IPv6 address, by name or by number: only this machine understands it, so that it
+    /// is part neither of `Host` nor of the name that a certificate is for.
+    zone: Option<String>,
     authorization: Option<HeaderValue>,
 }
 
@@ -37,7 +48,10 @@ impl Endpoint {
     /// never sent, goes, and user information becomes an `Authorization` header.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(ASCII);
+            return Err(if is_international(text) { PUNYCODE } else { ASCII });
+        }
+        if has_bare_ipv6(text) {
+            return Err(BRACKETS);
         }
         let url: Uri = text.parse().map_err(|_| ABSOLUTE)?;
         let scheme = url.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https")).ok_or(ABSOLUTE)?;
@@ -56,15 +70,21 @@ impl Endpoint {
             None => ("", authority),
         };
         let address = valid_address(address, url.host().unwrap_or_default())?;
+        let (address, zone) = without_zone(address)?;
         let authorization = if user_info.is_empty() { None } else { Some(basic(user_info)?) };
         let path = url.path_and_query().map_or("/", |path| path.as_str());
-        let url = Uri::builder().scheme(scheme).authority(address).path_and_query(path).build();
-        Ok(Self { url: url.map_err(|_| ABSOLUTE)?, authorization })
+        let url = Uri::builder().scheme(scheme).authority(&*address).path_and_query(path).build();
+        Ok(Self { url: url.map_err(|_| ABSOLUTE)?, zone, authorization })
     }
 
     /// The URL of a request.
     pub(crate) fn url(&self) -> &Uri {
         &self.url
+    }
+
+    /// The network interface that leads there, if the address is one that needs to be told.
+    pub(crate) fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
     }
 
     /// The `Authorization` header that the URL's user information stands for.
@@ -75,6 +95,7 @@ impl Endpoint {
     /// Whether it is on this machine: nothing can be on the way there that would come back.
     pub(crate) fn is_loopback(&self) -> bool {
         let host = self.url.host().unwrap_or_default().trim_matches(['[', ']']);
+        let host = host.strip_suffix('.').unwrap_or(host);
         host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
@@ -95,7 +116,29 @@ impl Endpoint {
         let query = self.url.query().map(|query| format!("?{query}")).unwrap_or_default();
         let mut parts = self.url.clone().into_parts();
         parts.path_and_query = format!("{base}{METRICS_PATH}{query}").parse().ok();
-        Some(Self { url: Uri::from_parts(parts).ok()?, authorization: self.authorization.clone() })
+        Some(Self { url: Uri::from_parts(parts).ok()?, ..self.clone() })
+    }
+
+    /// Where receivers take traces, by what stands in the URL, without its query; none if that is what it says.
+    pub(crate) fn usual_url(&self) -> Option<String> {
+        let path = self.url.path().trim_end_matches('/');
+        let wrong_ends = ["/v1/traces/v1/traces", "/v1/trace", "/v1/metrics", "/v1/logs", "/v1"];
+        let base = match wrong_ends.iter().find_map(|end| path.strip_suffix(end)) {
+            Some(base) => base,
+            None if self.has_traces_path() => return None,
+            None => path.strip_suffix("/traces").unwrap_or(path),
+        };
+        Some(format!("{}{base}/{TRACES_PATH}", self.origin()))
+    }
+
+    /// Scheme, host and port, as they are shown.
+    fn origin(&self) -> String {
+        let authority = self.url.authority().map_or("", |authority| authority.as_str());
+        let scheme = self.url.scheme_str().unwrap_or("http");
+        match (&self.zone, authority.split_once(']')) {
+            (Some(zone), Some((address, port))) => format!("{scheme}://{address}%25{zone}]{port}"),
+            _ => format!("{scheme}://{authority}"),
+        }
     }
 
     /// Takes this URL as the base of all signals (OTLPV-03).
@@ -135,6 +178,40 @@ fn valid_address<'a>(address: &'a str, host: &str) -> Result<&'a str, &'static s
         }
         None => Err(HOST),
     }
+}
+
+/// The address, and the zone that stood in it ([RFC 6874](https://www.rfc-editor.org/rfc/rfc6874)). A `%` that is not
+/// percent-encoded is let pass, as it is by many.
+fn without_zone(address: &str) -> Result<(Cow<'_, str>, Option<String>), &'static str> {
+    let Some((literal, port)) = address.split_once(']') else { return Ok((address.into(), None)) };
+    let Some((literal, zone)) = literal.split_once('%') else { return Ok((address.into(), None)) };
+    let zone = percent_decode(zone.strip_prefix("25").unwrap_or(zone)).and_then(|zone| String::from_utf8(zone).ok());
+    let is_name = |zone: &String| (1..=LONGEST_ZONE).contains(&zone.len()) && zone.bytes().all(is_of_zone);
+    let zone = zone.filter(is_name).ok_or(ZONE)?;
+    Ok((format!("{literal}]{port}").into(), Some(zone)))
+}
+
+/// What interfaces are called. Linux takes nearly anything; what would not fit into a URL or a line is refused.
+fn is_of_zone(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~@+".contains(&byte)
+}
+
+/// Whether it is the host that is not ASCII.
+fn is_international(text: &str) -> bool {
+    let address = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let host = address.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    host.chars().any(|letter| !letter.is_ascii() && letter.is_alphabetic())
+}
+
+/// Whether the host is an address of IPv6 as it stands elsewhere.
+fn has_bare_ipv6(text: &str) -> bool {
+    let address = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let host = address.split(['/', '?', '#']).next().unwrap_or_default();
+    host.parse::<Ipv6Addr>().is_ok()
+        || host.rsplit_once(':').is_some_and(|(host, port)| {
+            host.parse::<Ipv6Addr>().is_ok() && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+        })
 }
 
 /// The Basic credentials of a URL's user information.
@@ -182,8 +259,7 @@ pub(crate) fn redacted(text: &str) -> String {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let authority = self.url.authority().map_or("", |authority| authority.as_str());
-        write!(f, "{}://{authority}{}", self.url.scheme_str().unwrap_or("http"), self.url.path())
+        write!(f, "{}{}", self.origin(), self.url.path())
     }
 }
 
@@ -306,6 +382,63 @@ mod tests {
         ] {
             assert_eq!(redacted(text), shown, "{text}");
         }
+    }
+
+    #[test]
+    fn a_zone_is_told_apart_from_the_address_and_stays_on_this_machine() {
+        for (text, url, zone) in [
+            ("http://[::1%25lo]:4318/x", "http://[::1]:4318/x", Some("lo")),
+            ("http://[::1%251]:4318", "http://[::1]:4318/", Some("1")),
+            ("http://[fe80::1%25eth0]", "http://[fe80::1]/", Some("eth0")),
+            ("http://[fe80::1%eth0]:1", "http://[fe80::1]:1/", Some("eth0")),
+            ("http://u:p@[fe80::1%25br-1%2E2]:1", "http://[fe80::1]:1/", Some("br-1.2")),
+            ("http://[::1]:4318", "http://[::1]:4318/", None),
+        ] {
+            let endpoint = Endpoint::parse(text).unwrap();
+            assert_eq!((endpoint.url().to_string().as_str(), endpoint.zone()), (url, zone), "{text}");
+        }
+        let endpoint = Endpoint::parse("http://[::1%25lo]:4318").unwrap().with_traces_path();
+        assert_eq!(endpoint.to_string(), "http://[::1%25lo]:4318/v1/traces");
+        assert!(endpoint.is_loopback());
+        assert_eq!(endpoint.for_metrics().unwrap().to_string(), "http://[::1%25lo]:4318/v1/metrics");
+        for text in ["http://[::1%25]:1", "http://[::1%]:1", "http://[::1%25a%20b]:1", "http://[::1%25a%zz]:1"] {
+            let must = Endpoint::parse(text).unwrap_err();
+            assert!([ZONE, HOST, ABSOLUTE].contains(&must), "{text}: {must}");
+        }
+        assert_eq!(Endpoint::parse(&format!("http://[::1%25{}]:1", "x".repeat(65))), Err(ZONE));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_host_is_told_for_what_it_is() {
+        for text in ["http://::1:4318", "http://::1", "http://fe80::1/v1/traces", "http://2001:db8::1:4318"] {
+            assert_eq!(Endpoint::parse(text), Err(BRACKETS), "{text}");
+        }
+        for text in ["http://bücher.example:4318", "http://u:p@日本.example/x"] {
+            assert_eq!(Endpoint::parse(text), Err(PUNYCODE), "{text}");
+        }
+        assert_eq!(Endpoint::parse("http://h/bücher"), Err(ASCII));
+        for text in ["http://localhost.:4318", "http://LOCALHOST:4318", "http://127.0.0.2", "http://[::1]"] {
+            assert!(Endpoint::parse(text).unwrap().is_loopback(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_usual_url_is_guessed_from_an_unusual_one() {
+        for (text, usual) in [
+            ("http://h:4318", "http://h:4318/v1/traces"),
+            ("http://h:4318/", "http://h:4318/v1/traces"),
+            ("http://h/otlp", "http://h/otlp/v1/traces"),
+            ("http://h/otlp/?token=secret", "http://h/otlp/v1/traces"),
+            ("http://h/v1", "http://h/v1/traces"),
+            ("http://h/v1/trace", "http://h/v1/traces"),
+            ("http://h/a/v1/metrics", "http://h/a/v1/traces"),
+            ("http://h/a/traces", "http://h/a/v1/traces"),
+            ("http://h/v1/traces/v1/traces", "http://h/v1/traces"),
+        ] {
+            assert_eq!(Endpoint::parse(text).unwrap().usual_url().as_deref(), Some(usual), "{text}");
+        }
+        assert_eq!(Endpoint::parse("http://h/a/v1/traces").unwrap().usual_url(), None);
+        assert_eq!(Endpoint::parse("http://h/v1/traces/").unwrap().usual_url(), None);
     }
 
     /// The vectors of RFC 4648, section 10.

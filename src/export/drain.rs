@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Exporter,
+    Exporter, LastFailure,
     batch::{Extent, Lane},
     compress::Encoder,
     ledger::Open,
@@ -227,6 +227,9 @@ impl Exporter {
             let left = patience.deadline(begun, Instant::now()).saturating_duration_since(Instant::now());
             self.export_last_metrics(left.min(self.settings.exit_budget.stall));
         }
+        if pending > 0 {
+            self.remember_unresolved();
+        }
         self.stopping.store(true, Ordering::SeqCst);
         self.intake.doorbell.close();
         if pending > 0 || !self.ledger.restored().is_empty() {
@@ -251,15 +254,26 @@ impl Exporter {
         receipt
     }
 
+    /// Keeps for the line at the end that everything waits for the system to find an address.
+    fn remember_unresolved(&self) {
+        if let Some(host) = self.transport.unresolved() {
+            let message = format!("the host name {host} was not resolved in time");
+            *self.last_failure.lock() = Some(LastFailure { message, nobody_at_default: false, is_nameless: true });
+        }
+    }
+
     /// Gives up everything that is left.
     pub(super) fn write_off(&self) {
+        // Where there was no address to send to, it was not the shutdown that cost them.
+        let is_nameless = self.last_failure.lock().as_ref().is_some_and(|failure| failure.is_nameless);
+        let reason = if is_nameless { DropReason::Undelivered } else { DropReason::Shutdown };
         let mut gatherer = self.gatherer.lock();
         while gatherer.gather(Lane::Whole, &Extent::Everything, self.batch_limits(), &self.ledger).is_some() {}
         drop(gatherer);
         let held = self.outbox.lock().clear();
         self.intake.supply.release(held);
         self.ledger.write_off(|spans| {
-            self.intake.stats.dropped(DropReason::Shutdown, spans);
+            self.intake.stats.dropped(reason, spans);
             self.intake.quota.give_back(spans);
         });
     }

@@ -331,7 +331,8 @@ impl Exporter {
     /// Keeps why an attempt failed, for the line at the end.
     fn remember(&self, outcome: &Outcome) {
         let (message, nobody_at_default) = (failure_message(outcome), self.is_default_and_refused(outcome));
-        *self.last_failure.lock() = Some(LastFailure { message, nobody_at_default });
+        let is_nameless = matches!(outcome, Outcome::Failed { failure: Failure::Resolve, .. });
+        *self.last_failure.lock() = Some(LastFailure { message, nobody_at_default, is_nameless });
     }
 
     /// What becomes of a parcel for which no connection was free: it has used no attempt up.

@@ -17,6 +17,8 @@ pub(super) struct LastFailure {
     pub(super) message: String,
     /// Nobody asked for a collector, and none is there.
     pub(super) nobody_at_default: bool,
+    /// There was no address to send to: no receiver has seen anything.
+    pub(super) is_nameless: bool,
 }
 
 /// What is remembered for the lines about what went well.

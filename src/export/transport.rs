@@ -6,6 +6,7 @@ mod answer;
 mod buffers;
 mod connections;
 mod http;
+mod interface;
 mod permits;
 mod resolver;
 mod route;

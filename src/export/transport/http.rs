@@ -18,7 +18,7 @@ use super::{
     connections::Connections,
     permits::{NoPermit, Permit, Permits},
     route::Route,
-    socket::Carried,
+    socket::{self, Carried},
     tls,
 };
 use crate::config::{Compression, Headers, Settings};
@@ -60,7 +60,7 @@ impl HttpTransport {
         let header = |(name, value): &(HeaderName, HeaderValue)| name.as_str().len() + value.len();
         let head = settings.headers.iter().map(header).sum::<usize>()
             + url.path_and_query().map_or(0, |path| path.as_str().len());
-        let route = Route::new(url.clone(), &settings.tls, head, config.clone());
+        let route = Route::new(&settings.endpoint, &settings.tls, head, config.clone());
         let connections = Connections::new(Arc::clone(&route), settings.connections.clone());
         Self {
             agent: Agent::with_parts(config, connections.connector(), route.resolver.clone()),
@@ -156,8 +156,10 @@ impl HttpTransport {
             Error::Io(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => match self.proxy() {
                     Some(proxy) => (Failure::Refused, format!("connection refused by the proxy {proxy}")),
-                    None => (Failure::Refused, "connection refused; is a collector listening there?".to_owned()),
+                    None => (Failure::Refused, socket::refusal(error)),
                 },
+                // There is no such network interface.
+                io::ErrorKind::NotFound => (Failure::Resolve, error.to_string()),
                 io::ErrorKind::TimedOut => (Failure::Timeout, "connecting timed out".to_owned()),
                 _ => (Failure::Broken, format!("the connection broke: {error}")),
             },
@@ -167,7 +169,9 @@ impl HttpTransport {
             Error::Timeout(phase) => (Failure::Timeout, format!("no answer within {timeout:?} ({phase})")),
             Error::HostNotFound => match self.proxy() {
                 Some(proxy) => (Failure::Resolve, format!("the host name of the proxy {proxy} is not known")),
-                None => (Failure::Resolve, "the host name is not known".to_owned()),
+                None => {
+                    (Failure::Resolve, format!("the host name is not known: {}", self.url.host().unwrap_or_default()))
+                }
             },
             Error::ConnectProxyFailed(reason) => {
                 let proxy = self.proxy().unwrap_or_default();
@@ -207,6 +211,11 @@ impl HttpTransport {
     /// What there is to say about connections since the last time.
     pub(crate) fn take_remarks(&self) -> Vec<String> {
         self.route.take_remarks()
+    }
+
+    /// A host that the system has not found an address of so far, and is still asked for.
+    pub(crate) fn unresolved(&self) -> Option<String> {
+        self.route.resolver.unanswered()
     }
 
     /// Connections that are open and serve no request.

@@ -19,7 +19,7 @@ use super::{
     socket::{SharedSockets, Sockets},
     tls::TlsConnector,
 };
-use crate::config::Tls;
+use crate::config::{Endpoint, Tls};
 
 /// Opens connections to one receiver.
 #[derive(Debug)]
@@ -35,12 +35,12 @@ pub(super) struct Route {
 
 impl Route {
     /// `head` is what the settings put into the head of a request, in bytes.
-    pub(super) fn new(url: Uri, tls: &Tls, head: usize, config: Config) -> Arc<Self> {
+    pub(super) fn new(endpoint: &Endpoint, tls: &Tls, head: usize, config: Config) -> Arc<Self> {
         let sockets = Arc::new(Sockets::new(head));
         Arc::new(Self {
-            url,
+            url: endpoint.url().clone(),
             config,
-            resolver: CachingResolver::default(),
+            resolver: CachingResolver::new(endpoint.zone()),
             opener: SharedSockets(Arc::clone(&sockets)),
             sockets,
             proxy: ConnectProxyConnector::default(),

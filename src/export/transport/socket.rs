@@ -3,6 +3,7 @@
 //! many system calls it takes.
 
 use std::{
+    fmt,
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     sync::{
@@ -139,7 +140,7 @@ impl<In: Transport> Connector<In> for SharedSockets {
             Some(timeout) => TcpStream::connect_timeout(address, timeout),
             None => TcpStream::connect(address),
         });
-        let stream = Arc::new(stream?);
+        let stream = Arc::new(stream.map_err(|error| as_refusal(error, &details.addrs))?);
         self.0.traffic.made_within(begun.elapsed());
         stream.set_nodelay(config.no_delay())?;
         self.0.register(&stream)?;
@@ -150,6 +151,47 @@ impl<In: Transport> Connector<In> for SharedSockets {
             sockets: Arc::clone(&self.0),
             is_deaf: false,
         })))
+    }
+}
+
+/// What says that there is no way to this machine itself: nobody can be listening there. Elsewhere a way may come back.
+fn as_refusal(error: Error, addresses: &[SocketAddr]) -> Error {
+    let is_local = addresses.iter().all(|address| address.ip().is_loopback());
+    match error {
+        Error::Io(error) if is_local && is_no_way(&error) => {
+            io::Error::new(io::ErrorKind::ConnectionRefused, NoLoopback(error)).into()
+        }
+        error => error,
+    }
+}
+
+fn is_no_way(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrNotAvailable
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::NetworkUnreachable
+    )
+}
+
+/// The loopback interface of this machine cannot be used.
+#[derive(Debug)]
+struct NoLoopback(io::Error);
+
+impl fmt::Display for NoLoopback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "this machine cannot reach itself ({}); is its loopback interface down?", self.0)
+    }
+}
+
+impl std::error::Error for NoLoopback {}
+
+/// What is said of a connection that was refused.
+pub(super) fn refusal(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<NoLoopback>()) {
+        Some(no_loopback) => no_loopback.to_string(),
+        None => "connection refused; is a collector listening there?".to_owned(),
     }
 }
 
@@ -176,7 +218,12 @@ fn connect_any<T>(
                     if error.kind() == io::ErrorKind::TimedOut {
                         silent.push(*address);
                     }
-                    failed = deadline.error(error);
+                    // Where one of a name's addresses is refused, another may not exist at all.
+                    let is_refused =
+                        matches!(&failed, Error::Io(failed) if failed.kind() == io::ErrorKind::ConnectionRefused);
+                    if !(is_refused && is_no_way(&error)) {
+                        failed = deadline.error(error);
+                    }
                 }
             }
         }
@@ -268,8 +315,8 @@ impl Transport for Socket {
     }
 }
 
-impl std::fmt::Debug for Socket {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Socket").finish_non_exhaustive()
     }
 }
