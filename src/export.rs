@@ -9,6 +9,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+mod advice;
 mod batch;
 mod body;
 mod compress;

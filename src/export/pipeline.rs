@@ -308,6 +308,7 @@ impl Exporter {
                 self.stay_on_gzip();
             }
         }
+        self.advise(&mut outcome);
         if !matches!(outcome, Outcome::Accepted { .. } | Outcome::Failed { failure: Failure::Shutdown, .. }) {
             self.remember(&outcome);
         }
