@@ -58,7 +58,7 @@ pub(crate) use attribute::{attribute_field_len, put_attribute, recorded};
 pub(crate) use clock::Clock;
 pub(crate) use installed::{ask_about, ask_threads, install, is_installed};
 pub(crate) use intake::{Intake, Limits, Recording};
-pub(crate) use local::mark_own_thread;
+pub(crate) use local::OwnThread;
 pub(crate) use notice::Notice;
 pub(crate) use overflow::Shed;
 pub(crate) use processor::{Processors, processing};

@@ -19,6 +19,8 @@ pub use process_span::ProcessSpan;
 #[cfg(unix)]
 pub(crate) use signals::on_signals;
 
+use crate::sync::{exiting, keep_loaded};
+
 /// How the process ends, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending<'a> {
@@ -42,6 +44,7 @@ static AT_EXIT: OnceLock<fn(Ending<'_>)> = OnceLock::new();
 /// thread-locals, on that thread; a panic in it is caught, since it must not unwind into the C library.
 pub(crate) fn at_exit(end: fn(Ending<'_>)) {
     if AT_EXIT.set(end).is_ok() {
+        keep_loaded();
         register();
     }
 }
@@ -51,6 +54,7 @@ fn run(code: Option<i32>) {
     if !RUN.swap(true, Ordering::Relaxed)
         && let Some(end) = AT_EXIT.get()
     {
+        exiting();
         let _ = catch_unwind(|| end(Ending::Exited(code)));
     }
 }

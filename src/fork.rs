@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use crate::sync::keep_loaded;
+
 /// Whether this process is the child of such a fork.
 pub(crate) static FORKED: AtomicBool = AtomicBool::new(false);
 
@@ -24,6 +26,7 @@ pub(crate) fn generation() -> u32 {
 pub(crate) fn watch() {
     static WATCHED: AtomicBool = AtomicBool::new(false);
     if !WATCHED.swap(true, Ordering::Relaxed) {
+        keep_loaded();
         register();
     }
 }

@@ -2,14 +2,18 @@
 //! when the crate is built with `--cfg loom`. Decided here once, so that the code that ships is the code
 //! that is model-checked.
 
+mod image;
 mod latest;
 #[cfg(unix)]
 mod raised;
+mod threads;
 mod turn;
 
+pub(crate) use image::keep as keep_loaded;
 pub(crate) use latest::{Latest, Version};
 #[cfg(unix)]
 pub(crate) use raised::with_write_signals_held;
+pub(crate) use threads::{Runs, are_alone, exiting, is_own_thread, spawn};
 pub(crate) use turn::{Turn, this_thread};
 
 #[cfg(not(loom))]
@@ -209,23 +213,6 @@ mod modelled {
             self.0.notify_all();
         }
     }
-}
-
-/// Has a thread of ours started with all signals blocked. It inherits the mask of the one that starts it: handlers of
-/// the host stay on the host's threads.
-pub(crate) fn with_signals_blocked<R>(spawn: impl FnOnce() -> R) -> R {
-    #[cfg(unix)]
-    {
-        use nix::sys::signal::{SigSet, SigmaskHow};
-        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
-        let result = spawn();
-        if let Ok(before) = before {
-            let _ = before.thread_set_mask();
-        }
-        result
-    }
-    #[cfg(not(unix))]
-    spawn()
 }
 
 /// Elsewhere a write raises no signal.

@@ -14,7 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("error", &["plugin", "sync"]),
     ("plugin", &[]),
     ("exit", &["capture", "fork", "sync", "value"]),
-    ("fork", &[]),
+    ("fork", &["sync"]),
     ("hostile", &[]),
     ("stats", &["config", "error"]),
     ("env", &["error"]),
@@ -60,6 +60,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/error/door/descriptor.rs", "asking whether a descriptor closes on exec, and sending without waiting"),
     ("src/sync/raised.rs", "asking which signals are pending, and taking back what a write raised"),
     ("src/export/transport/interface.rs", "asking the C library for the number of a network interface"),
+    ("src/sync/image.rs", "asking the loader which file this code is in, and to keep it"),
     ("src/export/compress/deflate/same.rs", "comparing blocks with instructions that are part of the architecture"),
 ];
 
@@ -99,6 +100,7 @@ const FENCES: &[(&str, &[&str])] = &[
             "src/capture/clock.rs",
             "src/config/tls/files.rs",
             "src/resource/facts.rs",
+            "src/sync/threads.rs",
         ],
     ),
     ("fs4", &["src/export/spool/claim.rs"]),
@@ -110,12 +112,8 @@ const FENCES: &[(&str, &[&str])] = &[
     (
         "thread::Builder",
         &[
-            "src/client/rota.rs",
-            "src/exit/signals.rs",
-            "src/export/transport/connections.rs",
-            "src/export/transport/resolver.rs",
-            "src/export/worker.rs",
-            "src/processing/batch.rs",
+            "src/sync/threads.rs",
+            // They are no part of a client.
             "src/testing/receiver.rs",
             "src/testing/shared.rs",
         ],

@@ -30,6 +30,8 @@ fn child() {
         Ok("stderr is locked") => stderr_is_locked(),
         Ok("disabled, and a child is ended") => disabled_and_a_child_is_ended(),
         Ok("an error that looks at the process span") => error_that_looks_at_the_process_span(),
+        #[cfg(target_os = "linux")]
+        Ok("nothing to do for long") => nothing_to_do_for_long(),
         Ok(name) => run::as_child(name).unwrap(),
     }
 }
@@ -329,6 +331,44 @@ fn the_process_span_is_not_locked_while_an_error_is_formatted() {
     let root = root_of(&ended);
     assert_eq!(root.attribute("shown"), Some(&Value::BoolValue(true)));
     assert_eq!(status(&root), (ERROR, "it failed"));
+}
+
+#[cfg(target_os = "linux")]
+fn nothing_to_do_for_long() {
+    use std::{sync::Arc, time::Duration};
+
+    struct Sink(Arc<support::Counting>);
+    impl otlp::processing::SpanExporter for Sink {
+        fn export(&self, batch: &[otlp::SpanData]) -> Result<(), otlp::processing::ExportError> {
+            self.0.export(batch)
+        }
+    }
+    let names = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let names = tasks.flat_map(|task| std::fs::read_to_string(task.path().join("comm")));
+        names.filter(|name| name.starts_with("otlp-")).collect::<HashSet<_>>()
+    };
+    let exported = Arc::new(support::Counting::default());
+    let processor = otlp::processing::BatchSpanProcessor::new(Sink(Arc::clone(&exported)));
+    let processor = processor.with_schedule_delay(Duration::from_millis(10));
+    let builder = otlp::Client::builder().with_span_processor(processor);
+    let client = builder.with_keep_alive_timeout(Duration::from_millis(10)).build().unwrap();
+    for turn in 1..=2 {
+        client.tracer("job").start("step").end();
+        support::wait_for("the processor", || exported.spans() == turn);
+        let receipt = client.flush(LONG);
+        assert!(receipt.is_complete() && receipt.exported == turn as u64, "{receipt:?}");
+        assert_eq!(names(), HashSet::from(["otlp-worker-0\n".to_owned(), "otlp-processor\n".to_owned()]));
+        support::wait_for("the end of the threads", || names().is_empty());
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_that_have_nothing_to_do_for_long_end_and_the_next_span_starts_others() {
+    let case = Case { name: "nothing to do for long", delivered: 2, ..OTHER };
+    let ended = play(&case);
+    ended.check(&case).unwrap_or_else(|why| panic!("{why}\n{}", ended.stderr));
 }
 
 /// What the cases that are played here alone have in common.

@@ -45,11 +45,23 @@ struct Workers {
     watching: Vec<Option<Instant>>,
     /// Workers that are blocked for long, and so neither rest nor look.
     away: usize,
+    /// One has left that had nothing to do.
+    has_left: bool,
     /// The last attempt to start a worker failed: not worth another for every single record.
     barren: bool,
 }
 
 impl Workers {
+    fn remove(&mut self, number: usize) {
+        self.started -= 1;
+        self.numbers &= !1_u64.checked_shl(number as u32).unwrap_or(0);
+    }
+
+    /// Whether the others come for what is recorded, or there are none and `may_be_none`.
+    fn can_spare_one(&self, may_be_none: bool) -> bool {
+        if self.started == 1 { may_be_none } else { self.started - 1 > self.away }
+    }
+
     fn rest(&self) -> u32 {
         let awake = self.started.saturating_sub(self.resting + self.away);
         // Where all there are is away, nobody could come for a single record.
@@ -188,6 +200,40 @@ impl Doorbell {
         self.rest.store(workers.rest(), Ordering::Relaxed);
     }
 
+    /// Has worker `number` leave, unless the bell rings or `has_work` finds something after that was announced; true if
+    /// it has left. The last one leaves only where `may_be_last`; not one while all others are away, which come for no
+    /// single record; and of those that have rings of their own only the one with the highest number, so that the
+    /// others have all of them. Where none is left the next record starts one.
+    pub(crate) fn leave(&self, number: usize, may_be_last: bool, has_work: impl FnOnce() -> bool) -> bool {
+        let mut workers = self.workers.lock();
+        let has_later_ones = workers.numbers.checked_shr(number as u32 + 1).is_some_and(|later| later != 0);
+        if self.wakes_all && has_later_ones || !workers.can_spare_one(may_be_last) {
+            return false;
+        }
+        // As before a rest: a producer that does not see it has published what is seen here.
+        workers.resting += 1;
+        let seen = workers.rings;
+        self.rest.store(workers.rest(), Ordering::Relaxed);
+        drop(workers);
+        fence(Ordering::SeqCst);
+        let found = has_work();
+        let mut workers = self.workers.lock();
+        workers.resting -= 1;
+        let leaves = !found && workers.rings == seen && workers.can_spare_one(may_be_last);
+        if leaves {
+            workers.remove(number);
+            workers.has_left = true;
+            // Rings of others are theirs now.
+            workers.rings += u64::from(self.wakes_all);
+        }
+        self.rest.store(workers.rest(), Ordering::Relaxed);
+        drop(workers);
+        if leaves && self.wakes_all {
+            self.rung.notify_all();
+        }
+        leaves
+    }
+
     /// A place for one more worker beside `started` others, if one may be started and nobody was faster: the lowest
     /// number that none of them has.
     pub(crate) fn admit(&self, started: usize) -> Option<usize> {
@@ -214,8 +260,7 @@ impl Doorbell {
 
     fn take_back(&self, number: usize, barren: bool) {
         let mut workers = self.workers.lock();
-        workers.started -= 1;
-        workers.numbers &= !1_u64.checked_shl(number as u32).unwrap_or(0);
+        workers.remove(number);
         workers.barren = barren;
         self.rest.store(workers.rest(), Ordering::Relaxed);
     }
@@ -224,6 +269,12 @@ impl Doorbell {
     pub(crate) fn workers(&self) -> (usize, usize) {
         let workers = self.workers.lock();
         (workers.started, workers.resting)
+    }
+
+    /// Whether there are workers, or were until they had nothing to do.
+    pub(crate) fn has_worked(&self) -> bool {
+        let workers = self.workers.lock();
+        workers.started > 0 || workers.has_left
     }
 
     /// Whether all workers that exist are blocked for long, and there could be another.

@@ -11,9 +11,26 @@ thread_local! {
     static IS_OWN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Says that the calling thread is one of the client's own: it makes room, and so never waits for any.
-pub(crate) fn mark_own_thread() {
-    let _ = IS_OWN.try_with(|is_own| is_own.set(true));
+/// Says that the calling thread is one of the client's own, as long as it lives: the thread makes room, and so never
+/// waits for any. When it is over the thread may be the last one of the process, and close the client.
+#[must_use = "the thread is the client's own as long as this lives"]
+pub(crate) struct OwnThread(());
+
+impl OwnThread {
+    pub(crate) fn mark() -> Self {
+        Self::set(true);
+        Self(())
+    }
+
+    fn set(is_own: bool) {
+        let _ = IS_OWN.try_with(|cell| cell.set(is_own));
+    }
+}
+
+impl Drop for OwnThread {
+    fn drop(&mut self) {
+        Self::set(false);
+    }
 }
 
 /// Whether it is.

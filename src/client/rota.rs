@@ -3,7 +3,6 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -11,14 +10,17 @@ use crate::{
     error::{LogLevel, Subject},
     export::Exporter,
     sync::{
-        LONGEST,
+        LONGEST, Runs, are_alone,
         locks::{Condvar, Mutex},
-        with_signals_blocked,
+        spawn,
     },
 };
 
 /// How long the end of the client waits for the thread to leave.
 const LEAVE_GRACE: Duration = Duration::from_millis(40);
+
+/// How often the thread looks, at most, whether there is anybody left whom it serves.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Something to do again and again. It answers after which time.
 pub(super) type Task = Box<dyn FnMut(&Exporter) -> Duration + Send>;
@@ -56,9 +58,7 @@ impl Rota {
             *state = State::Running;
         }
         let (rota, served) = (Arc::clone(self), Arc::clone(exporter));
-        let spawned =
-            with_signals_blocked(|| thread::Builder::new().name(self.name.to_owned()).spawn(move || rota.run(&served)));
-        if let Err(error) = spawned {
+        if let Err(error) = spawn(self.name, Runs::Plugins, move || rota.run(&served)) {
             *self.state.lock() = State::Left;
             exporter.diagnostics().say(
                 LogLevel::Error,
@@ -73,7 +73,7 @@ impl Rota {
         let begun = Instant::now();
         let tasks = std::mem::take(&mut *self.tasks.lock());
         let mut tasks: Vec<_> = tasks.into_iter().map(|(first, task)| (begun + first.min(LONGEST), task)).collect();
-        let mut spent = Duration::ZERO;
+        let (mut spent, mut looked) = (Duration::ZERO, begun);
         while let Some(next) = tasks.iter().map(|(next, _)| *next).min() {
             let mut state = self.state.lock();
             while *state == State::Running && next > Instant::now() {
@@ -83,6 +83,13 @@ impl Rota {
                 return;
             }
             drop(state);
+            if looked.elapsed() >= LOOK {
+                looked = Instant::now();
+                if are_alone() {
+                    // The process ends when the last of our threads has.
+                    return;
+                }
+            }
             tasks.retain_mut(|(next, task)| {
                 if *next > Instant::now() {
                     return true;

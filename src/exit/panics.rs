@@ -3,29 +3,26 @@
 use std::{
     panic,
     sync::atomic::{AtomicBool, Ordering},
-    thread,
 };
 
 use super::Ending;
+use crate::sync::{is_own_thread, keep_loaded};
 
 /// What the standard library says when it is about to abort instead of unwinding.
 const NOT_UNWOUND: [&str; 2] = ["panic in a function that cannot unwind", "panic in a destructor during cleanup"];
 
-fn is_ours(thread: &str) -> bool {
-    thread.starts_with("otlp-worker-") || ["otlp-signals", "otlp-resolver"].contains(&thread)
-}
-
 /// Has `flush` called by every panic, after the hook that is installed now; with how the process ends where panics
-/// are not unwound. Our own threads are left out: they would wait for themselves.
+/// are not unwound. Threads that run code of ours alone are left out: they would wait for themselves.
 pub(crate) fn on_panic(flush: fn(Option<Ending<'_>>)) {
     static INSTALLED: AtomicBool = AtomicBool::new(false);
     if INSTALLED.swap(true, Ordering::Relaxed) {
         return;
     }
+    keep_loaded();
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         before(info);
-        if thread::current().name().is_some_and(is_ours) {
+        if is_own_thread() {
             return;
         }
         let payload = info.payload();

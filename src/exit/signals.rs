@@ -7,7 +7,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
-    thread,
 };
 
 use signal_hook::{
@@ -18,7 +17,10 @@ use signal_hook::{
 };
 
 use super::Ending;
-use crate::{fork, sync::with_signals_blocked};
+use crate::{
+    fork,
+    sync::{Runs, spawn},
+};
 
 /// A signal has come: the next one does what it does by default, at once.
 static CAME: AtomicBool = AtomicBool::new(false);
@@ -41,14 +43,12 @@ fn install(end: fn(Ending<'_>)) -> io::Result<()> {
     }
     // The thread first: a handler without it would swallow the signals.
     let (hand_over, handed_over) = mpsc::channel::<Signals>();
-    with_signals_blocked(|| {
-        thread::Builder::new().name("otlp-signals".to_owned()).spawn(move || {
-            let Ok(mut signals) = handed_over.recv() else { return };
-            for signal in signals.forever() {
-                end(Ending::Signalled(signal_name(signal).unwrap_or("a signal")));
-                let _ = emulate_default_handler(signal);
-            }
-        })
+    spawn("otlp-signals", Runs::OwnCode, move || {
+        let Ok(mut signals) = handed_over.recv() else { return };
+        for signal in signals.forever() {
+            end(Ending::Signalled(signal_name(signal).unwrap_or("a signal")));
+            let _ = emulate_default_handler(signal);
+        }
     })?;
     let _ = hand_over.send(Signals::new(&ours)?);
     for signal in ours {

@@ -38,7 +38,7 @@ pub(super) fn transport(settings: &Settings) -> Option<HttpTransport> {
 impl Exporter {
     /// The last word, of a program that may have run for less than an interval; from one that has used the client.
     pub(super) fn export_last_metrics(&self, timeout: Duration) {
-        if self.intake.doorbell.workers().0 > 0 {
+        if self.intake.doorbell.has_worked() {
             // A fault of ours must not unwind into the program.
             let _ = catch_unwind(AssertUnwindSafe(|| self.export_metrics(timeout)));
         }

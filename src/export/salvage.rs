@@ -328,13 +328,18 @@ impl Exporter {
     }
 
     /// Has the workers send what lies in the spool, now that nothing else is left, for no longer than a stalled exit
-    /// waits, and not beyond `deadline`. A client without workers recorded nothing, and sends nothing for others.
+    /// waits, and not beyond `deadline`. A client that never had a worker recorded nothing, and sends nothing for others.
     pub(super) fn restore_before_exit(&self, deadline: Instant) {
         let Some(salvage) = &self.salvage else { return };
-        if self.intake.doorbell.workers().0 == 0 {
+        let doorbell = &self.intake.doorbell;
+        if !doorbell.has_worked() {
             return;
         }
-        self.intake.doorbell.ring_all();
+        doorbell.ring_all();
+        if doorbell.workers().0 == 0 && salvage.gate.lock().admits(Instant::now()) {
+            // They had nothing to do for so long that they left.
+            doorbell.ring();
+        }
         let until = deadline.min(Instant::now() + self.settings.exit_budget.stall);
         self.ledger.wait_until(until, |open| open.restored() == 0 && !salvage.gate.lock().admits(Instant::now()));
     }

@@ -14,11 +14,15 @@ use super::{
     pipeline::{Parcel, QUICK_RETRY, Sent},
 };
 use crate::{
-    capture::{Shed, mark_own_thread},
+    capture::{OwnThread, Shed},
     error::{DropReason, LogLevel, Subject},
     stats::Departure,
-    sync::with_signals_blocked,
+    sync::{self, Runs},
 };
+
+/// How long a worker without anything to do stays for what may come. Then it leaves, so that a process whose own
+/// threads have all ended ends too; what comes later starts another one, which takes some ten microseconds.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// What a worker does next.
 enum Job {
@@ -56,9 +60,8 @@ pub(super) fn start_if_needed(exporter: &Arc<Exporter>) {
     if let Some(start) = exporter.working.get() {
         start();
     }
-    let spawned = with_signals_blocked(|| {
-        thread::Builder::new().name(format!("otlp-worker-{number}")).spawn(move || run(&worker, number))
-    });
+    let run = move || run(&worker, number);
+    let spawned = sync::spawn(&format!("otlp-worker-{number}"), Runs::OwnCode, run);
     if let Err(error) = spawned {
         intake.doorbell.give_up(number);
         exporter.diagnostics.say(
@@ -70,31 +73,61 @@ pub(super) fn start_if_needed(exporter: &Arc<Exporter>) {
 }
 
 /// The place of a worker that exists. Whoever dies in it makes room for another one.
-struct Place<'a>(&'a Exporter, usize);
+struct Place<'a> {
+    exporter: &'a Exporter,
+    number: usize,
+    /// The worker has given it up.
+    is_left: bool,
+}
+
+impl<'a> Place<'a> {
+    fn new(exporter: &'a Exporter, number: usize) -> Self {
+        Self { exporter, number, is_left: false }
+    }
+}
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.intake.doorbell.dismiss(self.1);
-        self.0.ledger.nudge();
+        let doorbell = &self.exporter.intake.doorbell;
+        if !self.is_left {
+            doorbell.dismiss(self.number);
+        }
+        self.exporter.ledger.nudge();
         if thread::panicking() {
-            self.0.intake.doorbell.ring();
+            doorbell.ring();
         }
     }
 }
 
+/// What came of looking for a job.
+enum Done {
+    Job,
+    Rested,
+    /// There will never be another one.
+    All,
+    /// There was none for so long that the worker has left.
+    Left,
+}
+
 fn run(exporter: &Arc<Exporter>, number: usize) {
-    let _place = Place(exporter, number);
-    mark_own_thread();
+    let mut place = Place::new(exporter, number);
+    let _own = OwnThread::mark();
     exporter.open_ahead();
     exporter.intake.supply.prepare();
     let mut encoder = Encoder::new(exporter.way());
     let mut spent = Duration::ZERO;
+    let mut idle_since = Instant::now();
     loop {
-        let done = catch_unwind(AssertUnwindSafe(|| exporter.work(number, &mut encoder)));
+        let done = catch_unwind(AssertUnwindSafe(|| exporter.work(number, idle_since, &mut encoder)));
         exporter.meter.spend(&mut spent);
         match done {
-            Ok(true) => {}
-            Ok(false) => break,
+            Ok(Done::Job) => idle_since = Instant::now(),
+            Ok(Done::Rested) => {}
+            Ok(Done::All) => break,
+            Ok(Done::Left) => {
+                place.is_left = true;
+                break;
+            }
             // The batch at hand was counted as lost on the way here; the encoder may be in any state.
             Err(_) => encoder = Encoder::new(exporter.way()),
         }
@@ -102,20 +135,20 @@ fn run(exporter: &Arc<Exporter>, number: usize) {
 }
 
 impl Exporter {
-    /// Does one job; false when there will never be another.
-    pub(super) fn work(&self, worker: usize, encoder: &mut Encoder) -> bool {
+    /// Does one job, or waits for one on a worker that had none since `idle_since`.
+    fn work(&self, worker: usize, idle_since: Instant, encoder: &mut Encoder) -> Done {
         match self.next_job(Some(worker)) {
             Job::Send(parcel) => self.send_one(parcel),
             Job::Pack(batch) => self.pack_one(batch, encoder),
             Job::Rest(rest) => {
                 if !self.restore() {
                     self.look_after_connections();
-                    self.rest(worker, rest);
+                    return self.rest(worker, rest, idle_since);
                 }
             }
-            Job::Leave => return false,
+            Job::Leave => return Done::All,
         }
-        true
+        Done::Job
     }
 
     /// Does one job on a thread that waits for delivery until `deadline`; false if all that is left is to wait.
@@ -218,7 +251,12 @@ impl Exporter {
             || self.intake.supply.is_pressed()
     }
 
-    fn rest(&self, worker: usize, rest: Rest) {
+    fn rest(&self, worker: usize, rest: Rest, idle_since: Instant) -> Done {
+        let is_idle = rest.until.is_none() && !rest.watches && !rest.is_behind;
+        let linger = is_idle.then(|| idle_since + LINGER);
+        if linger.is_some_and(|over| over <= Instant::now()) && self.leave(worker, rest) {
+            return Done::Left;
+        }
         if rest.until.is_none() {
             self.intake.registry.reap();
             self.intake.supply.trim();
@@ -226,10 +264,19 @@ impl Exporter {
         // Whoever else watches minds rings of its own.
         let unseen = !self.settings.batch.load_balancing && rest.until.is_none() && self.intake.registry.waiting() > 0;
         let look = unseen.then(|| Instant::now() + self.settings.batch.batch_timeout / 4);
-        let until =
-            rest.until.into_iter().chain(look).chain(self.next_probe()).chain(self.transport.next_upkeep()).min();
+        let own = rest.until.into_iter().chain(look).chain(linger.filter(|over| *over > Instant::now()));
+        let until = own.chain(self.next_probe()).chain(self.transport.next_upkeep()).min();
         let is_due_sooner = || self.transport.next_upkeep().is_some_and(|at| until.is_none_or(|until| at < until));
         self.intake.doorbell.rest(until, rest.watches, || self.has_job(worker, rest) || is_due_sooner());
+        Done::Rested
+    }
+
+    /// Has a worker leave that had nothing to do for long: one of several, or the last of them if there is nothing it
+    /// would look after, or nobody left who would record anything.
+    fn leave(&self, worker: usize, rest: Rest) -> bool {
+        let has_upkeep = self.next_probe().is_some() || self.transport.next_upkeep().is_some();
+        let is_free = !has_upkeep || sync::are_alone();
+        self.intake.doorbell.leave(worker, is_free, || self.has_job(worker, rest) || self.intake.registry.waiting() > 0)
     }
 
     /// Whether `next_job` would answer anything but the rest that was announced.
@@ -419,7 +466,7 @@ mod tests {
     fn die(exporter: &Arc<Exporter>) {
         let dying = Arc::clone(exporter);
         let died = thread::spawn(move || {
-            let _place = Place(&dying, 0);
+            let _place = Place::new(&dying, 0);
             panic!("on purpose");
         });
         assert!(died.join().is_err());

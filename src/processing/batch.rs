@@ -4,7 +4,6 @@ use std::{
     collections::VecDeque,
     fmt, mem,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -13,15 +12,19 @@ use crate::{
     capture::{EndedSpan, SpanData, SpanProcessor, processing},
     error::ExportError,
     sync::{
-        LONGEST,
+        LONGEST, Runs,
         locks::{Condvar, Mutex, MutexGuard},
-        this_thread, with_signals_blocked,
+        spawn, this_thread,
     },
     value::KeyValue,
 };
 
 /// How long dropping a processor waits for its lock.
 const LOCK_GRACE: Duration = Duration::from_millis(20);
+
+/// How long the thread stays for spans that may come. The next one starts another, and a process whose own threads have
+/// all ended ends too.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Collects spans as they end and exports them in batches, on a thread of its own, which starts with the first span
 /// ([Batching processor](https://opentelemetry.io/docs/specs/otel/trace/sdk/#batching-processor)).
@@ -101,6 +104,11 @@ impl State {
     /// Of the spans that were taken in, those whose fate is decided: the oldest.
     fn settled(&self) -> u64 {
         self.taken - self.stats.queued
+    }
+
+    /// Whether there is nothing for the thread to do.
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.exporting.is_none() && !self.is_shut_down
     }
 }
 
@@ -244,8 +252,7 @@ impl Shared {
     fn start(shared: &Arc<Self>, state: &mut State) {
         let exporting = Arc::clone(shared);
         let run = move || processing(|| exporting.run());
-        let spawned = with_signals_blocked(|| thread::Builder::new().name("otlp-processor".to_owned()).spawn(run));
-        if spawned.is_ok() {
+        if spawn("otlp-processor", Runs::Plugins, run).is_ok() {
             state.thread = Thread::Running;
         }
     }
@@ -262,7 +269,13 @@ impl Shared {
                     self.work.wait_until(&mut state, due);
                 }
                 None if state.is_shut_down => break,
-                None => self.work.wait(&mut state),
+                None => {
+                    let over = Instant::now() + LINGER;
+                    if self.work.wait_until(&mut state, over).timed_out() && state.is_idle() {
+                        state.thread = Thread::NotStarted;
+                        return;
+                    }
+                }
             }
         }
         state.thread = Thread::Left;

@@ -70,6 +70,62 @@ fn loom_no_lost_wake_while_a_worker_is_away() {
     });
 }
 
+/// The only worker leaves, because it has had nothing to do for long; it takes the record, or another one is started.
+#[test]
+fn loom_no_lost_wake_while_the_only_worker_leaves() {
+    explore(None, || {
+        // Not loom's: the bell must not keep itself alive.
+        let bell = std::sync::Arc::new(Doorbell::new(1, false));
+        let started = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (ring, mut producer) = Ring::new(0);
+        bell.admit(0).unwrap();
+        let starting = (std::sync::Arc::downgrade(&bell), std::sync::Arc::clone(&started));
+        bell.when_unanswered(move || {
+            let is_first = starting.0.upgrade().is_some_and(|bell| bell.admit(0).is_some());
+            starting.1.fetch_or(is_first, std::sync::atomic::Ordering::SeqCst);
+        });
+        let leaving = {
+            let (bell, ring) = (std::sync::Arc::clone(&bell), Arc::clone(&ring));
+            spawn(move || {
+                if !bell.leave(0, true, || ring.waiting() > 0) {
+                    work(&bell, &ring, 1);
+                }
+            })
+        };
+        record(&bell, &mut producer, &Supply::new(1 << 20));
+        leaving.join().unwrap();
+        assert!(ring.taken() == 1 || started.load(std::sync::atomic::Ordering::SeqCst), "nobody comes for the record");
+    });
+}
+
+/// One of two workers leaves; the other one has to come for the record.
+#[test]
+fn loom_no_lost_wake_while_one_of_two_workers_leaves() {
+    // Three threads: all interleavings take too long.
+    explore(Some(3), || {
+        let (bell, supply) = (Arc::new(Doorbell::new(2, false)), Supply::new(1 << 20));
+        let (ring, mut producer) = Ring::new(0);
+        bell.admit(0).unwrap();
+        bell.admit(1).unwrap();
+        let working = {
+            let (bell, ring) = (Arc::clone(&bell), Arc::clone(&ring));
+            spawn(move || work(&bell, &ring, 1))
+        };
+        let leaving = {
+            let bell = Arc::clone(&bell);
+            spawn(move || {
+                if !bell.leave(1, true, || ring.waiting() > 0) {
+                    // It would look itself, which here is the other one's.
+                    bell.ring();
+                }
+            })
+        };
+        record(&bell, &mut producer, &supply);
+        working.join().unwrap();
+        leaving.join().unwrap();
+    });
+}
+
 #[cfg(not(loom))]
 mod on_real_threads {
     use std::{
@@ -232,6 +288,37 @@ mod on_real_threads {
             assert_eq!(rings(&bell), 2, "nothing waits");
             bell.ring();
         });
+    }
+
+    #[test]
+    fn a_worker_leaves_unless_there_is_something_to_do_and_the_next_record_starts_another() {
+        let (bell, started) = (bell_with(2), Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&started);
+        bell.when_unanswered(move || _ = counted.fetch_add(1, Ordering::Relaxed));
+        assert!(!bell.leave(1, true, || true), "there is something to do");
+        assert!(!bell.leave(1, true, || {
+            bell.ring();
+            false
+        }));
+        let away = bell.hand_over(|| false);
+        assert!(!bell.leave(1, true, || false), "the other one is away");
+        drop(away);
+        assert!(bell.leave(1, false, || false));
+        assert!(!bell.leave(0, false, || false), "the last one has something to look after");
+        assert_eq!(bell.workers(), (1, 0));
+        assert!(bell.leave(0, true, || false));
+        assert_eq!((bell.workers(), started.load(Ordering::Relaxed)), ((0, 0), 0));
+        bell.after_record();
+        assert_eq!((started.load(Ordering::Relaxed), bell.admit(0)), (1, Some(0)));
+    }
+
+    #[test]
+    fn of_workers_with_rings_of_their_own_the_last_leaves_first_and_the_others_look_again() {
+        let bell = Doorbell::new(2, true);
+        assert_eq!((bell.admit(0), bell.admit(1)), (Some(0), Some(1)));
+        assert!(!bell.leave(0, true, || false));
+        while_one_rests(&bell, None, false, || assert!(bell.leave(1, true, || false)));
+        assert!(bell.leave(0, true, || false));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use ureq::{
 use super::route::Route;
 use crate::{
     config::{ConnectionSettings, ReuseStrategy},
-    sync::{locks::Mutex, with_signals_blocked},
+    sync::{Runs, locks::Mutex, spawn},
 };
 
 /// How long a TLS connection on which something came is given to show that it was nothing but a session ticket.
@@ -192,12 +192,10 @@ impl Connections {
             pool.is_warming = true;
         }
         let connections = Arc::clone(self);
-        let spawned = with_signals_blocked(|| {
-            thread::Builder::new().name("otlp-connect".to_owned()).spawn(move || {
-                let warmed = connections.warm();
-                connections.pool.lock().is_warming = false;
-                done(warmed);
-            })
+        let spawned = spawn("otlp-connect", Runs::OwnCode, move || {
+            let warmed = connections.warm();
+            connections.pool.lock().is_warming = false;
+            done(warmed);
         });
         if spawned.is_err() {
             self.pool.lock().is_warming = false;

@@ -7,7 +7,6 @@ use std::{
     fmt, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -23,8 +22,9 @@ use ureq::{
 
 use super::interface;
 use crate::sync::{
+    Runs,
     locks::{Condvar, Mutex},
-    with_signals_blocked,
+    spawn,
 };
 
 /// How long an answer is used before the name is looked up again, beside what goes on.
@@ -144,16 +144,13 @@ impl CachingResolver {
             return;
         }
         let (shared, wanted) = (Arc::clone(&self.0), name.to_owned());
-        let spawned = with_signals_blocked(|| {
-            let thread = thread::Builder::new().name("otlp-resolver".to_owned());
-            thread.spawn(move || {
-                let found = (shared.lookup)(&wanted);
-                shared.names.lock().entry(wanted).or_default().note(found);
-                shared.answered.notify_all();
-            })
+        let spawned = spawn("otlp-resolver", Runs::OwnCode, move || {
+            let found = (shared.lookup)(&wanted);
+            shared.names.lock().entry(wanted).or_default().note(found);
+            shared.answered.notify_all();
         });
         match spawned {
-            Ok(_) => entry.is_asked = true,
+            Ok(()) => entry.is_asked = true,
             Err(_) => entry.note((self.0.lookup)(name)),
         }
     }
