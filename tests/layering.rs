@@ -56,7 +56,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/capture/clock.rs", "reading the time stamp counter"),
     ("src/fork.rs", "registering a handler with the C library"),
     ("src/exit.rs", "registering a handler with the C library"),
-    ("src/exit/signals.rs", "asking what a signal does"),
+    ("src/exit/signals.rs", "saying what a signal does"),
     ("src/error/door/descriptor.rs", "asking whether a descriptor closes on exec, and sending without waiting"),
     ("src/sync/raised.rs", "asking which signals are pending, and taking back what a write raised"),
     ("src/export/transport/interface.rs", "asking the C library for the number of a network interface"),

@@ -111,19 +111,27 @@ impl Guard {
         ProcessSpan::begin(&self.client.tracer(ProcessSpan::scope()), name)
     }
 
-    /// Closes the client when SIGTERM or SIGINT comes, within the exit budget, and then lets the signal end the
-    /// process as it would have, so that the exit status stays what it was. A second signal ends the process at
-    /// once.
+    /// Closes the client when SIGTERM, SIGINT or SIGHUP comes, within the exit budget, and then lets the signal end the
+    /// process as it would have, so that the exit status stays what it was. A second signal ends the process at once.
     ///
-    /// Starts a thread that waits for signals. A signal that the program handles or ignores when this is called is
-    /// left to it, and a handler that the program installs later replaces this one. In the child of a `fork` without
-    /// `exec` the signals do what they do by default.
+    /// Starts a thread that waits for signals. A signal that the program handles, ignores (as `nohup` has it do) or, on
+    /// this thread, blocks when this is called is left to it, and a handler that the program installs later replaces
+    /// this one, also where it calls the one before it. A program that waits for these signals itself, with `sigwait`
+    /// or a `signalfd`, blocks them before it calls this. In the child of a `fork` without `exec` the signals do what
+    /// they do by default. SIGQUIT, which asks for a core dump, does so at once.
+    ///
+    /// As process 1 of a container a program gets no signal that it has no handler for: the kernel discards SIGTERM,
+    /// and who stops the container waits in vain. With this one it is ended by them, with exit code 128 + signal.
+    ///
+    /// Does nothing where the client is disabled: signals then do what they do without this library.
     ///
     /// # Errors
     /// [`Error::Signals`] if the handler or the thread cannot be had.
     #[cfg(unix)]
     pub fn close_on_signals(&self) -> Result<(), Error> {
-        // A client that is disabled has not asked for it.
+        if self.client.engine().is_none() {
+            return Ok(());
+        }
         fork::watch();
         exit::on_signals(ending::end_process).map_err(|error| Error::Signals { message: error.to_string() })
     }

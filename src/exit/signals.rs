@@ -1,32 +1,46 @@
 //! Signals that end a process, for who asks to have the client closed by them.
+//!
+//! A handler may do next to nothing, so a thread waits for the signals and closes the client. Between them is nothing
+//! but the signal itself: whichever thread it comes to passes it on to ours. No file is open that a program which
+//! closes all files could close.
 
 use std::{
-    ffi::c_int,
-    io, mem, ptr,
+    ffi::{c_int, c_void},
+    io, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process, ptr,
     sync::{
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering},
         mpsc,
     },
 };
 
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    flag,
-    iterator::Signals,
-    low_level::{emulate_default_handler, signal_name},
+use nix::{
+    errno::Errno,
+    sys::signal::{SigSet, Signal, raise},
 };
 
 use super::Ending;
 use crate::{
     fork,
-    sync::{Runs, spawn},
+    sync::{Runs, keep_loaded, spawn},
 };
 
-/// A signal has come: the next one does what it does by default, at once.
-static CAME: AtomicBool = AtomicBool::new(false);
+/// The signals by which whoever runs a program asks it to end. SIGQUIT is none: it asks for a core dump, of how things
+/// are.
+const SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
-/// Has `end` called on a thread of its own when SIGTERM or SIGINT comes, and lets the signal do afterwards what it
-/// does by default. Signals that the program handles or ignores are left to it.
+/// The number of the signal that came; 0 before.
+static CAME: AtomicI32 = AtomicI32::new(0);
+/// It was passed on to the thread, which has not seen it.
+static PASSED_ON: AtomicBool = AtomicBool::new(false);
+/// The thread, as a `pthread_t`.
+static THREAD: AtomicUsize = AtomicUsize::new(0);
+/// The process it is in.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+/// Has `end` called on a thread of its own when SIGTERM, SIGINT or SIGHUP comes, and lets the signal do afterwards what
+/// it does by default. Signals that the program handles, ignores or blocks are left to it.
 pub(crate) fn on_signals(end: fn(Ending<'_>)) -> io::Result<()> {
     static INSTALLED: AtomicBool = AtomicBool::new(false);
     if INSTALLED.swap(true, Ordering::Relaxed) {
@@ -37,34 +51,119 @@ pub(crate) fn on_signals(end: fn(Ending<'_>)) -> io::Result<()> {
 }
 
 fn install(end: fn(Ending<'_>)) -> io::Result<()> {
-    let ours: Vec<_> = [SIGTERM, SIGINT].into_iter().filter(|signal| has_default_action(*signal)).collect();
-    if ours.is_empty() {
+    let blocked = SigSet::thread_get_mask()?;
+    let is_nobodys = |signal: &Signal| action_of(*signal) == libc::SIG_DFL && !blocked.contains(*signal);
+    let ours: SigSet = SIGNALS.into_iter().filter(is_nobodys).collect();
+    if ours.iter().next().is_none() {
         return Ok(());
     }
+    keep_loaded();
     // The thread first: a handler without it would swallow the signals.
-    let (hand_over, handed_over) = mpsc::channel::<Signals>();
+    let (tell, told) = mpsc::channel();
     spawn("otlp-signals", Runs::OwnCode, move || {
-        let Ok(mut signals) = handed_over.recv() else { return };
-        for signal in signals.forever() {
-            end(Ending::Signalled(signal_name(signal).unwrap_or("a signal")));
-            let _ = emulate_default_handler(signal);
-        }
+        THREAD.store(this_thread(), Ordering::SeqCst);
+        let _ = tell.send(());
+        wait(&ours, end);
     })?;
-    let _ = hand_over.send(Signals::new(&ours)?);
-    for signal in ours {
-        // In the child of a fork there is no thread to hand the signal to.
-        flag::register_conditional_default(signal, &fork::FORKED)?;
-        flag::register_conditional_default(signal, &CAME)?;
-        flag::register(signal, &CAME)?;
-    }
-    Ok(())
+    told.recv().map_err(io::Error::other)?;
+    PROCESS.store(process::id(), Ordering::SeqCst);
+    ours.iter().try_for_each(|signal| set_action(signal, handler as *const () as libc::sighandler_t))
 }
 
-/// Whether nobody has said yet what the signal does.
-fn has_default_action(signal: c_int) -> bool {
+/// Waits for one of `signals`, has the client closed, and lets the signal do what it does by default.
+fn wait(signals: &SigSet, end: fn(Ending<'_>)) {
+    let mut others = SigSet::all();
+    signals.iter().for_each(|signal| others.remove(signal));
+    while CAME.load(Ordering::SeqCst) == 0 {
+        // They come to this thread too, which may be the last one there is.
+        let _ = others.suspend();
+    }
+    // From here on each of them ends the process at once, whichever thread it comes to.
+    let _ = signals.thread_unblock();
+    if let Ok(signal) = Signal::try_from(CAME.load(Ordering::SeqCst)) {
+        let _ = catch_unwind(AssertUnwindSafe(|| end(Ending::Signalled(signal.as_str()))));
+        end_by(signal);
+    }
+}
+
+/// Runs on whichever thread the kernel chooses, in the middle of anything: it touches atomics, and calls what POSIX
+/// lists as safe there.
+extern "C" fn handler(signal: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
+    let before = Errno::last_raw();
+    if let Ok(signal) = Signal::try_from(signal) {
+        take(signal);
+    }
+    // What was interrupted finds it as it was.
+    Errno::set_raw(before);
+}
+
+fn take(signal: Signal) {
+    if action_of(signal) != handler as *const () as libc::sighandler_t {
+        // A handler that was installed later calls the one before it: the signal is the program's now.
+        return;
+    }
+    // The child of a fork has no thread to pass it on to, and has not asked for any of this.
+    if fork::FORKED.load(Ordering::Relaxed) || PROCESS.load(Ordering::SeqCst) != process::id() {
+        do_default(signal);
+        return;
+    }
+    let thread = THREAD.load(Ordering::SeqCst);
+    let is_here = thread == this_thread();
+    if is_here && PASSED_ON.swap(false, Ordering::SeqCst) {
+        return;
+    }
+    let is_first = CAME.compare_exchange(0, signal as c_int, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+    if !is_first {
+        end_by(signal);
+    } else if !is_here {
+        PASSED_ON.store(true, Ordering::SeqCst);
+        // SAFETY: the thread exists: it waits until a signal comes, and then ends with the process.
+        unsafe { libc::pthread_kill(thread as libc::pthread_t, signal as c_int) };
+    }
+}
+
+/// Ends the process as `signal` does by default. It does not where the process is the first of its namespace: the
+/// kernel discards what that has no handler for. But who asks for the signal to be handled asks to be ended by it, so
+/// such a process exits, with the status that shells show for it.
+fn end_by(signal: Signal) {
+    do_default(signal);
+    // SAFETY: takes a number, and does not return. Whoever is ended by a signal runs no exit handlers either.
+    unsafe { libc::_exit(128 + signal as c_int) };
+}
+
+/// Has `signal` come to this thread, with its default action.
+fn do_default(signal: Signal) {
+    let _ = set_action(signal, libc::SIG_DFL);
+    let mut alone = SigSet::empty();
+    alone.add(signal);
+    let _ = alone.thread_unblock();
+    let _ = raise(signal);
+}
+
+fn action_of(signal: Signal) -> libc::sighandler_t {
     // SAFETY: an all-zero `sigaction` is a valid value of that C struct.
     let mut current: libc::sigaction = unsafe { mem::zeroed() };
     // SAFETY: only asks; `current` is valid for the write.
-    let asked = unsafe { libc::sigaction(signal, ptr::null(), &mut current) };
-    asked == 0 && current.sa_sigaction == libc::SIG_DFL
+    let asked = unsafe { libc::sigaction(signal as c_int, ptr::null(), &mut current) };
+    if asked == 0 { current.sa_sigaction } else { libc::SIG_ERR }
+}
+
+fn set_action(signal: Signal, action: libc::sighandler_t) -> io::Result<()> {
+    // SAFETY: an all-zero `sigaction` is a valid value of that C struct.
+    let mut wanted: libc::sigaction = unsafe { mem::zeroed() };
+    wanted.sa_sigaction = action;
+    if action != libc::SIG_DFL {
+        // On the stack that a thread keeps for signals, if it has one: some hosts demand that of every handler.
+        wanted.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+    }
+    // SAFETY: `wanted` is valid; its action is the default one, or the handler above, which does what a handler may and
+    // stays in memory.
+    let set = unsafe { libc::sigaction(signal as c_int, &wanted, ptr::null_mut()) };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The calling thread, as a `pthread_t`.
+fn this_thread() -> usize {
+    // SAFETY: takes nothing, and always succeeds.
+    (unsafe { libc::pthread_self() }) as usize
 }
