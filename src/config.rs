@@ -25,6 +25,7 @@ mod options;
 mod propagators;
 mod retry;
 mod sampler;
+mod secrets;
 mod settings;
 mod span_limits;
 mod spool;
@@ -49,10 +50,11 @@ pub use tuning::{Effort, Tuning};
 pub use crate::{error::LogLevel, resource::ResourceDetector};
 
 pub(crate) use connections::ConnectionSettings;
-pub(crate) use endpoint::Endpoint;
+pub(crate) use endpoint::{Endpoint, base64};
 pub(crate) use headers::Headers;
 pub(crate) use options::Options;
 pub(crate) use sampler::{RootSampler, SamplerChoice};
+pub(crate) use secrets::Secrets;
 pub(crate) use settings::Settings;
 pub(crate) use tls::Tls;
 #[cfg(feature = "tls")]
