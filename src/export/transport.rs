@@ -5,10 +5,16 @@ use std::time::{Duration, SystemTime};
 mod answer;
 mod buffers;
 mod connections;
+mod deadline;
+mod exchange;
+mod fault;
 mod http;
 mod interface;
 mod permits;
+mod proxy;
+mod request;
 mod resolver;
+mod response;
 mod route;
 mod socket;
 #[cfg(feature = "tls")]
@@ -20,6 +26,8 @@ mod tls;
 use answer::PartialSuccess;
 pub(crate) use http::HttpTransport;
 pub(crate) use socket::Carried;
+
+use crate::config::Secrets;
 
 /// What one attempt came to.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,18 +111,20 @@ impl Outcome {
 
 /// How much of a receiver's own words is repeated.
 const MESSAGE_CHARS: usize = 256;
+/// How much behind it is looked at, for secrets that begin in it.
+const CONTEXT_CHARS: usize = 1024;
 
 /// Classifies an answer ([OTLP/HTTP response](https://opentelemetry.io/docs/specs/otlp/#otlphttp-response)).
 ///
-/// `now` is what a `Retry-After` date is compared with.
-pub(crate) fn classify(status: u16, retry_after: Option<&str>, body: &[u8], now: SystemTime) -> Outcome {
+/// `now` is what a `Retry-After` date is compared with. What is repeated of the receiver's words is without `secrets`.
+fn classify(status: u16, retry_after: Option<&str>, body: &[u8], secrets: &Secrets, now: SystemTime) -> Outcome {
     match status {
         200..=299 => {
             // A body that is not the message it should be does not undo the acceptance.
             let partial = PartialSuccess::read(body).unwrap_or_default();
             Outcome::Accepted {
                 rejected: partial.rejected_spans.try_into().unwrap_or(0),
-                message: (!partial.message.is_empty()).then(|| excerpt(partial.message)),
+                message: (!partial.message.is_empty()).then(|| excerpt(partial.message, secrets)),
             }
         }
         429 | 502 | 503 | 504 => Outcome::Failed {
@@ -122,8 +132,8 @@ pub(crate) fn classify(status: u16, retry_after: Option<&str>, body: &[u8], now:
             message: format!("status {status}"),
             retry_after: retry_after.and_then(|value| delay(value.trim(), now)),
         },
-        413 => Outcome::TooLarge { status, message: refusal(body) },
-        _ => Outcome::Refused { status, message: refusal(body) },
+        413 => Outcome::TooLarge { status, message: refusal(body, secrets) },
+        _ => Outcome::Refused { status, message: refusal(body, secrets) },
     }
 }
 
@@ -144,15 +154,18 @@ fn delay(retry_after: &str, now: SystemTime) -> Option<Duration> {
 }
 
 /// What the body of a failure says: the message of a `google.rpc.Status`, or text as it is.
-fn refusal(body: &[u8]) -> String {
+fn refusal(body: &[u8], secrets: &Secrets) -> String {
     match answer::status_message(body) {
-        Some(message) if !message.is_empty() => excerpt(message),
-        _ => excerpt(&String::from_utf8_lossy(body)),
+        Some(message) if !message.is_empty() => excerpt(message, secrets),
+        _ => excerpt(&String::from_utf8_lossy(body), secrets),
     }
 }
 
-/// The first line's worth of `text`, without control characters.
-fn excerpt(text: &str) -> String {
+/// The first line's worth of `text`, without secrets and control characters.
+fn excerpt(text: &str, secrets: &Secrets) -> String {
+    // What is cut off takes with it what an escaped secret at the end is recognised by, so that comes later.
+    let end = text.char_indices().nth(MESSAGE_CHARS + CONTEXT_CHARS).map_or(text.len(), |(at, _)| at);
+    let text = secrets.cleaned(&text[..end]);
     text.chars().take(MESSAGE_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().into()
 }
 
@@ -166,6 +179,11 @@ mod tests {
     use crate::hostile::{assert_linear, assert_linear_in, mutated, text};
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+    /// Without secrets.
+    fn classify(status: u16, retry_after: Option<&str>, body: &[u8], now: SystemTime) -> Outcome {
+        super::classify(status, retry_after, body, &Secrets::default(), now)
+    }
 
     fn partial(rejected_spans: i64, error_message: &str) -> Vec<u8> {
         let partial_success = Some(ExportTracePartialSuccess { rejected_spans, error_message: error_message.into() });

@@ -14,8 +14,6 @@ pub(super) struct GrowingBuffers {
     /// Bytes of output at first, and at most.
     least_output: usize,
     most_output: usize,
-    /// Bytes at the front of the output that go with what is written next.
-    held: usize,
     /// What came, from `consumed` to `filled`.
     input: Vec<u8>,
     consumed: usize,
@@ -26,42 +24,25 @@ pub(super) struct GrowingBuffers {
 }
 
 impl GrowingBuffers {
-    /// At most so many bytes each way, with room for a head of `head` bytes from the start: no line of it is sent in
-    /// parts.
+    /// At most so many bytes each way, with room for a head of `head` bytes from the start: it goes with
+    /// what is in front of a body in one call of the system, and often in one packet.
     pub(super) fn new(most_input: usize, head: usize, most_output: usize) -> Self {
         let least_output = most_output.min(BODY_BYTES + head);
         let (consumed, filled, is_getting_on) = (0, 0, false);
         let (output, input) = (Vec::new(), Vec::new());
-        Self { output, least_output, most_output, held: 0, input, consumed, filled, most_input, is_getting_on }
+        Self { output, least_output, most_output, input, consumed, filled, most_input, is_getting_on }
     }
 
-    /// What was held of the output, and `amount` bytes written behind it.
+    /// The first `amount` bytes of the output.
     pub(super) fn written(&self, amount: usize) -> &[u8] {
-        &self.output[..self.held + amount]
+        &self.output[..amount]
     }
 
-    /// Holds what was written, if it is the head of a request and leaves room behind it: a body goes with it then, in
-    /// one call of the system and often in one packet.
-    pub(super) fn hold_head(&mut self, amount: usize) -> bool {
-        let end = self.held + amount;
-        let is_head = end < self.output.len() && self.output[self.held..end].ends_with(b"\r\n\r\n");
-        if is_head {
-            self.held = end;
-        }
-        is_head
-    }
-
-    /// Whether anything is held.
-    pub(super) fn holds(&self) -> bool {
-        self.held > 0
-    }
-
-    /// What was held was sent, and `amount` bytes behind it. What filled the output goes on, most likely.
+    /// So many bytes of the output were sent. What filled it goes on, most likely.
     pub(super) fn sent(&mut self, amount: usize) {
-        if self.held + amount == self.output.len() && self.output.len() < self.most_output {
+        if amount == self.output.len() && self.output.len() < self.most_output {
             self.output = vec![0; self.most_output];
         }
-        self.held = 0;
     }
 }
 
@@ -70,7 +51,7 @@ impl Buffers for GrowingBuffers {
         if self.output.is_empty() {
             self.output = vec![0; self.least_output];
         }
-        &mut self.output[self.held..]
+        &mut self.output
     }
 
     fn input(&self) -> &[u8] {
@@ -99,11 +80,11 @@ impl Buffers for GrowingBuffers {
         self.consumed += amount;
     }
 
-    /// What is free of the input serves for a body whose length is not known; here it always is.
+    /// What is free of the input serves for a body whose length is not known. Nobody asks for it here.
     fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
         self.output();
         self.input_append_buf();
-        (&mut self.input[self.filled..], &mut self.output[self.held..])
+        (&mut self.input[self.filled..], &mut self.output)
     }
 
     fn can_use_input(&self) -> bool {
@@ -129,23 +110,6 @@ mod tests {
         buffers.sent(100_000);
         assert_eq!(buffers.tmp_and_output().1.len(), 100_000);
         assert_eq!(GrowingBuffers::new(1024, 300, 10).output().len(), 10);
-    }
-
-    #[test]
-    fn a_head_is_held_until_something_is_written_behind_it() {
-        let mut buffers = GrowingBuffers::new(1024, 300, 100_000);
-        let write = |buffers: &mut GrowingBuffers, bytes: &[u8]| buffers.output()[..bytes.len()].copy_from_slice(bytes);
-        write(&mut buffers, b"POST / HTTP/1.1\r\n\r\n");
-        assert!(buffers.hold_head(19) && buffers.holds());
-        write(&mut buffers, b"body");
-        assert!(!buffers.hold_head(4));
-        assert_eq!(buffers.written(4), b"POST / HTTP/1.1\r\n\r\nbody");
-        buffers.sent(4);
-        assert!(!buffers.holds());
-        // No room behind it.
-        let full = buffers.output().len();
-        buffers.output()[full - 4..].copy_from_slice(b"\r\n\r\n");
-        assert!(!buffers.hold_head(full));
     }
 
     #[test]

@@ -1,23 +1,18 @@
 //! The connections that are open: which of them a request takes, and when one has had its day.
 //!
-//! ureq keeps none: it asks for a connection for each request, and gets one that is idle here, or a new one. When the
-//! exchange is over it asks whether the connection is still open, with the intent to use it again, and lets go of it;
-//! one that it was told is open comes back here.
+//! A request leases one that is idle, or a new one. When the exchange is over, and the connection is as it was before, it
+//! comes back here.
 
 use std::{
-    cell::Cell,
-    fmt, mem,
+    mem,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use ureq::{
-    Error, Timeout,
-    unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport},
-};
+use ureq::{Error, unversioned::transport::Transport};
 
-use super::route::Route;
+use super::{deadline::Deadline, fault::Fault, route::Route};
 use crate::{
     config::{ConnectionSettings, ReuseStrategy},
     sync::{Runs, locks::Mutex, spawn},
@@ -25,11 +20,6 @@ use crate::{
 
 /// How long a TLS connection on which something came is given to show that it was nothing but a session ticket.
 const TICKET: Duration = Duration::from_millis(10);
-
-thread_local! {
-    /// Whether the last connection that this thread got had served before, or could have.
-    static REUSED: Cell<bool> = const { Cell::new(false) };
-}
 
 pub(super) struct Connections {
     route: Arc<Route>,
@@ -66,24 +56,24 @@ impl Connections {
         Arc::new(Self { route, settings, pool: Mutex::new(pool) })
     }
 
-    /// What ureq gets its connections from.
-    pub(super) fn connector(self: &Arc<Self>) -> impl Connector {
-        Leases(Arc::clone(self))
+    /// A connection for one request: the idle one that was used last, if there is one that can be trusted, or a new one
+    /// that is open before `deadline`.
+    pub(super) fn lease(self: &Arc<Self>, deadline: Deadline) -> Result<Lease, Fault> {
+        if self.are_kept()
+            && let Some(lease) = self.take()
+        {
+            return Ok(lease);
+        }
+        self.pool.lock().leased += 1;
+        // Dropped if there is no connection.
+        let mut lease = Lease { kept: None, is_reused: false, is_reusable: false, connections: Arc::clone(self) };
+        lease.kept = Some(Kept::new(self.route.open(deadline, self.settings.connect_timeout)?));
+        Ok(lease)
     }
 
     /// Whether a connection serves more than one request.
-    pub(super) fn are_kept(&self) -> bool {
+    fn are_kept(&self) -> bool {
         self.settings.reuse != ReuseStrategy::Never
-    }
-
-    /// Whether the last connection this thread got was an idle one.
-    pub(super) fn last_was_reused(&self) -> bool {
-        REUSED.get()
-    }
-
-    /// This thread is about to ask for a connection, and may not come to it.
-    pub(super) fn expect_none(&self) {
-        REUSED.set(false);
     }
 
     /// How many are idle.
@@ -119,7 +109,8 @@ impl Connections {
             pool.leased += usize::from(kept.is_some());
             drop(pool);
             drop(retired);
-            let mut lease = Lease { kept: Some(kept?), is_reusable: false, connections: Arc::clone(self) };
+            let connections = Arc::clone(self);
+            let mut lease = Lease { kept: Some(kept?), is_reused: true, is_reusable: false, connections };
             if !self.is_doubtful(lease.kept(), now) || lease.kept_mut().is_alive() {
                 return Some(lease);
             }
@@ -183,7 +174,7 @@ impl Connections {
 
     /// Opens as many connections as are to be there before they are needed, on a thread of its own: connecting may
     /// take long. Gives up at the first that cannot be opened. In the end `done` is told how it went.
-    pub(super) fn open_ahead(self: &Arc<Self>, done: impl FnOnce(Result<(), Error>) + Send + 'static) {
+    pub(super) fn open_ahead(self: &Arc<Self>, done: impl FnOnce(Result<(), Fault>) + Send + 'static) {
         {
             let mut pool = self.pool.lock();
             if pool.is_warming || !pool.lacks(self.settings.prewarmed) {
@@ -202,9 +193,10 @@ impl Connections {
         }
     }
 
-    fn warm(&self) -> Result<(), Error> {
+    fn warm(&self) -> Result<(), Fault> {
         while self.pool.lock().lacks(self.settings.prewarmed) {
-            let kept = Kept::new(self.route.open_ahead(self.settings.connect_timeout)?);
+            let timeout = self.settings.connect_timeout;
+            let kept = Kept::new(self.route.open(Deadline::connecting(timeout), timeout)?);
             let mut pool = self.pool.lock();
             // It is no request's.
             if pool.lacks(pool.most) {
@@ -254,42 +246,36 @@ impl Kept {
         }
         // A TLS server sends tickets for later sessions when it likes to; they are read on the way to what was asked
         // for.
-        let timeout = NextTimeout { after: TICKET.into(), reason: Timeout::PerRead, ..NextTimeout::default() };
-        self.transport.is_tls() && matches!(self.transport.await_input(timeout), Err(Error::Timeout(_)))
-    }
-}
-
-/// What ureq gets its connections from.
-#[derive(Debug)]
-struct Leases(Arc<Connections>);
-
-impl Connector for Leases {
-    type Out = Lease;
-
-    fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Self::Out>, Error> {
-        let connections = &self.0;
-        let lease = if connections.are_kept() { connections.take() } else { None };
-        REUSED.set(lease.is_some());
-        if lease.is_some() {
-            return Ok(lease);
-        }
-        connections.pool.lock().leased += 1;
-        // Dropped if there is no connection.
-        let mut lease = Lease { kept: None, is_reusable: false, connections: Arc::clone(connections) };
-        lease.kept = Some(Kept::new(connections.route.open(details)?));
-        Ok(Some(lease))
+        let soon = Deadline::within(TICKET).timeout();
+        self.transport.is_tls() && matches!(self.transport.await_input(soon), Err(Error::Timeout(_)))
     }
 }
 
 /// A connection while it serves a request.
-struct Lease {
+pub(super) struct Lease {
     /// None only while it is opened, and when it is given back.
     kept: Option<Kept>,
+    is_reused: bool,
     is_reusable: bool,
     connections: Arc<Connections>,
 }
 
 impl Lease {
+    /// Bytes both ways.
+    pub(super) fn transport(&mut self) -> &mut dyn Transport {
+        &mut *self.kept_mut().transport
+    }
+
+    /// Whether the connection had served before, or could have.
+    pub(super) fn is_reused(&self) -> bool {
+        self.is_reused
+    }
+
+    /// Gives the connection back for other requests, if it is still open.
+    pub(super) fn give_back(mut self) {
+        self.is_reusable = self.connections.are_kept() && self.kept_mut().is_alive();
+    }
+
     fn kept(&self) -> &Kept {
         self.kept.as_ref().expect("a lease that was handed out has a connection")
     }
@@ -299,47 +285,11 @@ impl Lease {
     }
 }
 
-impl Transport for Lease {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        self.kept_mut().transport.buffers()
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.kept_mut().transport.transmit_output(amount, timeout)
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.kept_mut().transport.await_input(timeout)
-    }
-
-    fn is_open(&mut self) -> bool {
-        self.is_reusable = self.kept_mut().is_alive();
-        self.is_reusable
-    }
-
-    fn is_tls(&self) -> bool {
-        self.kept().transport.is_tls()
-    }
-}
-
 impl Drop for Lease {
     fn drop(&mut self) {
         self.connections.pool.lock().leased -= 1;
-        let is_reusable = self.is_reusable && self.connections.are_kept() && !thread::panicking();
-        if let Some(kept) = self.kept.take().filter(|_| is_reusable) {
+        if let Some(kept) = self.kept.take().filter(|_| self.is_reusable) {
             self.connections.give_back(kept);
         }
-    }
-}
-
-impl fmt::Debug for Connections {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connections").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").finish_non_exhaustive()
     }
 }

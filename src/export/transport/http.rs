@@ -1,7 +1,6 @@
 //! OTLP over HTTP/1.1: one blocking POST per attempt, over connections that are kept alive.
 
 use std::{
-    io::{self, Read as _},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,68 +8,54 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use http::{HeaderName, HeaderValue, Uri};
-use memchr::memmem;
-use ureq::{Agent, Error, Proxy, Timeout};
-
 use super::{
     Failure, Outcome, classify,
     connections::Connections,
+    deadline::Deadline,
+    exchange::{Answer, exchange},
+    fault::{Circumstances, Fault},
     permits::{NoPermit, Permit, Permits},
+    proxy::ProxyOnTheWay,
+    request::RequestHead,
     route::Route,
-    socket::{self, Carried},
-    tls,
+    socket::Carried,
 };
-use crate::config::{Compression, Headers, Settings};
-
-/// What is shorter is found in any text, and no secret.
-const SHORTEST_SECRET: usize = 4;
+use crate::config::{Compression, ConnectionSettings, ReuseStrategy, Secrets, Settings};
 
 /// What some servers say when they close a connection that was idle for too long. It answers no request.
 const REQUEST_TIMEOUT: u16 = 408;
 
 pub(crate) struct HttpTransport {
-    agent: Agent,
-    url: Uri,
-    headers: Headers,
+    head: RequestHead,
     connect_timeout: Duration,
-    max_response_bytes: u64,
+    max_response_bytes: usize,
     route: Arc<Route>,
     connections: Arc<Connections>,
     permits: Permits,
+    secrets: Arc<Secrets>,
     closed: AtomicBool,
 }
 
 impl HttpTransport {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("OTel-OTLP-Exporter-Rust/", env!("CARGO_PKG_VERSION")))
-            // That anything will do needs not be said.
-            .accept("")
-            // What is on this machine is not on the other side of a proxy.
-            .proxy(Proxy::try_from_env().filter(|_| !settings.endpoint.is_loopback()))
-            .timeout_connect(Some(settings.connections.connect_timeout))
-            // Connections are kept on this side of it.
-            .max_idle_connections(0);
-        let config = config.build();
-        let url = settings.endpoint.url().clone();
-        let header = |(name, value): &(HeaderName, HeaderValue)| name.as_str().len() + value.len();
-        let head = settings.headers.iter().map(header).sum::<usize>()
-            + url.path_and_query().map_or(0, |path| path.as_str().len());
-        let route = Route::new(&settings.endpoint, &settings.tls, head, config.clone());
-        let connections = Connections::new(Arc::clone(&route), settings.connections.clone());
+        let url = settings.endpoint.url();
+        // What is on this machine is not on the other side of a proxy.
+        let proxy = if settings.endpoint.is_loopback() { None } else { ProxyOnTheWay::from_env(url) };
+        let mut secrets = Secrets::of(settings);
+        for secret in proxy.iter().flat_map(ProxyOnTheWay::secrets) {
+            secrets.add(secret.as_bytes());
+        }
+        let ConnectionSettings { reuse, connect_timeout, max_connections, .. } = settings.connections;
+        let head = RequestHead::new(url, &settings.headers, reuse != ReuseStrategy::Never);
+        let route = Route::new(&settings.endpoint, head.most_bytes(), &settings.tls, proxy);
         Self {
-            agent: Agent::with_parts(config, connections.connector(), route.resolver.clone()),
+            connections: Connections::new(Arc::clone(&route), settings.connections.clone()),
+            head,
             route,
-            connections,
-            permits: Permits::new(settings.connections.max_connections),
-            url,
-            headers: settings.headers.clone(),
-            connect_timeout: settings.connections.connect_timeout,
-            max_response_bytes: settings.max_response_bytes as u64,
+            permits: Permits::new(max_connections),
+            connect_timeout,
+            max_response_bytes: settings.max_response_bytes,
+            secrets: Arc::new(secrets),
             closed: AtomicBool::new(false),
         }
     }
@@ -96,95 +81,58 @@ impl HttpTransport {
 
     /// Posts `body` and waits at most `timeout` for the answer.
     pub(crate) fn send(&self, body: &[u8], compression: Compression, timeout: Duration) -> Outcome {
-        self.connections.expect_none();
-        let request = self.agent.post(&self.url).config().timeout_global(Some(timeout)).build();
-        let mut request = request.content_type("application/x-protobuf");
-        if !self.connections.are_kept() {
-            request = request.header("connection", "close");
-        }
-        if let Some(encoding) = compression.content_encoding() {
-            request = request.header("content-encoding", encoding);
-        }
-        for (name, value) in &self.headers {
-            request = request.header(name, value);
-        }
-        let mut response = match request.send(body) {
-            Ok(response) => response,
-            Err(error) => return self.failed(&error, timeout),
+        let deadline = Deadline::within(timeout);
+        let mut lease = match self.connections.lease(deadline) {
+            Ok(lease) => lease,
+            Err(fault) => return self.failed(&fault, false, timeout),
         };
-        let status = response.status().as_u16();
-        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-        let retry_after = retry_after.map(str::to_owned);
-        let mut body = Vec::new();
-        let read = response.body_mut().with_config().limit(self.max_response_bytes).reader().read_to_end(&mut body);
-        match read.map_err(Error::from) {
-            // RTY-09: an answer beyond the limit is final, whatever it would have said.
-            Err(Error::BodyExceedsLimit(limit)) => {
-                Outcome::Refused { status, message: format!("the answer is larger than {limit} bytes") }
-            }
-            // The status line has decided: a body that breaks off adds nothing and takes nothing back.
-            Ok(_) | Err(_) => {
-                hide_secrets(&self.headers, &mut body);
-                if status == REQUEST_TIMEOUT && self.connections.last_was_reused() {
-                    return self.gone("a connection that was kept open had been given up by the receiver".to_owned());
+        let is_reused = lease.is_reused();
+        let head = self.head.of(body.len(), compression);
+        match exchange(lease.transport(), [&head, body], self.max_response_bytes, deadline) {
+            Ok(answer) => {
+                if answer.is_over {
+                    lease.give_back();
                 }
-                classify(status, retry_after.as_deref(), &body, SystemTime::now())
+                self.answered(answer, is_reused)
+            }
+            Err(fault) => {
+                drop(lease);
+                self.failed(&fault, is_reused, timeout)
             }
         }
     }
 
-    fn failed(&self, error: &Error, timeout: Duration) -> Outcome {
+    fn answered(&self, answer: Answer, is_reused: bool) -> Outcome {
+        let Answer { head, body, is_too_large, .. } = answer;
+        if is_too_large {
+            // RTY-09: an answer beyond the limit is final, whatever it would have said.
+            let message = format!("the answer is larger than {} bytes", self.max_response_bytes);
+            return Outcome::Refused { status: head.status, message };
+        }
+        if head.status == REQUEST_TIMEOUT && is_reused {
+            return self.gone("a connection that was kept open had been given up by the receiver".to_owned());
+        }
+        classify(head.status, head.retry_after.as_deref(), &body, &self.secrets, SystemTime::now())
+    }
+
+    fn failed(&self, fault: &Fault, is_reused: bool, timeout: Duration) -> Outcome {
         let (failure, message) = if self.closed.load(Ordering::Acquire) {
             (Failure::Shutdown, "the client was shut down".to_owned())
-        } else if let Some(message) = tls::failure(error) {
-            (Failure::Tls, message)
         } else {
-            self.cause(error, timeout)
+            fault.told(&Circumstances {
+                route: &self.route,
+                connecting: self.connect_timeout,
+                timeout,
+                secrets: &self.secrets,
+            })
         };
         if failure == Failure::Broken {
-            if self.connections.last_was_reused() {
+            if is_reused {
                 return self.gone(message);
             }
             self.connections.distrust();
         }
         Outcome::Failed { failure, message, retry_after: None }
-    }
-
-    /// Why there is no answer, where that is neither the client's doing nor TLS's.
-    fn cause(&self, error: &Error, timeout: Duration) -> (Failure, String) {
-        match error {
-            Error::Io(error) => match error.kind() {
-                io::ErrorKind::ConnectionRefused => match self.proxy() {
-                    Some(proxy) => (Failure::Refused, format!("connection refused by the proxy {proxy}")),
-                    None => (Failure::Refused, socket::refusal(error)),
-                },
-                // There is no such network interface.
-                io::ErrorKind::NotFound => (Failure::Resolve, error.to_string()),
-                io::ErrorKind::TimedOut => (Failure::Timeout, "connecting timed out".to_owned()),
-                _ => (Failure::Broken, format!("the connection broke: {error}")),
-            },
-            Error::Timeout(Timeout::Connect) => {
-                (Failure::Timeout, format!("no connection within {:?}", self.connect_timeout.min(timeout)))
-            }
-            Error::Timeout(phase) => (Failure::Timeout, format!("no answer within {timeout:?} ({phase})")),
-            Error::HostNotFound => match self.proxy() {
-                Some(proxy) => (Failure::Resolve, format!("the host name of the proxy {proxy} is not known")),
-                None => {
-                    (Failure::Resolve, format!("the host name is not known: {}", self.url.host().unwrap_or_default()))
-                }
-            },
-            Error::ConnectProxyFailed(reason) => {
-                let proxy = self.proxy().unwrap_or_default();
-                (Failure::Refused, format!("the proxy {proxy} made no connection: {reason}"))
-            }
-            Error::ConnectionFailed => (Failure::Refused, "no connection could be made".to_owned()),
-            Error::Protocol(error) => (
-                Failure::Unusable,
-                format!("the answer is not HTTP/1.1 ({error}); is it the port for gRPC, or should the URL be https?"),
-            ),
-            Error::LargeResponseHeader(..) => (Failure::Unusable, "the answer's headers do not end".to_owned()),
-            other => (Failure::Broken, format!("the exchange failed: {other}")),
-        }
     }
 
     /// A connection that was kept open was none any more; nor are the others.
@@ -236,13 +184,11 @@ impl HttpTransport {
     /// Opens, on a thread of its own, the connections that are to be there before they are needed; `done` is told how
     /// it went.
     pub(crate) fn open_ahead(&self, done: impl FnOnce(Result<(), String>) + Send + 'static) {
-        self.connections.open_ahead(move |opened| done(opened.map_err(|error| error.to_string())));
-    }
-
-    /// The proxy on the way, which the environment names; without its credentials.
-    fn proxy(&self) -> Option<String> {
-        let proxy = self.agent.config().proxy().filter(|proxy| !proxy.is_no_proxy(&self.url))?;
-        Some(format!("{}:{}", proxy.host(), proxy.port()))
+        let (route, secrets, timeout) = (Arc::clone(&self.route), Arc::clone(&self.secrets), self.connect_timeout);
+        self.connections.open_ahead(move |opened| {
+            let circumstances = Circumstances { route: &route, connecting: timeout, timeout, secrets: &secrets };
+            done(opened.map_err(|fault| fault.told(&circumstances).1));
+        });
     }
 
     /// Cuts every exchange that is under way and refuses new ones.
@@ -251,64 +197,5 @@ impl HttpTransport {
         self.permits.close();
         self.connections.close();
         self.route.sockets.cut();
-    }
-}
-
-/// Overwrites what a receiver repeats of the headers it was sent: its words are shown to users. The length stays, and
-/// with it what the words are wrapped in.
-fn hide_secrets(headers: &Headers, body: &mut [u8]) {
-    for (_, value) in headers {
-        let value = value.as_bytes();
-        // The token behind a scheme, too.
-        let token = value.iter().position(|byte| *byte == b' ').map_or(value, |space| &value[space + 1..]);
-        for secret in [value, token].into_iter().filter(|secret| secret.len() >= SHORTEST_SECRET) {
-            let mut rest = &mut *body;
-            while let Some(at) = memmem::find(rest, secret) {
-                rest[at..at + secret.len()].fill(b'*');
-                rest = &mut rest[at + secret.len()..];
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::hostile::assert_linear_in;
-
-    fn headers(values: &[&str]) -> Headers {
-        let header = |value: &&str| (HeaderName::from_static("x-key"), HeaderValue::from_str(value).unwrap());
-        values.iter().map(header).collect()
-    }
-
-    #[test]
-    fn what_is_repeated_of_a_header_is_overwritten_wherever_it_stands() {
-        let headers = headers(&["Bearer s3cret", "abc", "aaaa"]);
-        for (body, shown) in [
-            ("no: Bearer s3cret!", "no: *************!"),
-            ("s3crets3cret", "************"),
-            ("abc", "abc"),
-            ("aaaaaaaaa", "********a"),
-            ("", ""),
-        ] {
-            let mut bytes = body.as_bytes().to_vec();
-            hide_secrets(&headers, &mut bytes);
-            assert_eq!(String::from_utf8(bytes).unwrap(), shown);
-        }
-    }
-
-    #[test]
-    fn looking_for_secrets_takes_time_in_proportion_to_the_answer() {
-        // RTY-11
-        let periodic = |bytes: usize| "a".repeat(bytes / 4);
-        assert_linear_in(
-            "an answer that nearly repeats a header",
-            |bytes| (headers(&[&periodic(bytes)]), format!("{}b", &periodic(bytes)[1..]).repeat(4)),
-            |(headers, body)| {
-                let mut body = body.clone().into_bytes();
-                hide_secrets(headers, &mut body);
-                body
-            },
-        );
     }
 }

@@ -4,19 +4,16 @@ use std::{io, sync::Arc, time::Duration};
 
 use http::Uri;
 use ureq::{
-    Error, Timeout,
+    Agent, Error,
     config::Config,
     unversioned::{
         resolver::Resolver as _,
-        transport::{
-            ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, Transport, time::Instant as UreqInstant,
-        },
+        transport::{ConnectionDetails, Connector as _, Transport, time::Instant as UreqInstant},
     },
 };
 
 use super::{
-    resolver::CachingResolver,
-    socket::{SharedSockets, Sockets},
+    deadline::Deadline, fault::Fault, proxy::ProxyOnTheWay, resolver::CachingResolver, socket::Sockets,
     tls::TlsConnector,
 };
 use crate::config::{Endpoint, Tls};
@@ -25,27 +22,21 @@ use crate::config::{Endpoint, Tls};
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) url: Uri,
-    pub(super) config: Config,
+    /// How sockets and TLS are set up.
+    config: Config,
     pub(super) resolver: CachingResolver,
     pub(super) sockets: Arc<Sockets>,
-    proxy: ConnectProxyConnector,
-    opener: SharedSockets,
+    pub(super) proxy: Option<ProxyOnTheWay>,
     tls: TlsConnector,
 }
 
 impl Route {
-    /// `head` is what the settings put into the head of a request, in bytes.
-    pub(super) fn new(endpoint: &Endpoint, tls: &Tls, head: usize, config: Config) -> Arc<Self> {
+    /// `head` is the most that the head of a request has, in bytes.
+    pub(super) fn new(endpoint: &Endpoint, head: usize, tls: &Tls, proxy: Option<ProxyOnTheWay>) -> Arc<Self> {
         let sockets = Arc::new(Sockets::new(head));
-        Arc::new(Self {
-            url: endpoint.url().clone(),
-            config,
-            resolver: CachingResolver::new(endpoint.zone()),
-            opener: SharedSockets(Arc::clone(&sockets)),
-            sockets,
-            proxy: ConnectProxyConnector::default(),
-            tls: TlsConnector::new(tls, head),
-        })
+        let config = Agent::config_builder().build();
+        let (resolver, tls) = (CachingResolver::new(endpoint.zone()), TlsConnector::new(tls, head));
+        Arc::new(Self { url: endpoint.url().clone(), config, resolver, sockets, proxy, tls })
     }
 
     /// What there is to say about it since the last time.
@@ -53,63 +44,69 @@ impl Route {
         self.tls.take_remarks()
     }
 
-    /// Opens a connection for a request of ureq's.
-    pub(super) fn open(self: &Arc<Self>, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, Error> {
-        let route = Arc::clone(self);
-        let details = ConnectionDetails {
-            request_level: details.request_level,
-            uri: details.uri,
-            addrs: details.addrs.clone(),
-            config: details.config,
-            resolver: details.resolver,
-            now: details.now,
-            timeout: details.timeout,
-            current_time: Arc::clone(&details.current_time),
-            // For the connection to a proxy, which is none that a request could be made over.
-            run_connector: Arc::new(move |details| route.open(details)),
-            register_shutdown: Arc::clone(&details.register_shutdown),
+    /// Opens a connection until `deadline`; no more than `connecting` of that, once the name is known.
+    pub(super) fn open(&self, deadline: Deadline, connecting: Duration) -> Result<Box<dyn Transport>, Fault> {
+        let Some(proxy) = self.proxy.as_ref().filter(|proxy| proxy.is_asked()) else {
+            // What is behind a proxy of another kind may be known by name to that alone.
+            let is_known = self.proxy.as_ref().is_none_or(ProxyOnTheWay::resolves_here);
+            let resolved = if is_known { Some(&self.url) } else { None };
+            let (socket, deadline) = self.socket(resolved, deadline, connecting)?;
+            return self.secure(&self.url, socket, deadline);
         };
-        let connected = self.connect(&details).and_then(|transport| transport.ok_or(Error::ConnectionFailed));
-        connected.map_err(|error| match error {
-            // Nothing but the TLS handshake reads so early.
-            Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof && details.needs_tls() => {
-                Error::Tls("the connection was closed during the handshake; does it speak plain http there?")
-            }
-            error => error,
-        })
+        let (socket, deadline) = self.socket(Some(proxy.url()), deadline, connecting)?;
+        let to_proxy = self.secure(proxy.url(), socket, deadline)?;
+        self.secure(&self.url, proxy.connect(to_proxy, deadline)?, deadline)
     }
 
-    /// Opens a connection for no request yet, within `timeout`.
-    pub(super) fn open_ahead(self: &Arc<Self>, timeout: Duration) -> Result<Box<dyn Transport>, Error> {
-        let begun = std::time::Instant::now();
-        let within =
-            |after: Duration| NextTimeout { after: after.into(), reason: Timeout::Connect, ..NextTimeout::default() };
-        // Whoever is behind a proxy is known by name to that alone, as with requests.
-        let proxy = self.config.proxy().filter(|proxy| !proxy.is_no_proxy(&self.url) && !proxy.resolve_target());
-        let addrs = match proxy {
-            Some(_) => self.resolver.empty(),
-            None => self.resolver.resolve(&self.url, &self.config, within(timeout))?,
+    /// A socket to where `url` points, and the end of the time for what comes behind it.
+    fn socket(
+        &self,
+        url: Option<&Uri>,
+        deadline: Deadline,
+        connecting: Duration,
+    ) -> Result<(Box<dyn Transport>, Deadline), Error> {
+        let addresses = match url {
+            Some(url) => self.resolver.resolve(url, &self.config, deadline.timeout())?,
+            None => self.resolver.empty(),
         };
-        self.open(&ConnectionDetails {
-            uri: &self.url,
-            addrs,
+        let deadline = deadline.or_sooner(Deadline::connecting(connecting));
+        let socket = self.sockets.open(&addresses, deadline, &self.config)?;
+        Ok((Box::new(socket), deadline))
+    }
+
+    /// Agrees on TLS over `transport`, where `url` wants it.
+    fn secure(
+        &self,
+        url: &Uri,
+        transport: Box<dyn Transport>,
+        deadline: Deadline,
+    ) -> Result<Box<dyn Transport>, Fault> {
+        let details = ConnectionDetails {
+            uri: url,
+            addrs: self.resolver.empty(),
             config: &self.config,
+            // ureq keeps what it needs for TLS, its roots and sessions, only for requests without settings of their own.
             request_level: false,
             resolver: &self.resolver,
             now: UreqInstant::now(),
-            timeout: within(timeout.saturating_sub(begun.elapsed())),
+            timeout: deadline.timeout(),
             current_time: Arc::new(UreqInstant::now),
-            // Replaced by `open`.
+            // TLS opens no connection of its own, and sockets are known to their own register.
             run_connector: Arc::new(|_| Err(Error::ConnectionFailed)),
-            // Sockets are known to their own register.
             register_shutdown: Arc::new(|_| Ok(())),
-        })
-    }
-
-    fn connect(&self, details: &ConnectionDetails<'_>) -> Result<Option<Box<dyn Transport>>, Error> {
-        let proxied = self.proxy.connect(details, None::<()>)?;
-        let socket = self.opener.connect(details, proxied)?;
-        let stream = self.tls.connect(details, socket)?;
-        Ok(stream.map(|stream| Box::new(stream) as Box<dyn Transport>))
+        };
+        if !details.needs_tls() {
+            return Ok(transport);
+        }
+        match self.tls.connect(&details, Some(transport)) {
+            Ok(Some(secured)) => Ok(Box::new(secured)),
+            Ok(None) => Err(Error::ConnectionFailed.into()),
+            // Nothing but the handshake reads so early.
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(Error::Tls("the connection was closed during the handshake; does it speak plain http there?")
+                    .into())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }

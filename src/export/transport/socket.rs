@@ -14,11 +14,12 @@ use std::{
 };
 
 use ureq::{
-    Error, Timeout,
-    unversioned::transport::{Buffers, ConnectionDetails, Connector, Either, NextTimeout, Transport},
+    Error,
+    config::Config,
+    unversioned::transport::{Buffers, NextTimeout, Transport},
 };
 
-use super::buffers::GrowingBuffers;
+use super::{buffers::GrowingBuffers, deadline::Deadline};
 use crate::sync::locks::Mutex;
 
 /// How long one of several addresses is tried at first. RFC 8305 waits 250 ms before it tries the next beside it.
@@ -90,7 +91,7 @@ impl Traffic {
     }
 }
 
-/// Opens sockets, unless a proxy has done so.
+/// Opens sockets.
 #[derive(Debug)]
 pub(super) struct Sockets {
     pub(super) traffic: Traffic,
@@ -103,6 +104,31 @@ pub(super) struct Sockets {
 impl Sockets {
     pub(super) fn new(head: usize) -> Self {
         Self { traffic: Traffic::new(), open: Mutex::new(Some(Vec::new())), head }
+    }
+
+    /// Opens one to the first of the addresses that takes it.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        addresses: &[SocketAddr],
+        deadline: Deadline,
+        config: &Config,
+    ) -> Result<Socket, Error> {
+        let begun = Instant::now();
+        let stream = connect_any(addresses, &deadline, |address, timeout| match timeout {
+            Some(timeout) => TcpStream::connect_timeout(address, timeout),
+            None => TcpStream::connect(address),
+        });
+        let stream = Arc::new(stream.map_err(|error| as_refusal(error, addresses))?);
+        self.traffic.made_within(begun.elapsed());
+        stream.set_nodelay(config.no_delay())?;
+        self.register(&stream)?;
+        self.traffic.opened();
+        Ok(Socket {
+            stream,
+            buffers: GrowingBuffers::new(config.input_buffer_size(), self.head, config.output_buffer_size()),
+            sockets: Arc::clone(self),
+            is_deaf: false,
+        })
     }
 
     fn register(&self, stream: &Arc<TcpStream>) -> Result<(), Error> {
@@ -120,37 +146,6 @@ impl Sockets {
             // It may be closed already.
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
-    }
-}
-
-/// What opens them, in ureq's terms.
-#[derive(Debug)]
-pub(super) struct SharedSockets(pub(super) Arc<Sockets>);
-
-impl<In: Transport> Connector<In> for SharedSockets {
-    type Out = Either<In, Socket>;
-
-    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
-        if let Some(through_proxy) = chained {
-            return Ok(Some(Either::A(through_proxy)));
-        }
-        let config = details.config;
-        let begun = Instant::now();
-        let stream = connect_any(&details.addrs, &Deadline::new(&details.timeout)?, |address, timeout| match timeout {
-            Some(timeout) => TcpStream::connect_timeout(address, timeout),
-            None => TcpStream::connect(address),
-        });
-        let stream = Arc::new(stream.map_err(|error| as_refusal(error, &details.addrs))?);
-        self.0.traffic.made_within(begun.elapsed());
-        stream.set_nodelay(config.no_delay())?;
-        self.0.register(&stream)?;
-        self.0.traffic.opened();
-        Ok(Some(Either::B(Socket {
-            stream,
-            buffers: GrowingBuffers::new(config.input_buffer_size(), self.0.head, config.output_buffer_size()),
-            sockets: Arc::clone(&self.0),
-            is_deaf: false,
-        })))
     }
 }
 
@@ -241,9 +236,9 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Sends what is held, and `amount` bytes written behind it.
+    /// Sends the first `amount` bytes of the output.
     fn write(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        let deadline = Deadline::new(&timeout.for_write())?;
+        let deadline = Deadline::of(&timeout.for_write())?;
         let traffic = &self.sockets.traffic;
         let mut rest = self.buffers.written(amount);
         while !rest.is_empty() && !self.is_deaf {
@@ -268,7 +263,7 @@ impl Socket {
     }
 
     fn read(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let deadline = Deadline::new(&timeout.for_read())?;
+        let deadline = Deadline::of(&timeout.for_read())?;
         loop {
             self.stream.set_read_timeout(deadline.left()?)?;
             match (&*self.stream).read(self.buffers.input_append_buf()) {
@@ -289,17 +284,10 @@ impl Transport for Socket {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        if self.buffers.hold_head(amount) {
-            return Ok(());
-        }
         self.write(amount, timeout)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        if self.buffers.holds() {
-            // A request without a body.
-            self.write(0, timeout)?;
-        }
         self.read(timeout)
     }
 
@@ -321,33 +309,6 @@ impl fmt::Debug for Socket {
     }
 }
 
-/// The end of one step, however many system calls it takes.
-struct Deadline {
-    at: Option<Instant>,
-    reason: Timeout,
-}
-
-impl Deadline {
-    fn new(timeout: &NextTimeout) -> Result<Self, Error> {
-        let deadline = Self { at: timeout.not_zero().map(|left| Instant::now() + *left), reason: timeout.reason };
-        if timeout.after.is_zero() { Err(Error::Timeout(deadline.reason)) } else { Ok(deadline) }
-    }
-
-    /// The time that is left, never zero; none if there is no limit.
-    fn left(&self) -> Result<Option<Duration>, Error> {
-        let Some(at) = self.at else { return Ok(None) };
-        let left = at.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(Error::Timeout(self.reason)) } else { Ok(Some(left)) }
-    }
-
-    fn error(&self, error: io::Error) -> Error {
-        match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Timeout(self.reason),
-            _ => error.into(),
-        }
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::cell::RefCell;
@@ -359,7 +320,7 @@ mod tests {
     }
 
     fn five_seconds() -> Deadline {
-        Deadline { at: Some(Instant::now() + Duration::from_secs(5)), reason: Timeout::Connect }
+        Deadline::connecting(Duration::from_secs(5))
     }
 
     #[test]

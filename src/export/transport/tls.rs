@@ -142,7 +142,7 @@ pub(super) struct TlsStream {
 }
 
 impl TlsStream {
-    /// Sends what is held, and `amount` bytes written behind it.
+    /// Sends the first `amount` bytes of the output.
     fn write(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         self.stream.get_mut().set_timeout(timeout);
         self.stream.write_all(self.buffers.written(amount))?;
@@ -158,17 +158,10 @@ impl Transport for TlsStream {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        if self.buffers.hold_head(amount) {
-            return Ok(());
-        }
         self.write(amount, timeout)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        if self.buffers.holds() {
-            // A request without a body.
-            self.write(0, timeout)?;
-        }
         self.stream.get_mut().set_timeout(timeout);
         let amount = self.stream.read(self.buffers.input_append_buf())?;
         self.buffers.input_appended(amount);
