@@ -132,6 +132,32 @@ fn who_finds_every_connection_in_use_waits_for_one_and_has_used_no_attempt_up() 
 }
 
 #[test]
+fn a_connection_serves_again_where_the_answer_says_so_and_ends_there() {
+    // HTTP-04
+    let raw = |text: &str| answer(Answer::raw(text));
+    for (act, connections) in [
+        (accept(), 1),
+        (answer(Answer::status(200).chunked()), 1),
+        (answer(Answer::status(204)), 1),
+        (answer(Answer::status(400).body("no")), 1),
+        (raw("HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 0\r\n\r\n"), 1),
+        (raw("HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n"), 2),
+        (answer(Answer::status(200).header("connection", "close")), 2),
+        // More than was announced, and less.
+        (answer(Answer::status(200).announcing(0).body("HTTP/1.1 400 Smuggled\r\n")), 2),
+        (answer(Answer::status(200).announcing(9).body("half").then(faults::After::Close)), 2),
+    ] {
+        let server = FaultServer::plain([act.clone()]);
+        let client = client_at(&server).build().unwrap();
+        for _ in 0..2 {
+            let _ = client.export_spans(generate_test_spans(1));
+        }
+        assert_eq!((server.requests().len(), server.connections()), (2, connections), "{act:?}");
+        assert_accounted(&client);
+    }
+}
+
+#[test]
 fn a_shutdown_sends_those_away_who_wait_for_a_connection() {
     let server = FaultServer::plain([stall_after(Extent::Whole)]);
     let one = pool(|pool| pool.max_connections = 1);

@@ -222,11 +222,17 @@ fn the_status_line_decides_even_if_the_body_behind_it_breaks_off() {
 fn an_answer_in_chunks_or_behind_interim_answers_is_an_answer() {
     // RTY-10
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    // Interim answers may carry headers, even those of a body.
+    let hints = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\ncontent-length: 9\r\n\r\n";
+    let hinted = format!("HTTP/1.1 100 Continue\r\nx: y\r\n\r\n{hints}HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let trailed = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;x=y\r\n\x0a\x00\r\n0\r\nx: y\r\n\r\n";
     let to_the_end = answer(Answer::raw("HTTP/1.1 200 OK\r\n\r\n").then(After::Close));
     for act in [
         answer(Answer::status(200).chunked()),
         answer(Answer::status(204)),
         answer(Answer::raw(interim)),
+        answer(Answer::raw(hinted)),
+        answer(Answer::raw(trailed)),
         answer(Answer::raw("HTTP/1.0 200 OK\r\n\r\n").then(After::Close)),
         answer(Answer::raw("HTTP/1.1 200\r\ncontent-length:0\r\n\r\n")),
         to_the_end,
@@ -237,6 +243,25 @@ fn an_answer_in_chunks_or_behind_interim_answers_is_an_answer() {
         assert!(client.flush(LONG).is_complete(), "{act:?}");
         assert_arrived_once(&server, &ended);
     }
+}
+
+#[test]
+fn an_answer_that_breaks_the_rules_of_http_is_told_as_that_and_not_as_another_protocol() {
+    // RTY-11
+    let many: String = (0..129).map(|number| format!("x-{number}: y\r\n")).collect();
+    for (what, bytes, words) in [
+        ("a length that is none", "HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n".to_owned(), "a length"),
+        ("two lengths", "HTTP/1.1 200 OK\r\ncontent-length: 1, 2\r\n\r\n".to_owned(), "two lengths"),
+        ("129 headers", format!("HTTP/1.1 200 OK\r\n{many}\r\n"), "headers"),
+    ] {
+        let server = FaultServer::plain([answer(Answer::raw(bytes).then(After::Stall))]);
+        let message = said_about(client_at(server.endpoint()), DropReason::Refused);
+        assert_says(&message, &[words]);
+        assert!(!message.contains("gRPC"), "{what}: {message}");
+    }
+    let settings = &b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00\x40\x00"[..];
+    let server = FaultServer::plain([answer(Answer::raw(settings).then(After::Stall))]);
+    assert_says(&said_about(client_at(server.endpoint()), DropReason::Refused), &["not HTTP/1.1", "gRPC"]);
 }
 
 #[test]

@@ -90,6 +90,32 @@ fn a_proxy_is_asked_for_a_connection_to_the_receiver_and_given_its_credentials()
 }
 
 #[test]
+fn any_answer_of_success_is_a_connection_even_behind_interim_ones() {
+    for answered in [
+        "HTTP/1.1 204 No Content\r\n\r\n",
+        "HTTP/1.0 200 Connected\r\ncontent-length: 5\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 299 Fine\r\ntransfer-encoding: chunked\r\n\r\n",
+    ] {
+        let proxy = FaultServer::plain([answer(Answer::raw(answered)), accept()]);
+        assert_eq!(run(ELSEWHERE, &[("HTTP_PROXY", &proxy.endpoint())]), "", "{answered}");
+        assert_eq!(proxy.arrived().len(), 1, "{answered}");
+    }
+}
+
+#[test]
+fn what_a_proxy_found_wrong_is_told_as_what_it_is() {
+    for (act, words) in [
+        (answer(Answer::status(407).body("no").then(After::Close)), "407; its URL takes credentials"),
+        (answer(Answer::raw("").then(After::Close)), "closed the connection without an answer"),
+        (answer(Answer::raw("SSH-2.0-x\r\n").then(After::Close)), "its answer is not HTTP/1.1"),
+    ] {
+        let proxy = FaultServer::plain([act]);
+        let said = run(ELSEWHERE, &[("HTTP_PROXY", &with_credentials(&proxy.endpoint()))]);
+        assert!(said.contains("the proxy localhost:") && said.contains(words) && !said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
 fn where_the_url_has_no_port_it_is_that_of_the_scheme() {
     // OTLPV-05
     for (endpoint, authority) in

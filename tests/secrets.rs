@@ -70,7 +70,7 @@ const WAYS: &[(&str, Way)] = &[
 
 /// A receiver that repeats each part of a request, in this way, one after the other, with these statuses.
 fn repeating(way: Way) -> Receiver {
-    let statuses = [400, 404, 401, 413, 500, 503, 429, 200];
+    let statuses = [400, 404, 413, 200];
     let respond = move |request: &Request| {
         let parts: Vec<String> =
             [request.path.clone()].into_iter().chain(request.headers.iter().map(|(_, value)| value.clone())).collect();
@@ -111,7 +111,7 @@ fn nothing_a_receiver_repeats_shows_a_secret_in_whatever_way_it_does() {
             .unwrap();
         let mut results = String::new();
         // Each part of a request with each status.
-        for _ in 0..8 * 16 {
+        for _ in 0..4 * 14 {
             match client.export_spans(generate_test_spans(1)) {
                 Ok(report) => writeln!(results, "{report:?}").unwrap(),
                 Err(error) => writeln!(results, "{error} {error:?}").unwrap(),

@@ -79,7 +79,7 @@ fn client_at(endpoint: String) -> ClientBuilder {
         .with_header("authorization", format!("Bearer {TOKEN}"))
         .with_retry_config(retry)
         .with_connection_pool_config(pool)
-        .with_request_timeout(Duration::from_secs(5))
+        .with_request_timeout(Duration::from_secs(1))
         // What it says goes to who asked for it.
         .with_error_handler(|_| {})
 }
