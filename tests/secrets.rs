@@ -223,7 +223,11 @@ fn run(variables: &[(&str, &str)]) -> String {
         command.env_remove(name);
     }
     let headers = "x-api-key=tk_9fB2%2BxQ7/mZ4wL8%22vR1%3C&%3E%5Cy,x-tenant=deadBEEF00c0ffee";
-    command.env(ROLE, "child").env("OTEL_LOG_LEVEL", "debug").env("OTEL_EXPORTER_OTLP_HEADERS", headers);
+    command
+        .env(ROLE, "child")
+        .env("OTEL_LOG_LEVEL", "debug")
+        .env("OTEL_EXPORTER_OTLP_TIMEOUT", "500")
+        .env("OTEL_EXPORTER_OTLP_HEADERS", headers);
     let output = command.envs(variables.iter().copied()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
