@@ -193,7 +193,6 @@ fn over_tls_no_line_shows_a_header() {
 
 #[cfg(feature = "tls")]
 #[test]
-#[ignore = "ureq's connector for TLS, and rustls as ureq has it built, tell the log of each handshake"]
 fn over_tls_a_client_is_silent_too() {
     run("silent over TLS", None);
 }
