@@ -6,7 +6,6 @@
 use std::{
     mem,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
