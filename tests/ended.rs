@@ -10,7 +10,7 @@ use std::{
 };
 
 use otlp::{Client, LogLevel, Span, Status, testing::Receiver};
-use support::{LONG, assert_accounted, client_of, gate};
+use support::{LONG, assert_accounted, client_of, gate, waits};
 
 /// Names the role a child process plays.
 const ROLE: &str = "OTLP_TEST_ROLE";
@@ -78,11 +78,15 @@ fn ending_a_span_waits_for_neither_a_stuck_receiver_nor_a_name_that_is_not_known
             span.end();
             begun.elapsed()
         };
+        let before = waits();
         let mut took: Vec<_> = (0..SPANS).map(end).collect();
+        let waits = waits() - before;
         took.sort_unstable();
-        let (most, nearly_all) = (took[SPANS / 2], took[SPANS / 1000 * 999]);
-        let said = format!("{endpoint}: half of them within {most:?}, 99.9 % within {nearly_all:?}");
-        assert!(most < Duration::from_micros(5) && nearly_all < Duration::from_micros(50), "{said}");
+        let half = took[SPANS / 2];
+        let said = format!("{endpoint}: half of them within {half:?}, {waits} waits");
+        // What the machine does meanwhile makes some take longer. They wait for nothing themselves, but where the system
+        // gives out memory.
+        assert!(half < Duration::from_micros(5) && waits < SPANS as u64 / 1000, "{said}");
         println!("{said}");
         client.shutdown(Duration::ZERO);
         assert_eq!(assert_accounted(&client).ended, SPANS as u64);

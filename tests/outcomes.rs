@@ -191,10 +191,9 @@ fn other_workers_go_on_while_a_batch_waits_for_its_next_attempt() {
         let flushing = scope.spawn(|| client.flush(LONG));
         wait_for("the first request", || !receiver.requests().is_empty());
         // ... and a second one arrives meanwhile.
-        let begun = Instant::now();
         record(&client, 600);
         assert!(receiver.wait_for_spans(600, LONG));
-        assert!(begun.elapsed() < Duration::from_millis(1_500), "{:?}", begun.elapsed());
+        assert_eq!(receiver.span_count(), 600, "the first still waits");
         assert!(flushing.join().unwrap().is_complete());
     });
     assert_eq!(receiver.span_count(), 605);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use otlp::testing::Receiver;
-use support::LONG;
+use support::{LONG, shortest};
 
 /// Names the role a child process plays.
 const ROLE: &str = "OTLP_TEST_ROLE";
@@ -253,7 +253,8 @@ fn a_collector_that_never_answers_does_not_hold_the_exit_beyond_the_stall_budget
     let begun = std::time::Instant::now();
     let output = run("job", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTLP_EXIT_STALL_TIMEOUT", "300")]);
     let took = begun.elapsed();
-    assert!(took >= Duration::from_millis(300) && took < Duration::from_millis(2_000), "{took:?}");
+    // Without the stall budget it would wait for 10 s.
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(7), "{took:?}");
     let said = said(&output);
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains("1 spans were lost"), "{said:?}");
@@ -271,18 +272,16 @@ fn nobody_listening_at_an_endpoint_that_was_chosen_is_one_line() {
 fn a_collector_on_this_machine_that_is_not_there_hardly_delays_the_exit() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let refused = format!("http://127.0.0.1:{port}");
-    // The quickest of several runs with and without: the machine may be busy, the client is not to blame for that.
-    let quickest = |variables: &[(&str, &str)]| {
-        let took = |_| {
-            let begun = std::time::Instant::now();
-            run("job", variables);
-            begun.elapsed()
-        };
-        (0..5).map(took).min().unwrap()
+    let took = |variables: &[(&str, &str)]| {
+        let begun = std::time::Instant::now();
+        run("job", variables);
+        begun.elapsed()
     };
-    let without = quickest(&[("OTEL_SDK_DISABLED", "true")]);
-    let with = quickest(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &refused)]);
-    let added = with.saturating_sub(without);
+    // The quickest of several runs without it.
+    let without = (0..5).map(|_| took(&[("OTEL_SDK_DISABLED", "true")])).min().unwrap();
+    let added = shortest(Duration::from_millis(50), || {
+        took(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &refused)]).saturating_sub(without)
+    });
     assert!(added < Duration::from_millis(50), "{added:?} added to {without:?}");
 }
 
@@ -316,7 +315,8 @@ fn process_exit_does_not_wait_for_a_collector_that_never_answers() {
     let begun = std::time::Instant::now();
     let stall = ("OTLP_EXIT_STALL_TIMEOUT", "300");
     let output = run_to_any_end("exit", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), stall]);
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    // Without the stall budget it would wait for 10 s.
+    assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
     assert_eq!((output.status.code(), said(&output).len()), (Some(7), 1), "{}", stderr(&output));
 }
 

@@ -96,6 +96,7 @@ fn a_receiver_that_takes_bytes_slowly_does_not_prolong_the_time_of_a_request() {
     let receipt = client.flush(LONG);
     let took = begun.elapsed();
     assert_eq!(receipt.dropped.get(DropReason::Undelivered), SPANS as u64, "{receipt:?}");
-    assert!(took < timeout + Duration::from_secs(1), "{took:?}");
+    // At that pace the body would take minutes.
+    assert!(took >= timeout && took < LONG / 2, "{took:?}");
     assert_accounted(&client);
 }
