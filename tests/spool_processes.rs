@@ -16,7 +16,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use otlp::{
@@ -214,6 +214,34 @@ impl Victim {
         self.child.wait().unwrap();
         self.stdout.read_to_string(&mut self.heard).unwrap();
         Said::parse(&self.heard)
+    }
+}
+
+/// Has the bodies of a spool written by a clock that showed `nanos` after 1970, as their names and the file system tell.
+fn rewrite_time(dir: &SpoolDir, nanos: u64) {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
+    for path in dir.bodies() {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let renamed = path.with_file_name(format!("{nanos:020}{}", &name[20..]));
+        std::fs::rename(&path, &renamed).unwrap();
+        std::fs::File::options().write(true).open(&renamed).unwrap().set_modified(time).unwrap();
+    }
+}
+
+#[test]
+fn what_was_spooled_before_the_clock_was_set_or_while_it_was_ahead_is_sent_by_a_later_run() {
+    const SINCE_BOOT: u64 = 40_000_000_000;
+    const IN_2100: u64 = 4_102_444_800_000_000_000;
+    for nanos in [SINCE_BOOT, IN_2100] {
+        let (collector, dir) = (Collector::out_of_service(), SpoolDir::new());
+        let (first, _) = run("job", 3, &collector, &dir);
+        assert_eq!(dir.bodies().len(), 3);
+        rewrite_time(&dir, nanos);
+        collector.comes_back();
+        let (second, lines) = run("job", 1, &collector, &dir);
+        assert_eq!(lines, Vec::<String>::new());
+        assert_received(&collector.receiver, &first.ids().chain(second.ids()).collect::<Vec<_>>());
+        assert_eq!(dir.bodies().len(), 0);
     }
 }
 

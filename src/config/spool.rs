@@ -23,7 +23,8 @@ pub struct SpoolConfig {
     /// the same moment can exceed it by what they write then. Environment: `OTLP_SPOOL_MAX_BYTES`.
     pub max_bytes: u64,
     /// How long a body may wait to be sent. Default 7 days; zero for no limit. An older one is removed when it is
-    /// met, and counted as dropped there. Environment: `OTLP_SPOOL_MAX_AGE` in milliseconds.
+    /// met, and counted as dropped there. What was written while the clock had not been set yet, or was ahead, counts
+    /// from when it is first met by a clock that has been set. Environment: `OTLP_SPOOL_MAX_AGE` in milliseconds.
     pub max_age: Duration,
     /// Whether each file is forced to the disk before it counts as written, and its removal before the next one is
     /// sent. Default false: files survive the end of the process, however it ends, but perhaps not a power failure.

@@ -22,7 +22,7 @@
 use std::{
     collections::VecDeque,
     fmt,
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder, File, Metadata},
     hash::{BuildHasher as _, Hasher as _, RandomState},
     io,
     path::{Path, PathBuf},
@@ -30,6 +30,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+mod age;
 mod claim;
 mod format;
 mod name;
@@ -37,6 +38,7 @@ mod name;
 pub(crate) use claim::Claimed;
 pub(crate) use format::{Contents, Header};
 
+use age::Age;
 use claim::{Held, NotWritten};
 use format::{HEADER_BYTES, Unreadable};
 use name::{Author, Kind, Name};
@@ -218,12 +220,19 @@ impl Spool {
     pub(crate) fn sweep(&self, now: SystemTime) -> Vec<Expired> {
         let mut expired = Vec::new();
         for lane in directories(&self.root) {
-            for (name, kind, _) in files(&lane) {
+            for (name, kind, metadata) in files(&lane) {
                 if kind == Kind::Unfinished {
                     self.remove_unfinished(&lane, name);
-                } else if !self.is_expired(&name, now) {
-                } else if kind == Kind::Damaged {
-                    if let Some(claimed) = Claimed::take(&lane, name, kind, false, self.fsync) {
+                    continue;
+                }
+                let age = Age::of(name.written(), metadata.modified().ok(), now);
+                if age != Age::FromNow && !self.is_expired(age) {
+                    continue;
+                }
+                if kind == Kind::Damaged {
+                    if let Some(claimed) = Claimed::take(&lane, name, kind, false, self.fsync)
+                        && self.is_expired(claimed.age(now))
+                    {
                         claimed.remove(kind);
                     }
                 } else if let Ok(Some(Found::Expired(body))) = self.inspect(&lane, name, now, None::<&fn(u64) -> bool>)
@@ -249,7 +258,7 @@ impl Spool {
         now: SystemTime,
         room: Option<&impl Fn(u64) -> bool>,
     ) -> io::Result<Option<Found>> {
-        let (is_own, is_expired) = (name.is_by(self.author()), self.is_expired(&name, now));
+        let is_own = name.is_by(self.author());
         let Some(mut claimed) = Claimed::take(lane, name, Kind::Body, is_own, self.fsync) else { return Ok(None) };
         boundary();
         if claimed.is_premature() {
@@ -265,7 +274,7 @@ impl Spool {
             Held::Unreadable(Unreadable::Damaged(why)) => return Ok(Some(damaged(claimed, why))),
         };
         claimed.remove_halves();
-        if is_expired {
+        if self.is_expired(claimed.age(now)) {
             claimed.remove(Kind::Body);
             return Ok(Some(Found::Expired(Expired { spans: header.spans, is_own })));
         }
@@ -298,8 +307,8 @@ impl Spool {
         names.into()
     }
 
-    fn is_expired(&self, name: &Name, now: SystemTime) -> bool {
-        !self.max_age.is_zero() && name.age(now) > self.max_age
+    fn is_expired(&self, age: Age) -> bool {
+        !self.max_age.is_zero() && age.exceeds(self.max_age)
     }
 
     /// Removes a file that nobody is writing any more.
@@ -317,7 +326,8 @@ impl Spool {
         // Never refused by what was counted a while ago.
         if usage.is_none_or(|usage| exceeds(&usage) || is_stale(&usage)) {
             let at = Instant::now();
-            let bytes = directories(&self.root).flat_map(|lane| files(&lane)).map(|(_, _, bytes)| bytes).sum();
+            let bytes =
+                directories(&self.root).flat_map(|lane| files(&lane)).map(|(_, _, metadata)| metadata.len()).sum();
             *usage = Some(Usage { bytes, at, took: at.elapsed() });
         }
         match &*usage {
@@ -348,13 +358,13 @@ fn directories(root: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path())
 }
 
-/// The spool's files in a directory, with their bytes. Whatever else is there, and all that is no regular file, which
+/// The spool's files in a directory, with what the file system says of them. Whatever else is there, and all that is no regular file, which
 /// could block whoever opens it, is passed over.
-fn files(lane: &Path) -> impl Iterator<Item = (Name, Kind, u64)> + use<> {
+fn files(lane: &Path) -> impl Iterator<Item = (Name, Kind, Metadata)> + use<> {
     fs::read_dir(lane).into_iter().flatten().flatten().filter_map(|entry| {
         let (name, kind) = Name::parse(entry.file_name().to_str()?)?;
         let metadata = entry.metadata().ok()?;
-        metadata.is_file().then_some((name, kind, metadata.len()))
+        metadata.is_file().then_some((name, kind, metadata))
     })
 }
 

@@ -11,9 +11,11 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use super::{
+    age::Age,
     boundary,
     format::{Contents, HEADER_BYTES, Header, Unreadable},
     name::{Kind, Name},
@@ -160,10 +162,15 @@ impl Claimed {
     pub(super) fn split(self, halves: &[Contents<'_>; 2]) -> Result<(), NotWritten> {
         self.remove_halves();
         let names = self.name.halves();
+        let modified = self.file.metadata().and_then(|metadata| metadata.modified());
         for (name, half) in names.iter().zip(halves) {
-            if let Err(failed) = Self::write(&self.lane, name.clone(), half, self.fsync) {
-                self.remove_halves();
-                return Err(failed);
+            match Self::write(&self.lane, name.clone(), half, self.fsync) {
+                // They are as old as it is, where names do not tell.
+                Ok(half) => _ = modified.as_ref().map(|modified| half.file.set_modified(*modified)),
+                Err(failed) => {
+                    self.remove_halves();
+                    return Err(failed);
+                }
             }
         }
         self.done();
@@ -177,6 +184,17 @@ impl Claimed {
                 let _ = fs::remove_file(half.path(&self.lane, kind));
             }
         }
+    }
+
+    /// How old it is. What was never told is from here on: it is stamped as of `now`, which all processes go by. Where
+    /// the file system does not allow that, it is as young at the next look.
+    pub(super) fn age(&self, now: SystemTime) -> Age {
+        let modified = self.file.metadata().and_then(|metadata| metadata.modified()).ok();
+        let age = Age::of(self.name.written(), modified, now);
+        if age == Age::FromNow {
+            let _ = self.file.set_modified(now);
+        }
+        age
     }
 
     /// Whether this is a half of a file that is still there.

@@ -78,11 +78,10 @@ impl Name {
         directory.join(format!("{}.{}", self.0, kind.extension()))
     }
 
-    /// How long ago its spans were written first; nothing if the clock was set back meanwhile.
-    pub(crate) fn age(&self, now: SystemTime) -> Duration {
-        let nanos = self.parts().and_then(|(nanos, ..)| nanos.parse().ok()).unwrap_or(u64::MAX);
-        let written = SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(nanos));
-        written.and_then(|written| now.duration_since(written).ok()).unwrap_or_default()
+    /// When its spans were written first, by the clock of that time; none where that is no time of this system.
+    pub(crate) fn written(&self) -> Option<SystemTime> {
+        let nanos = self.parts().and_then(|(nanos, ..)| nanos.parse().ok())?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(nanos))
     }
 
     pub(crate) fn is_by(&self, author: Author) -> bool {
@@ -123,8 +122,7 @@ mod tests {
             let file_name = path.file_name().unwrap().to_str().unwrap();
             assert_eq!(Name::parse(file_name), Some((name.clone(), kind)), "{file_name}");
         }
-        assert_eq!(name.age(at(7_000)), Duration::from_nanos(2_000));
-        assert_eq!(name.age(at(0)), Duration::ZERO, "written in the future");
+        assert_eq!(name.written(), Some(at(5_000)));
         assert!(name.is_by(AUTHOR));
         assert!(!name.is_by(Author { process: 8, ..AUTHOR }), "a forked child is another author");
         assert!(!name.is_by(Author { client: 1, ..AUTHOR }));
@@ -140,7 +138,7 @@ mod tests {
     fn a_half_knows_its_whole_its_age_and_its_author() {
         let whole = Name::new(at(5), AUTHOR, 1);
         for half in whole.halves() {
-            assert_eq!((half.whole().as_ref(), half.age(at(6))), (Some(&whole), Duration::from_nanos(1)));
+            assert_eq!((half.whole().as_ref(), half.written()), (Some(&whole), Some(at(5))));
             assert!(half.is_by(AUTHOR));
             let quarter = &half.halves()[1];
             assert_eq!(quarter.whole(), Some(half));
@@ -174,7 +172,7 @@ mod tests {
     fn every_name_is_read_in_time_in_proportion_to_its_length() {
         let read = |text: &str| {
             let (name, _) = Name::parse(text)?;
-            Some((name.age(at(5)), name.is_by(AUTHOR), name.whole(), name.halves()))
+            Some((name.written(), name.is_by(AUTHOR), name.whole(), name.halves()))
         };
         assert_linear("a file name", |text| read(&format!("{text}.otlp")));
         let beginning = "00000000000000005000-00000000000000ab-7-12";
@@ -192,7 +190,7 @@ mod tests {
         ]) {
             if let Some((read, kind)) = Name::parse(&name) {
                 prop_assert_eq!(read.path(Path::new(""), kind), Path::new(&name));
-                let _ = (read.age(at(5)), read.is_by(AUTHOR), read.whole());
+                let _ = (read.written(), read.is_by(AUTHOR), read.whole());
                 prop_assert!(read.halves().iter().all(|half| half.whole().as_ref() == Some(&read)));
             }
         }

@@ -411,3 +411,72 @@ fn a_body_is_replaced_by_its_halves_and_these_by_theirs() {
     assert_eq!(drain(&place.spool()), ["a", "b", "cd"]);
     assert_eq!(place.files(), Vec::<String>::new());
 }
+
+/// When a machine without a clock of its own believes it is, half a minute after it was switched on.
+fn just_on() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(30)
+}
+
+/// Writes a body while the clock shows `time`, which the file system shows too.
+fn store_at(place: &Place, body: &str, time: SystemTime) {
+    let claimed = place.spool().store(&contents(body.as_bytes()), time).unwrap();
+    claimed.copy_of_file().set_modified(time).unwrap();
+}
+
+#[test]
+fn what_was_written_before_the_clock_was_set_or_while_it_was_ahead_is_as_old_as_its_first_sight() {
+    let now = SystemTime::now();
+    for written in [just_on(), now - 20_000 * DAY, now + 30 * DAY, now + 20_000 * DAY] {
+        let place = Place::new();
+        store_at(&place, "body", written);
+        assert_eq!(place.spool().sweep(just_on()), [], "a clock that is not set makes nothing old");
+        assert_eq!(place.spool().sweep(now), []);
+        assert_eq!(place.spool().sweep(now + 6 * DAY), [], "another process counts from the same first sight");
+        match place.spool().claim(now + 6 * DAY, |_| true) {
+            Some(Found::Body { body, .. }) => assert_eq!(body, b"body"),
+            found => panic!("{found:?}"),
+        }
+        let expired = place.spool().sweep(now + 8 * DAY);
+        assert_eq!(expired, [Expired { spans: 4, is_own: false }], "nor does it stay for ever");
+        assert_eq!(place.files(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_body_of_an_unset_clock_is_stamped_by_whoever_claims_it_too() {
+    let place = Place::new();
+    let now = SystemTime::now();
+    store_at(&place, "body", just_on());
+    assert!(matches!(place.spool().claim(now, |_| true), Some(Found::Body { .. })));
+    assert!(matches!(place.spool().claim(now + 6 * DAY, |_| true), Some(Found::Body { .. })));
+    assert!(matches!(place.spool().claim(now + 8 * DAY, |_| true), Some(Found::Expired(_))));
+}
+
+#[test]
+fn halves_of_a_body_of_an_unset_clock_are_as_old_as_it_was() {
+    let place = Place::new();
+    let now = SystemTime::now();
+    store_at(&place, "abcd", just_on());
+    let four_days_ago = now - 4 * DAY;
+    let Some(Found::Body { claimed, .. }) = place.spool().claim(four_days_ago, |_| true) else { panic!("a body") };
+    place.spool().split(claimed, &[contents(b"ab"), contents(b"cd")]).unwrap();
+    assert_eq!(place.spool().sweep(now + 2 * DAY), []);
+    assert_eq!(place.spool().sweep(now + 4 * DAY).len(), 2);
+}
+
+#[test]
+fn a_damaged_file_of_an_unset_clock_is_kept_for_its_time_and_then_removed() {
+    let place = Place::new();
+    let now = SystemTime::now();
+    store_at(&place, "body", just_on());
+    let path = place.body();
+    fs::write(&path, "x").unwrap();
+    let file = File::options().write(true).open(&path).unwrap();
+    file.set_modified(just_on()).unwrap();
+    drop(file);
+    assert!(matches!(claim(&place.spool()), Some(Found::Damaged { .. })));
+    for (days, left) in [(0, 1), (6, 1), (8, 0)] {
+        assert_eq!(place.spool().sweep(now + days * DAY), []);
+        assert_eq!(place.files().len(), left, "after {days} days");
+    }
+}
