@@ -23,7 +23,7 @@ use crate::{
     plugin::guarded,
     propagation,
     stats::{BatchMetrics, MemoryStats, PerformanceMetrics, Receipt, Snapshot},
-    sync::Turn,
+    sync::{Turn, holds_any},
 };
 
 mod builder;
@@ -204,7 +204,13 @@ impl Client {
     }
 
     fn flush_with(&self, patience: impl FnOnce(&Exporter) -> Patience) -> Receipt {
-        self.used().map_or_else(|| self.no_receipt(), |engine| engine.flush(patience(&engine.exporter)))
+        self.used().map_or_else(
+            || self.no_receipt(),
+            |engine| match holds_any() {
+                true => engine.exporter.receipt_at_a_glance(),
+                false => engine.flush(patience(&engine.exporter)),
+            },
+        )
     }
 
     /// Ends recording, sends what was ended before, and waits for it, at most for `timeout`; what has not
@@ -226,7 +232,10 @@ impl Client {
 
     /// What was counted since the client began. Takes locks, but none that recording takes.
     pub fn stats(&self) -> Snapshot {
-        self.used().map_or_else(Snapshot::default, |engine| engine.exporter.snapshot())
+        self.used().map_or_else(Snapshot::default, |engine| match holds_any() {
+            true => engine.exporter.snapshot_at_a_glance(),
+            false => engine.exporter.snapshot(),
+        })
     }
 
     /// What was measured in the last interval of the client's
@@ -234,7 +243,7 @@ impl Client {
     /// What it was not asked for reads 0; without one that is all but the load, the losses and the settings in force.
     /// Takes locks, but none that recording takes.
     pub fn get_performance_metrics(&self) -> PerformanceMetrics {
-        self.used().map_or_else(PerformanceMetrics::default, |engine| {
+        self.used().filter(|_| !holds_any()).map_or_else(PerformanceMetrics::default, |engine| {
             let exporter = &engine.exporter;
             let monitor = exporter.settings().performance_monitor.as_ref();
             let metrics = monitor.map_or(&[][..], |monitor| monitor.enabled_metrics());
@@ -244,13 +253,15 @@ impl Client {
 
     /// How spans were batched since the client began, and how they are now. Takes locks, but none that recording takes.
     pub fn get_batch_metrics(&self) -> BatchMetrics {
-        self.used().map_or_else(BatchMetrics::default, |engine| engine.exporter.batch_metrics())
+        self.used()
+            .filter(|_| !holds_any())
+            .map_or_else(BatchMetrics::default, |engine| engine.exporter.batch_metrics())
     }
 
     /// How much memory the client holds now, and for what; all zero for one that is disabled. Takes locks, but none
     /// that recording takes.
     pub fn get_memory_stats(&self) -> MemoryStats {
-        self.used().map_or_else(MemoryStats::default, |engine| engine.exporter.memory_stats())
+        self.used().filter(|_| !holds_any()).map_or_else(MemoryStats::default, |engine| engine.exporter.memory_stats())
     }
 
     /// What this process has used of the client; nothing in the child of a fork that has recorded nothing yet.
@@ -367,6 +378,9 @@ impl Engine {
     fn end(&self, patience: Patience) -> Receipt {
         // Whoever holds it is shutting down, within a time of its own, and has processors end and the error handler
         // told, which may come back here.
+        if holds_any() {
+            return self.exporter.receipt_at_a_glance();
+        }
         let Some(_closing) = self.closing.take_within(patience.longest()) else {
             let failed_processors = self.intake.processors.as_ref().map_or(0, |processors| processors.count());
             return Receipt { failed_processors, ..self.exporter.receipt() };

@@ -172,11 +172,17 @@ pub enum DropReason {
     Panicked,
     /// It lay in the spool for longer than [`SpoolConfig::max_age`](crate::SpoolConfig::max_age).
     Expired,
+    /// The system gave no memory, although `max_memory_usage` left room for more: the process has a limit of its own, or
+    /// the machine has none left.
+    NoMemory,
+    /// It was recorded by what recording itself called, on the same thread: an allocator that records spans, or a signal
+    /// handler. What was recorded of that would have to be recorded again, and so on for ever.
+    Nested,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::QueueFull,
         Self::Rejected,
         Self::Refused,
@@ -185,6 +191,8 @@ impl DropReason {
         Self::Shutdown,
         Self::Panicked,
         Self::Expired,
+        Self::NoMemory,
+        Self::Nested,
     ];
 
     /// The reason's name in receipts, metrics and diagnostics.
@@ -198,6 +206,8 @@ impl DropReason {
             Self::Shutdown => "shutdown",
             Self::Panicked => "panicked",
             Self::Expired => "expired",
+            Self::NoMemory => "no_memory",
+            Self::Nested => "nested",
         }
     }
 

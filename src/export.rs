@@ -217,6 +217,21 @@ impl Exporter {
         }
     }
 
+    /// As `snapshot`, without a lock that is held where others are called: by what an allocator calls in the midst of
+    /// one of the client's own steps. What waits is what is not counted otherwise, and of connections it tells nothing.
+    pub(crate) fn snapshot_at_a_glance(&self) -> Snapshot {
+        let counted = self.counted();
+        let settled = counted.exported + counted.dropped.total() + counted.spooled;
+        let queued = (counted.ended + counted.restored).saturating_sub(settled);
+        Snapshot { queued, memory_bytes: self.intake.supply.held() as u64, ..counted }
+    }
+
+    /// As `receipt`, from such a snapshot.
+    pub(crate) fn receipt_at_a_glance(&self) -> Receipt {
+        let snapshot = self.snapshot_at_a_glance();
+        Receipt::new(&snapshot, snapshot.queued)
+    }
+
     /// What counters tell, without what waits.
     fn counted(&self) -> Snapshot {
         let intake = &self.intake;

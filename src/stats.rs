@@ -31,6 +31,10 @@ pub(crate) struct Stats {
     ended_elsewhere: AtomicU64,
     /// Spans that were started and lost before they reached a ring.
     lost: AtomicU64,
+    /// Spans started where no ring counts them.
+    started_elsewhere: [AtomicU64; Started::KINDS],
+    /// Spans of the client's own threads that were started and neither arrived nor count as lost.
+    forgotten: AtomicU64,
     /// Spans ended after the client that would not have been exported, by why.
     withheld: [AtomicU64; Withheld::KINDS],
     outcome: CachePadded<Outcome>,
@@ -90,10 +94,20 @@ impl Stats {
         }
     }
 
+    /// A span was started where no ring counts it, of the kind with this index ([`Started::index`]).
+    pub(crate) fn started_elsewhere(&self, kind: usize) {
+        self.started_elsewhere[kind].fetch_add(1, Ordering::Release);
+    }
+
     /// A span that was lost before it reached a ring.
     pub(crate) fn lost(&self, reason: DropReason) {
         self.lost.fetch_add(1, Ordering::Release);
         self.dropped(reason, 1);
+    }
+
+    /// A span of the client's own threads has ended, and it is no loss to anybody.
+    pub(crate) fn forgotten(&self) {
+        self.forgotten.fetch_add(1, Ordering::Release);
     }
 
     /// A span ended where rings count no more, that would not have been exported.
@@ -131,9 +145,12 @@ impl Stats {
         let mut dropped = Dropped(std::array::from_fn(|at| self.outcome.dropped[at].load(Ordering::Acquire)));
         let spooled = self.outcome.spooled.load(Ordering::Acquire);
         let restored = self.outcome.restored.load(Ordering::Acquire);
-        let lost_before = self.lost.load(Ordering::Acquire);
+        let lost_before = self.lost.load(Ordering::Acquire) + self.forgotten.load(Ordering::Acquire);
         let withheld_late = self.withheld.each_ref().map(|spans| spans.load(Ordering::Acquire));
-        let Totals { pushed, refused, withheld, started } = rings();
+        let Totals { pushed, refused, withheld, mut started } = rings();
+        for (started, elsewhere) in started.0.iter_mut().zip(&self.started_elsewhere) {
+            *started += elsewhere.load(Ordering::Acquire);
+        }
         dropped.0[DropReason::QueueFull.index()] += refused;
         let lost = self.lost.load(Ordering::Acquire);
         // Without those that were lost only after the starts were read.

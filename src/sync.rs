@@ -25,6 +25,16 @@ pub(crate) use std::sync::{
 #[cfg(not(loom))]
 pub(crate) use locks::{Condvar, Mutex};
 
+/// Whether the calling thread holds a lock of the client's: what it is called back to, by an allocator say, waits for
+/// nothing then.
+#[cfg(not(loom))]
+pub(crate) use locks::holds_any;
+
+#[cfg(loom)]
+pub(crate) fn holds_any() -> bool {
+    false
+}
+
 #[cfg(loom)]
 pub(crate) use loom::sync::{
     Arc,
@@ -44,38 +54,79 @@ pub(crate) const LONGEST: std::time::Duration = std::time::Duration::from_secs(3
 #[cfg_attr(loom, allow(dead_code))]
 pub(crate) mod locks {
     use std::{
+        cell::Cell,
         ops::{Deref, DerefMut},
         sync::{self, PoisonError, TryLockError, WaitTimeoutResult},
         time::{Duration, Instant},
     };
 
+    thread_local! {
+        /// How many of these locks the thread holds. It has no destructor, and so is there until the very end.
+        static HELD: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// Whether the calling thread holds one of these locks, but for those that are [open](Mutex::open_to_callbacks).
+    pub(crate) fn holds_any() -> bool {
+        HELD.get() > 0
+    }
+
     /// How often a lock is tried that is waited for with a timeout.
     const TICK: Duration = Duration::from_millis(1);
 
-    #[derive(Debug, Default)]
-    pub(crate) struct Mutex<T>(sync::Mutex<T>);
+    #[derive(Debug)]
+    pub(crate) struct Mutex<T> {
+        inner: sync::Mutex<T>,
+        /// 1 if who holds it counts as [holding one](holds_any).
+        counts: u32,
+    }
 
-    /// Empty only while its thread waits.
-    pub(crate) struct MutexGuard<'a, T>(Option<sync::MutexGuard<'a, T>>);
+    impl<T: Default> Default for Mutex<T> {
+        fn default() -> Self {
+            Self::new(T::default())
+        }
+    }
+
+    pub(crate) struct MutexGuard<'a, T> {
+        /// Empty only while its thread waits.
+        held: Option<sync::MutexGuard<'a, T>>,
+        counted: u32,
+    }
+
+    impl<T> Drop for MutexGuard<'_, T> {
+        fn drop(&mut self) {
+            self.held = None;
+            HELD.set(HELD.get() - self.counted);
+        }
+    }
 
     #[derive(Debug, Default)]
     pub(crate) struct Condvar(sync::Condvar);
 
     impl<T> Mutex<T> {
         pub(crate) const fn new(value: T) -> Self {
-            Self(sync::Mutex::new(value))
+            Self { inner: sync::Mutex::new(value), counts: 1 }
+        }
+
+        /// One that recording never takes, and under which others are called, who may record as at any other time.
+        pub(crate) const fn open_to_callbacks(value: T) -> Self {
+            Self { inner: sync::Mutex::new(value), counts: 0 }
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+            // Counted before: some systems allocate a lock when it is first taken.
+            HELD.set(HELD.get() + self.counts);
+            let held = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            MutexGuard { held: Some(held), counted: self.counts }
         }
 
         pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-            match self.0.try_lock() {
-                Ok(guard) => Some(MutexGuard(Some(guard))),
-                Err(TryLockError::Poisoned(poisoned)) => Some(MutexGuard(Some(poisoned.into_inner()))),
-                Err(TryLockError::WouldBlock) => None,
-            }
+            let held = match self.inner.try_lock() {
+                Ok(held) => held,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return None,
+            };
+            HELD.set(HELD.get() + self.counts);
+            Some(MutexGuard { held: Some(held), counted: self.counts })
         }
 
         /// For locks that hardly anybody waits for: it looks now and then.
@@ -99,13 +150,13 @@ pub(crate) mod locks {
     impl<T> Deref for MutexGuard<'_, T> {
         type Target = T;
         fn deref(&self) -> &T {
-            self.0.as_ref().expect("empty only while its thread waits")
+            self.held.as_ref().expect("empty only while its thread waits")
         }
     }
 
     impl<T> DerefMut for MutexGuard<'_, T> {
         fn deref_mut(&mut self) -> &mut T {
-            self.0.as_mut().expect("empty only while its thread waits")
+            self.held.as_mut().expect("empty only while its thread waits")
         }
     }
 
@@ -115,15 +166,15 @@ pub(crate) mod locks {
         }
 
         pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-            guard.0 = guard.0.take().map(|held| self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
+            guard.held = guard.held.take().map(|held| self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
         }
 
         /// Timed out only if `deadline` has come.
         pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> WaitTimeoutResult {
-            let held = guard.0.take().expect("empty only while its thread waits");
+            let held = guard.held.take().expect("empty only while its thread waits");
             let left = deadline.saturating_duration_since(Instant::now());
             let (held, result) = self.0.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner);
-            guard.0 = Some(held);
+            guard.held = Some(held);
             result
         }
 

@@ -132,6 +132,30 @@ impl Buffer {
         self.storage.resize(needed.next_power_of_two(), 0);
     }
 
+    /// Whether `n` bytes can be appended without growing.
+    #[inline]
+    pub(crate) fn has_room(&self, n: usize) -> bool {
+        n <= self.free()
+    }
+
+    /// Bytes that can be appended without growing.
+    pub(crate) fn free(&self) -> usize {
+        self.storage.len() - self.len
+    }
+
+    /// Grows so that `n` bytes can be appended; false if the system gives no memory for them.
+    pub(crate) fn try_make_room(&mut self, n: usize) -> bool {
+        if self.has_room(n) {
+            return true;
+        }
+        let wanted = (self.len + n).next_power_of_two();
+        let grown = self.storage.try_reserve_exact(wanted.saturating_sub(self.storage.len())).is_ok();
+        if grown {
+            self.storage.resize(wanted, 0);
+        }
+        grown
+    }
+
     /// Removes the bytes of `range` and closes the gap.
     pub(crate) fn remove(&mut self, range: std::ops::Range<usize>) {
         let removed = range.len();

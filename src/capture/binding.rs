@@ -10,6 +10,7 @@ use super::{
     context::SpanContext,
     installed::{self, Installed},
     intake::Intake,
+    local,
     notice::Notice,
     scope::Scope,
     untaken::{self, Untaken},
@@ -75,7 +76,9 @@ impl Binding {
         match default {
             Some(intake) => {
                 let intake = intake.and_then(in_this_process).filter(|intake| !intake.is_closed());
-                f(intake.map(|intake| Target::new(&intake, &self.scope)).as_ref())
+                // Called back by what is made here, it goes nowhere.
+                let intake = intake.filter(|_| !local::is_inside());
+                f(local::inside(|| intake.map(|intake| Target::new(&intake, &self.scope))).as_ref())
             }
             None => f(self.target()),
         }
@@ -96,8 +99,12 @@ impl Binding {
     /// Where spans go in the child of a fork; nowhere once the client is shut down.
     fn heir<'t>(&'t self, mut target: &'t Target) -> Option<&'t Target> {
         while target.intake.is_inherited() {
+            if target.heir.get().is_none() && local::is_inside() {
+                // Called back by what is being made here.
+                return None;
+            }
             let heir = || target.intake.heir().map(|intake| Box::new(Target::new(&intake, &self.scope))).ok_or(());
-            target = target.heir.get_or_try_init(heir).ok()?;
+            target = local::inside(|| target.heir.get_or_try_init(heir)).ok()?;
         }
         (!target.intake.is_closed()).then_some(target)
     }
@@ -105,12 +112,19 @@ impl Binding {
     /// Binds the tracer to the process-wide client there is now.
     fn bind<'t>(&self, cell: &'t OnceBox<Bound>) -> Option<&'t Bound> {
         let installed = installed::installed()?;
+        if local::is_inside() {
+            // Called back by what is being made here, or by what else recording allocates.
+            return None;
+        }
         let intake = match &installed.value {
             Some(intake) => in_this_process(intake.upgrade()?),
             None => None,
         };
-        let target = intake.map(|intake| Target::new(&intake, &self.scope));
-        Some(cell.get_or_init(|| Box::new(Bound { target, installed: Some(installed), next: OnceBox::new() })))
+        let make = || {
+            let target = intake.map(|intake| Target::new(&intake, &self.scope));
+            Box::new(Bound { target, installed: Some(installed), next: OnceBox::new() })
+        };
+        Some(local::inside(|| cell.get_or_init(make)))
     }
 
     /// Counts a span that went nowhere, unless that is what was asked for: by the client's being disabled, or by the

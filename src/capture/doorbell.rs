@@ -82,7 +82,8 @@ impl Doorbell {
     /// A bell for up to `allowed` workers, none of which exists yet. With `has_lanes` each of them has rings of its
     /// own.
     pub(crate) fn new(allowed: usize, has_lanes: bool) -> Self {
-        let workers = Workers { allowed, ..Workers::default() };
+        // With room for all there will be: nothing allocates while the lock is held.
+        let workers = Workers { allowed, watching: Vec::with_capacity(allowed), ..Workers::default() };
         Self {
             rest: CachePadded::new(AtomicU32::new(workers.rest())),
             workers: Mutex::new(workers),

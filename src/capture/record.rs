@@ -10,6 +10,7 @@ use super::{
     attribute::{Bounds, short},
     context::SpanContext,
     id::{SpanId, TraceId},
+    local,
     status::SpanKind,
     tracestate::{INLINE_BYTES, TraceState},
 };
@@ -311,8 +312,21 @@ impl Record {
         read_start(self.buffer.as_slice())
     }
 
-    fn fits(&self, bytes: usize) -> bool {
-        bytes <= self.left()
+    /// Whether so many bytes may be appended. There is room for them then.
+    fn fits(&mut self, bytes: usize) -> bool {
+        bytes <= self.left() && self.has_room(bytes)
+    }
+
+    /// Whether there is room for so many bytes, or can be made.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        self.buffer.has_room(bytes) || self.grow(bytes)
+    }
+
+    /// Makes room for so many bytes; false if the system gives none. What an allocator records of it is none of its own.
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, bytes: usize) -> bool {
+        local::inside(|| self.buffer.try_make_room(bytes))
     }
 
     /// Bytes that may still be appended.
@@ -330,7 +344,9 @@ impl Record {
     #[inline(never)]
     fn put_name(&mut self, name: &str) {
         let name = self.cut(name, 1 + varint_len(name.len() as u64));
-        self.buffer.bytes_field(NAME, name.as_bytes());
+        if self.buffer.has_room(field_len(name.len())) {
+            self.buffer.bytes_field(NAME, name.as_bytes());
+        }
     }
 
     /// Gives the span another name, in place of the one it has: however often it is renamed, it does not grow.
@@ -344,12 +360,13 @@ impl Record {
 
     /// As much of `text` as fits beside `overhead` bytes.
     fn cut<'t>(&mut self, text: &'t str, overhead: usize) -> &'t str {
-        let room = self.left().saturating_sub(overhead);
-        if text.len() <= room {
-            return text;
+        let cut = prefix(text, self.left().saturating_sub(overhead));
+        let room = if self.has_room(overhead + cut.len()) { cut.len() } else { self.buffer.free() };
+        let cut = prefix(cut, room.min(self.buffer.free().saturating_sub(overhead)));
+        if cut.len() < text.len() {
+            self.extras().lack(true);
         }
-        self.extras().lack(true);
-        prefix(text, room)
+        cut
     }
 
     /// Ends the span and answers the finished record. A time before the start counts as the start.

@@ -1,14 +1,20 @@
 //! The rings of one client: a thread checks a producer out when it records its first span and returns it when
 //! it ends, for the next thread to continue. So there are never more rings than threads that were alive at
 //! once, whatever the churn.
+//!
+//! Threads take its lock when they record their first span, whatever they hold otherwise, and an allocator may record
+//! spans: nothing is allocated or freed while the lock is held.
 
-use std::{collections::HashSet, mem};
+use std::mem;
 
 use super::ring::{Producer, Ring};
 use crate::{
     stats::Totals,
     sync::{Arc, AtomicUsize, Mutex, Ordering},
 };
+
+/// Rings that lists have room for at first.
+const LEAST_CAPACITY: usize = 8;
 
 pub(crate) struct Registry {
     rings: Mutex<Rings>,
@@ -29,6 +35,16 @@ struct Rings {
     gone: Totals,
 }
 
+impl Rings {
+    /// Moves the lists into those of `larger`, which have room for them.
+    fn exchange(&mut self, larger: &mut Self) {
+        larger.all.append(&mut self.all);
+        larger.vacant.append(&mut self.vacant);
+        mem::swap(&mut self.all, &mut larger.all);
+        mem::swap(&mut self.vacant, &mut larger.vacant);
+    }
+}
+
 impl Registry {
     pub(crate) fn new() -> Self {
         Self { rings: Mutex::new(Rings::default()), version: AtomicUsize::new(0), count: AtomicUsize::new(0) }
@@ -36,15 +52,31 @@ impl Registry {
 
     /// A producer for the calling thread: one that an ended thread left, or a new one.
     pub(crate) fn check_out(&self) -> Producer {
-        let mut rings = self.rings.lock();
-        if let Some(producer) = rings.vacant.pop() {
-            return producer;
+        let number = {
+            let mut rings = self.rings.lock();
+            if let Some(producer) = rings.vacant.pop() {
+                return producer;
+            }
+            rings.made += 1;
+            rings.made - 1
+        };
+        let (ring, producer) = Ring::new(number);
+        let mut larger = Rings::default();
+        loop {
+            let mut rings = self.rings.lock();
+            if larger.all.capacity() > rings.all.capacity() {
+                rings.exchange(&mut larger);
+            }
+            if rings.all.len() < rings.all.capacity() {
+                rings.all.push(ring);
+                self.changed(&rings);
+                return producer;
+            }
+            let most = (2 * rings.all.len()).max(LEAST_CAPACITY);
+            drop(rings);
+            // Every ring has a place where its producer is put when its thread ends.
+            larger = Rings { all: Vec::with_capacity(most), vacant: Vec::with_capacity(most), ..Rings::default() };
         }
-        let (ring, producer) = Ring::new(rings.made);
-        rings.made += 1;
-        rings.all.push(ring);
-        self.changed(&rings);
-        producer
     }
 
     /// Takes the producer of an ended thread back. What is in its ring stays there until it is drained.
@@ -54,21 +86,31 @@ impl Registry {
 
     /// Removes the rings that no thread uses and nothing waits in.
     pub(crate) fn reap(&self) {
-        let mut rings = self.rings.lock();
-        let before = rings.all.len();
         // Whoever owns the producer knows that nothing is being pushed, so "drained" is final here.
-        let (drained, waiting): (Vec<_>, Vec<_>) =
-            mem::take(&mut rings.vacant).into_iter().partition(|producer| producer.ring().waiting() == 0);
-        rings.vacant = waiting;
-        for producer in &drained {
-            producer.ring().add_ended(&mut rings.gone);
-            producer.ring().add_started(&mut rings.gone);
+        let is_drained = |producer: &mut Producer| producer.ring().waiting() == 0;
+        let vacant = self.rings.lock().vacant.len();
+        if vacant == 0 {
+            return;
         }
-        let gone: HashSet<_> = drained.iter().map(|producer| Arc::as_ptr(producer.ring())).collect();
-        rings.all.retain(|ring| !gone.contains(&Arc::as_ptr(ring)));
-        if rings.all.len() != before {
+        let (mut drained, mut gone) = (Vec::with_capacity(vacant), Vec::with_capacity(vacant));
+        let mut rings = self.rings.lock();
+        let Rings { all, vacant: left, gone: counted, .. } = &mut *rings;
+        // No more than there is room for: others may have ended meanwhile.
+        drained.extend(left.extract_if(.., is_drained).take(vacant));
+        for producer in &drained {
+            producer.ring().add_ended(counted);
+            producer.ring().add_started(counted);
+        }
+        drained.sort_unstable_by_key(|producer| Arc::as_ptr(producer.ring()));
+        let is_gone = |ring: &Arc<Ring>| {
+            drained.binary_search_by_key(&Arc::as_ptr(ring), |producer| Arc::as_ptr(producer.ring())).is_ok()
+        };
+        gone.extend(all.extract_if(.., |ring| is_gone(ring)));
+        if !gone.is_empty() {
             self.changed(&rings);
         }
+        // Freed once the lock is not held any more.
+        drop(rings);
     }
 
     fn changed(&self, rings: &Rings) {
@@ -84,15 +126,28 @@ impl Registry {
     /// Copies the list of rings if it changed since `version`.
     pub(crate) fn refresh(&self, version: &mut usize, list: &mut Vec<Arc<Ring>>) {
         if *version != self.version.load(Ordering::Acquire) {
-            let rings = self.rings.lock();
-            *version = self.version.load(Ordering::Relaxed);
-            list.clone_from(&rings.all);
+            *version = self.copy(list);
         }
     }
 
     /// Every ring there is now.
     pub(crate) fn rings(&self) -> Vec<Arc<Ring>> {
-        self.rings.lock().all.clone()
+        let mut list = Vec::new();
+        self.copy(&mut list);
+        list
+    }
+
+    /// Copies the list of rings and answers its version.
+    fn copy(&self, list: &mut Vec<Arc<Ring>>) -> usize {
+        list.clear();
+        loop {
+            list.reserve(self.count());
+            let rings = self.rings.lock();
+            if rings.all.len() <= list.capacity() {
+                list.extend(rings.all.iter().cloned());
+                return self.version.load(Ordering::Relaxed);
+            }
+        }
     }
 
     /// Records waiting in all rings, by their positions.

@@ -1,6 +1,6 @@
 //! Instrumentation scopes: what a tracer is called, and the small id a record carries instead.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, mem, sync::Arc};
 
 use super::attribute::{attribute_field_len, put_attribute, recorded};
 use crate::{
@@ -103,7 +103,8 @@ pub(crate) struct EncodedScope {
     pub(crate) tail: Box<[u8]>,
 }
 
-/// The scopes of one client. Ids are indices; a scope is never removed.
+/// The scopes of one client. Ids are indices; a scope is never removed. An allocator may record spans, and so make
+/// tracers: nothing is allocated or freed while the lock is held.
 #[derive(Default)]
 pub(crate) struct Scopes {
     table: Mutex<Table>,
@@ -116,18 +117,46 @@ struct Table {
     ids: HashMap<Arc<EncodedScope>, u32>,
 }
 
+impl Table {
+    fn with_room(scopes: usize) -> Self {
+        Self { encoded: Vec::with_capacity(scopes), ids: HashMap::with_capacity(scopes) }
+    }
+
+    /// How many scopes it takes as it is.
+    fn room(&self) -> usize {
+        self.encoded.capacity().min(self.ids.capacity())
+    }
+
+    /// Moves what it holds into `larger`, which has room for it, and takes its place.
+    fn exchange(&mut self, larger: &mut Self) {
+        larger.encoded.append(&mut self.encoded);
+        larger.ids.extend(self.ids.drain());
+        mem::swap(self, larger);
+    }
+}
+
 impl Scopes {
     /// The id of `scope`, a new one if no equal scope was seen. Takes a lock and may allocate.
     pub(crate) fn id(&self, scope: &Scope) -> u32 {
         let encoded = Arc::new(scope.encode());
-        let mut table = self.table.lock();
-        if let Some(id) = table.ids.get(&encoded) {
-            return *id;
+        let mut larger = Table::default();
+        loop {
+            let mut table = self.table.lock();
+            if let Some(id) = table.ids.get(&encoded) {
+                return *id;
+            }
+            let id = table.encoded.len();
+            if larger.room() > id {
+                table.exchange(&mut larger);
+            }
+            if table.room() > id {
+                table.ids.insert(Arc::clone(&encoded), id as u32);
+                table.encoded.push(Arc::clone(&encoded));
+                return id as u32;
+            }
+            drop(table);
+            larger = Table::with_room(2 * id + 4);
         }
-        let id = table.encoded.len() as u32;
-        table.ids.insert(Arc::clone(&encoded), id);
-        table.encoded.push(encoded);
-        id
     }
 
     pub(crate) fn get(&self, id: u32) -> Arc<EncodedScope> {

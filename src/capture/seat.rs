@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     intake::Intake,
-    local::is_own_thread,
+    local::{self, is_own_thread},
     open_span::OpenSpan,
     overflow::{Prospect, Shed},
     ring::{Producer, Pushed},
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::DropReason,
     stats::{Fate, ParentOrigin, Started, Withheld},
-    sync::Ordering,
+    sync::{Ordering, holds_any},
 };
 
 /// Records a thread keeps ready for its next spans.
@@ -26,10 +26,32 @@ pub(super) struct Seats {
     /// At the one client that most threads have to do with.
     first: Option<Seat>,
     others: Vec<Seat>,
+    term: Term,
+}
+
+/// For how long a thread takes its seats.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Term {
+    /// For as long as it lives.
+    Life,
+    /// For one span, since it is ending: nothing is kept for the next.
+    Passing,
+    /// It was called back while it was recording: it has no ring, and all that is recorded counts as lost.
+    Inert,
 }
 
 impl Seats {
-    pub(super) const NONE: Self = Self { first: None, others: Vec::new() };
+    pub(super) const NONE: Self = Self { first: None, others: Vec::new(), term: Term::Life };
+
+    /// Of a thread whose own are gone.
+    pub(super) fn passing() -> Self {
+        Self { term: Term::Passing, ..Self::NONE }
+    }
+
+    /// Of a thread whose own are in use. Takes no lock and allocates nothing, nor does anything that is done with it.
+    pub(super) fn inert() -> Self {
+        Self { term: Term::Inert, ..Self::NONE }
+    }
 
     /// The seat at the client of `intake`.
     #[inline]
@@ -38,7 +60,8 @@ impl Seats {
         if !is_first && let Some(at) = self.find_other(intake) {
             return &mut self.others[at];
         }
-        self.first.get_or_insert_with(|| Seat::new(Arc::clone(intake)))
+        let term = &self.term;
+        self.first.get_or_insert_with(|| Seat::new(Arc::clone(intake), *term))
     }
 
     /// Which of the others it is, if it is not to be the first.
@@ -54,7 +77,7 @@ impl Seats {
         if self.first.take_if(|first| first.intake.is_closed()).is_some() || self.first.is_none() {
             return None;
         }
-        self.others.push(Seat::new(Arc::clone(intake)));
+        self.others.push(Seat::new(Arc::clone(intake), self.term));
         Some(self.others.len() - 1)
     }
 }
@@ -62,7 +85,7 @@ impl Seats {
 /// A thread's place at one client.
 pub(super) struct Seat {
     intake: Arc<Intake>,
-    /// `Some` until the seat is dropped.
+    /// `Some` until the seat is dropped, unless it never had one.
     producer: Option<Producer>,
     /// Records it keeps even where memory is short.
     least_pooled: usize,
@@ -79,12 +102,15 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    fn new(intake: Arc<Intake>) -> Self {
+    #[cold]
+    #[inline(never)]
+    fn new(intake: Arc<Intake>, term: Term) -> Self {
         let step = intake.arrivals.step(intake.registry.count());
+        let is_kept = term == Term::Life;
         Self {
-            producer: Some(intake.registry.check_out()),
-            least_pooled: if intake.supply.recycles() { LEAST_POOLED_RECORDS } else { 0 },
-            pool: Vec::with_capacity(POOLED_RECORDS),
+            producer: (term != Term::Inert).then(|| intake.registry.check_out()),
+            least_pooled: if is_kept && intake.supply.recycles() { LEAST_POOLED_RECORDS } else { 0 },
+            pool: Vec::with_capacity(if is_kept { POOLED_RECORDS } else { 0 }),
             countdown: step,
             step,
             refusing: false,
@@ -101,9 +127,17 @@ impl Seat {
             Some(false) => ParentOrigin::Local,
             Some(true) => ParentOrigin::Remote,
         };
-        if let Some(producer) = &mut self.producer {
-            producer.started(Started::index(origin, fate));
+        let kind = Started::index(origin, fate);
+        match &mut self.producer {
+            Some(producer) => producer.started(kind),
+            None => self.started_inert(kind),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn started_inert(&self, kind: usize) {
+        self.intake.stats.started_elsewhere(kind);
     }
 
     /// Whether there is a record that was used before.
@@ -131,6 +165,7 @@ impl Seat {
     #[cold]
     #[inline(never)]
     fn allocate(&mut self, scope: u32, name: &str) -> Option<Box<OpenSpan>> {
+        self.producer.as_ref()?;
         let intake = Arc::clone(&self.intake);
         let prospect = |supply: &Supply| supply.could_start(OpenSpan::INITIAL_BYTES);
         let made = OpenSpan::new(&intake).or_else(|| self.make_room(prospect, |_| OpenSpan::new(&intake)));
@@ -144,7 +179,11 @@ impl Seat {
     #[cold]
     #[inline(never)]
     pub(super) fn lose(&self) {
-        let reason = if self.intake.is_closed() { DropReason::Shutdown } else { DropReason::QueueFull };
+        let reason = match self.producer {
+            _ if self.intake.is_closed() => DropReason::Shutdown,
+            Some(_) => self.intake.supply.why_full(),
+            None => DropReason::Nested,
+        };
         self.intake.stats.lost(reason);
     }
 
@@ -178,8 +217,9 @@ impl Seat {
     /// Counts the end of a span of which nothing is exported.
     #[cold]
     pub(super) fn withhold(&mut self, why: Withheld) {
-        if let Some(producer) = &mut self.producer {
-            producer.withhold(why);
+        match &mut self.producer {
+            Some(producer) => producer.withhold(why),
+            None => self.intake.stats.withheld(why),
         }
     }
 
@@ -212,7 +252,7 @@ impl Seat {
     #[inline]
     fn push(&mut self, open: &mut OpenSpan) {
         let record = open.record.framed();
-        let Some(producer) = &mut self.producer else { return };
+        let Some(producer) = &mut self.producer else { return self.lose() };
         if self.intake.quota.is_bounded() && !take_credit(&self.intake, producer, !self.refusing) {
             self.overflow(open.scope, open.accounted, record);
         } else if producer.push_in_place(open.scope, record) {
@@ -273,7 +313,7 @@ impl Seat {
         match pushed {
             Some(_) => self.pushed(),
             // What the client records of its own requests is no loss to anybody.
-            None if is_own_thread() => {}
+            None if is_own_thread() => self.intake.stats.forgotten(),
             None if self.intake.is_closed() => self.intake.stats.lost(DropReason::Shutdown),
             None => self.refuse(),
         }
@@ -288,7 +328,8 @@ impl Seat {
         mut attempt: impl FnMut(&mut Self) -> Option<T>,
     ) -> Option<T> {
         // Before the count of references is touched, which all threads share.
-        if self.intake.overflow.drops_newest() || is_own_thread() {
+        if self.intake.overflow.drops_newest() || is_own_thread() || holds_any() {
+            // Who holds a lock of the client's may be who others wait for, and was called back.
             return None;
         }
         let intake = Arc::clone(&self.intake);
@@ -310,8 +351,9 @@ impl Seat {
     }
 
     fn refuse(&mut self) {
-        if let Some(producer) = &mut self.producer {
-            producer.refuse();
+        match (&mut self.producer, self.intake.supply.why_full()) {
+            (Some(producer), DropReason::QueueFull) => producer.refuse(),
+            (_, reason) => self.intake.stats.lost(reason),
         }
         // A worker may rest although the queue is full: threads announce their records in steps.
         if !self.refusing {
@@ -348,7 +390,7 @@ fn take_credit(intake: &Intake, producer: &Producer, reclaim: bool) -> bool {
         let wanted = intake.quota.step(intake.registry.count());
         let granted = intake.quota.grant(wanted);
         if granted == 0 {
-            if !reclaim {
+            if !reclaim || holds_any() {
                 return false;
             }
             let reclaimed =
@@ -365,6 +407,10 @@ fn take_credit(intake: &Intake, producer: &Producer, reclaim: bool) -> bool {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        let pool = std::mem::take(&mut self.pool);
+        if !pool.is_empty() {
+            local::inside(|| drop(pool));
+        }
         if let Some(producer) = self.producer.take() {
             if self.intake.is_inherited() {
                 // Another process has it, and nobody may ever release the registry's lock in this one.

@@ -211,7 +211,8 @@ impl Span {
     /// make it less current.
     #[inline]
     pub fn enter(&self) -> Entered {
-        let token = local::with(|local| local.spans.enter(self.context()));
+        // Where the thread was called back while it was recording, nothing is made current: 0 is nobody's token.
+        let token = local::with_own(|local| local.spans.enter(self.context())).unwrap_or(0);
         Entered { token, not_send: PhantomData }
     }
 
@@ -397,7 +398,7 @@ fn lose(open: &OpenSpan) {
     match open.withheld() {
         _ if open.intake.is_inherited() => {}
         Some(why) => open.intake.stats.withheld(why),
-        None if local::is_own_thread() => {}
+        None if local::is_own_thread() => open.intake.stats.forgotten(),
         None => {
             open.intake.stats.lost(DropReason::Shutdown);
             untaken::note(Untaken::Late);

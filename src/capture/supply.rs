@@ -9,11 +9,16 @@ use super::{
     overflow::Prospect,
     ring::{Chunk, ChunkRef},
 };
-use crate::sync::{AtomicUsize, Ordering};
+use crate::{
+    error::DropReason,
+    sync::{AtomicUsize, Ordering},
+};
 
+mod cushion;
 mod idle;
 mod pool;
 
+use cushion::Cushion;
 use pool::Pool;
 pub(crate) use pool::Pooling;
 
@@ -30,6 +35,7 @@ pub(crate) struct Supply {
     /// Bytes of the buffers that the program writes spans into.
     buffers: AtomicUsize,
     pool: Pool,
+    cushion: Cushion,
     this: Weak<Self>,
 }
 
@@ -56,6 +62,7 @@ impl Supply {
             bodies: AtomicUsize::new(0),
             buffers: AtomicUsize::new(0),
             pool: Pool::new(limit, pooling),
+            cushion: Cushion::new(limit),
             this: this.clone(),
         })
     }
@@ -102,15 +109,34 @@ impl Supply {
 
     /// A new chunk, whose bytes are accounted for already.
     fn make_chunk(&self, capacity: usize, is_touched: bool) -> Option<ChunkRef> {
-        if !self.pool.admit(capacity) {
+        if !self.has_memory() || !self.pool.admit(capacity) {
             self.held.fetch_sub(capacity, Ordering::Relaxed);
             return None;
         }
         let chunk = Chunk::allocate(capacity, is_touched, self.this.clone());
         if chunk.is_none() {
             self.freed(capacity);
+            self.note_want();
         }
         chunk
+    }
+
+    /// Whether the system gave what it was last asked for, or would now.
+    pub(crate) fn has_memory(&self) -> bool {
+        self.cushion.is_there()
+    }
+
+    /// The system gave no memory. Idle chunks go back to it, for whoever needs some.
+    #[cold]
+    pub(crate) fn note_want(&self) {
+        self.cushion.give_up();
+        self.pool.trimmed(self.pool.trim(true));
+    }
+
+    /// Why there is no room.
+    #[cold]
+    pub(crate) fn why_full(&self) -> DropReason {
+        if self.cushion.is_given_up() { DropReason::NoMemory } else { DropReason::QueueFull }
     }
 
     /// Makes so many idle chunks, or as many as there is room for.
@@ -213,7 +239,7 @@ impl Supply {
 
     /// Accounts for a span that is about to start, if there is room for it.
     pub(super) fn reserve_span(&self, bytes: usize) -> bool {
-        let reserved = self.could_start(bytes) == Prospect::Room && self.account(bytes);
+        let reserved = self.could_start(bytes) == Prospect::Room && self.has_memory() && self.account(bytes);
         if reserved {
             self.spans.fetch_add(bytes, Ordering::Relaxed);
         }

@@ -14,7 +14,7 @@ use crate::{
 /// thread may be gone.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-static OPEN: Mutex<Option<Open>> = Mutex::new(None);
+static OPEN: Mutex<Option<Open>> = Mutex::open_to_callbacks(None);
 
 struct Open {
     span: Span,

@@ -66,7 +66,7 @@ impl Salvage {
         let spool = Spool::new(&settings.spool, dir, &settings.endpoint.url().to_string());
         let gate = Mutex::new(Gate::new(Instant::now()));
         let rest_written = AtomicBool::new(false);
-        Some(Self { spool, gate, restoring: Mutex::default(), rest_written, swept: Mutex::default() })
+        Some(Self { spool, gate, restoring: Mutex::open_to_callbacks(()), rest_written, swept: Mutex::default() })
     }
 }
 

@@ -131,6 +131,13 @@ impl Exporter {
             DropReason::Undelivered | DropReason::Shutdown => {
                 format!("{endpoint}: {why}; check OTEL_EXPORTER_OTLP_ENDPOINT, or allow more time")
             }
+            DropReason::NoMemory => {
+                "the system gave no more memory; lower OTLP_MAX_MEMORY_USAGE, or raise the limit of the process"
+                    .to_owned()
+            }
+            DropReason::Nested => {
+                "an allocator, or a signal handler, recorded them while others were recorded".to_owned()
+            }
             DropReason::Expired => "they lay in the spool for too long; raise OTLP_SPOOL_MAX_AGE".to_owned(),
             DropReason::Panicked => "a fault in the exporter, which is a bug in otlp".to_owned(),
         };

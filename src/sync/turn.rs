@@ -11,7 +11,7 @@ use std::{
 use super::locks::{Mutex, MutexGuard};
 
 /// A lock that knows its holder, and has it not wait for itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Turn<T> {
     state: Mutex<T>,
     /// The thread that has it; 0 if none does.
@@ -25,7 +25,7 @@ pub(crate) struct Held<'a, T> {
 
 impl<T> Turn<T> {
     pub(crate) fn new(state: T) -> Self {
-        Self { state: Mutex::new(state), holder: AtomicUsize::new(0) }
+        Self { state: Mutex::open_to_callbacks(state), holder: AtomicUsize::new(0) }
     }
 
     /// Waits for it; none for the thread that has it.

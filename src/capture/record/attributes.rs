@@ -132,10 +132,16 @@ impl Record {
         match value {
             Value::String(text) if overhead < self.left() => {
                 let text = self.cut(text, overhead);
+                if !self.buffer.has_room(overhead + text.len()) {
+                    return self.extras().drop_attribute();
+                }
                 put_bounded(&mut self.buffer, ATTRIBUTES, key, &Value::String(Cow::Borrowed(text)), bounds);
             }
             Value::Bytes(bytes) if overhead < self.left() => {
                 let bytes = &bytes[..bytes.len().min(self.left() - overhead)];
+                if !self.has_room(overhead + bytes.len()) {
+                    return self.extras().drop_attribute();
+                }
                 put_bounded(&mut self.buffer, ATTRIBUTES, key, &Value::Bytes(Cow::Borrowed(bytes)), bounds);
             }
             _ => self.extras().drop_attribute(),

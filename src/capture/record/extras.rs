@@ -3,7 +3,13 @@
 use super::{
     DROPPED_ATTRIBUTES, DROPPED_EVENTS, DROPPED_LINKS, MAX_RECORD_BYTES, Record, STATUS, TAIL_BYTES, prefix, status,
 };
-use crate::{capture::status::Status, wire::field_len};
+use crate::{
+    capture::{local, status::Status},
+    wire::field_len,
+};
+
+/// The most that is appended beside the description: three counts, the code and the heads.
+const TAIL_MARGIN: usize = 64;
 
 /// What is kept of a span beside its bytes. Most spans end without having touched it.
 #[derive(Default)]
@@ -96,7 +102,12 @@ impl Record {
             extras.status = status::ERROR;
             extras.description.clear();
             // The rest would be cut at the end; it need not take memory until then.
-            extras.description.push_str(prefix(description, MAX_RECORD_BYTES));
+            let description = prefix(description, MAX_RECORD_BYTES);
+            if local::inside(|| extras.description.try_reserve_exact(description.len())).is_ok() {
+                extras.description.push_str(description);
+            } else {
+                extras.lack(true);
+            }
         }
     }
 
@@ -109,6 +120,9 @@ impl Record {
     #[cold]
     #[inline(never)]
     pub(super) fn finish_extras(&mut self) {
+        if !self.has_room(TAIL_MARGIN) {
+            return self.extras.lack(true);
+        }
         let counts = [DROPPED_ATTRIBUTES, DROPPED_EVENTS, DROPPED_LINKS].into_iter().zip(self.dropped());
         for (field, count) in counts.filter(|(_, count)| *count > 0) {
             self.buffer.varint_field(field, count.into());
@@ -119,7 +133,10 @@ impl Record {
         let description = std::mem::take(&mut self.extras.description);
         // The tail is kept free: short descriptions always fit, long ones as far as there is room.
         let fits = self.left().max(TAIL_BYTES - 128);
-        let text = prefix(&description, fits);
+        let mut text = prefix(&description, fits);
+        if !self.has_room(text.len() + TAIL_MARGIN) {
+            text = prefix(text, self.buffer.free().saturating_sub(TAIL_MARGIN));
+        }
         if text.len() < description.len() {
             self.extras.lacks.truncated = true;
         }

@@ -1,0 +1,87 @@
+//! Room that is set aside for when the system gives no more memory.
+//!
+//! A bound that is larger than what the process may have (`RLIMIT_AS`, a machine without overcommit) would otherwise be
+//! filled to the last page, and the next thing that anybody in the process allocates, however small, would abort it.
+//! So a client keeps some address space that nothing is ever written to, and that takes no memory. It gives it up when
+//! it is refused memory, and takes no more until it can have its cushion again.
+
+use memmap2::MmapMut;
+
+use crate::sync::{AtomicU32, Mutex, Ordering};
+
+/// Enough for a worker's stack and what it needs to compress and send, with some left to the program.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+/// Of the bound.
+const SHARE: usize = 8;
+
+pub(super) struct Cushion {
+    bytes: usize,
+    pages: Mutex<Option<MmapMut>>,
+    /// 1 while it is given up.
+    given_up: AtomicU32,
+}
+
+impl Cushion {
+    pub(super) fn new(limit: usize) -> Self {
+        // A model has all the memory it needs.
+        let bytes = if cfg!(loom) { 0 } else { MOST_BYTES.min(limit / SHARE) };
+        let pages = map(bytes);
+        Self { bytes, given_up: AtomicU32::new((bytes > 0 && pages.is_none()).into()), pages: Mutex::new(pages) }
+    }
+
+    /// Whether it is there; it is taken back if it can be.
+    pub(super) fn is_there(&self) -> bool {
+        !self.is_given_up() || self.take_back()
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed) != 0
+    }
+
+    #[cold]
+    fn take_back(&self) -> bool {
+        let Some(mut pages) = self.pages.try_lock() else { return false };
+        if pages.is_none() {
+            *pages = map(self.bytes);
+        }
+        let is_there = pages.is_some();
+        if is_there {
+            self.given_up.store(0, Ordering::Relaxed);
+        }
+        is_there
+    }
+
+    /// Gives it up, for whoever needs memory now.
+    pub(super) fn give_up(&self) {
+        if self.bytes == 0 {
+            return;
+        }
+        self.given_up.store(1, Ordering::Relaxed);
+        // Nothing of the allocator's: pages come from the system and go back to it. Who holds it is giving it up too.
+        if let Some(mut pages) = self.pages.try_lock() {
+            *pages = None;
+        }
+    }
+}
+
+fn map(bytes: usize) -> Option<MmapMut> {
+    if bytes == 0 { None } else { MmapMut::map_anon(bytes).ok() }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_taken_back_as_soon_as_it_can_be_and_takes_no_more_than_a_share() {
+        let cushion = Cushion::new(1 << 20);
+        assert!(cushion.is_there() && cushion.bytes == 1 << 17);
+        cushion.give_up();
+        assert!(cushion.is_given_up());
+        assert!(cushion.is_there() && !cushion.is_given_up());
+        assert_eq!(Cushion::new(usize::MAX).bytes, MOST_BYTES);
+        let none = Cushion::new(0);
+        none.give_up();
+        assert!(none.is_there(), "a bound too small for one has none to give up");
+    }
+}
