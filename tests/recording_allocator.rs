@@ -288,7 +288,7 @@ fn nearly_all_spans_of_an_allocator_arrive_and_the_rest_is_counted() {
         // But for what the client's own threads record while it ends.
         assert!(ended + 100 >= seen, "{case}: {seen} seen, {ended} ended");
         assert_eq!(exported + nested, ended, "{case}: nothing else is lost");
-        assert_eq!(receiver.span_count() as u64, exported, "{case}");
+        assert_eq!(receiver.span_count(), exported, "{case}");
         assert!(exported >= ended / 2, "{case}: {exported} of {ended} arrived");
     }
 }
@@ -299,7 +299,7 @@ fn spans_that_allocate_in_an_allocator_lead_to_no_more_of_them_without_end() {
     for case in ["large spans", "no pool"] {
         let (Report { exported, nested, .. }, receiver) = play(case);
         assert!(exported > 0 && nested > 0, "{case}");
-        assert_eq!(receiver.span_count() as u64, exported, "{case}");
+        assert_eq!(receiver.span_count(), exported, "{case}");
     }
 }
 
@@ -308,7 +308,7 @@ fn where_memory_or_the_queue_is_short_an_allocator_that_records_waits_for_nobody
     for case in ["oldest first", "block", "bounded queue"] {
         let (Report { exported, .. }, receiver) = play(case);
         assert!(exported > 0, "{case}");
-        assert_eq!(receiver.span_count() as u64, exported, "{case}");
+        assert_eq!(receiver.span_count(), exported, "{case}");
     }
 }
 
@@ -316,6 +316,6 @@ fn where_memory_or_the_queue_is_short_an_allocator_that_records_waits_for_nobody
 fn an_allocator_records_from_before_the_process_wide_client_is_made_until_it_is_closed() {
     let (Report { ended, exported, nested, .. }, receiver) = play("process-wide");
     assert_eq!(exported + nested, ended);
-    assert_eq!(receiver.span_count() as u64, exported);
+    assert_eq!(receiver.span_count(), exported);
     assert!(receiver.spans().iter().any(|span| span.span.name == "job"), "the process span is never missing");
 }
