@@ -72,13 +72,24 @@ fn what_the_readme_says_of_costs_stands_in_the_table_of_the_comparison() {
 fn every_situation_that_is_survived_names_tests_that_exist() {
     let table = rows(&read("docs/harmless.md"));
     let situations: Vec<_> = table.iter().filter(|cells| cells[0] != "situation").collect();
-    assert!(situations.len() >= 10, "{}", situations.len());
+    assert!(situations.len() >= 32, "{}", situations.len());
     for cells in situations {
         let [situation, _, tests] = &cells[..] else { panic!("{cells:?}") };
         let tests = code(tests);
         assert!(!tests.is_empty(), "{situation} has no test");
         tests.iter().for_each(|test| assert_exists(test, situation));
     }
+}
+
+#[test]
+fn the_recipe_for_debug_builds_is_for_this_package() {
+    let recipe = read("docs/recipes.md");
+    let section = recipe.split("## Debug builds").nth(1).unwrap().split("\n## ").next().unwrap();
+    let name = read("Cargo.toml").lines().find_map(|line| Some(line.strip_prefix("name = \"")?.to_owned())).unwrap();
+    let name = name.trim_end_matches('"');
+    assert!(section.contains(&format!("[profile.dev.package.{name}]\nopt-level = 3")), "{section}");
+    // What was measured, with and without.
+    assert_eq!(rows(section).len(), 1 + 4, "{section}");
 }
 
 /// Paths in the README and the documents, which people follow.
