@@ -72,7 +72,7 @@ fn a_request_has_the_headers_it_needs_and_no_others() {
 
 #[test]
 fn headers_of_the_users_own_stand_in_the_place_of_ours() {
-    let own = ["user-agent: me", "accept: a/b", "accept-encoding: q", "host: other"];
+    let own = ["user-agent: me", "accept: a/b", "accept-language: q", "host: other"];
     let (first, headers) = head("/x/y?a=b&c", |builder| {
         let never = ConnectionManager::new().with_reuse_strategy(ReuseStrategy::Never);
         let builder = builder.with_compression(Compression::None).with_connection_manager(never);
