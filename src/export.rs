@@ -196,8 +196,10 @@ impl Exporter {
     /// Everything counted so far.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let intake = &self.intake;
-        if self.is_stopped() && self.has_spooled_rest() && intake.registry.waiting() > 0 {
-            // Whoever saw the client open just before it was closed may have recorded after everything was given up.
+        let waits = || intake.registry.waiting() > 0 || self.ledger.spans() > 0;
+        if self.is_stopped() && self.has_spooled_rest() && waits() {
+            // Whoever saw the client open just before it was closed may have recorded after everything was given up, and
+            // a worker that had not left yet may have it in hand.
             self.write_off();
         }
         let counted = self.counted();
