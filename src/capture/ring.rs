@@ -193,7 +193,8 @@ impl Consumer {
     }
 
     fn detach(&mut self, limit: &mut Limit, slices: &mut Vec<Slice>) {
-        while limit.records > 0 {
+        // Without memory for a longer list the rest stays where it is.
+        while limit.records > 0 && slices.try_reserve(1).is_ok() {
             let published = self.head.published();
             if self.at < published {
                 let slice = Slice::cut(&self.head, self.at, published, *limit, slices.is_empty());

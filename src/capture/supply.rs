@@ -126,6 +126,11 @@ impl Supply {
         self.cushion.is_there()
     }
 
+    /// Whether the system gave no memory, and there is little of it since.
+    pub(crate) fn is_in_want(&self) -> bool {
+        self.cushion.is_given_up()
+    }
+
     /// The system gave no memory. Idle chunks go back to it, for whoever needs some.
     #[cold]
     pub(crate) fn note_want(&self) {
@@ -136,7 +141,7 @@ impl Supply {
     /// Why there is no room.
     #[cold]
     pub(crate) fn why_full(&self) -> DropReason {
-        if self.cushion.is_given_up() { DropReason::NoMemory } else { DropReason::QueueFull }
+        if self.is_in_want() { DropReason::NoMemory } else { DropReason::QueueFull }
     }
 
     /// Makes so many idle chunks, or as many as there is room for.
@@ -212,6 +217,7 @@ impl Supply {
 
     /// Gives bytes of a body back.
     pub(crate) fn release(&self, bytes: usize) {
+        self.cushion.note_freed();
         self.bodies.fetch_sub(bytes, Ordering::Relaxed);
         self.held.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -321,6 +327,7 @@ impl Supply {
     /// A chunk of so many bytes is gone.
     pub(super) fn freed(&self, capacity: usize) {
         self.pool.gone(capacity);
+        self.cushion.note_freed();
         self.held.fetch_sub(capacity, Ordering::Relaxed);
     }
 
@@ -367,8 +374,8 @@ impl Supply {
     }
 
     pub(super) fn take_back(&self, chunk: ChunkRef) {
-        if self.held() > self.limit {
-            // Bodies took what the rings had: the chunk makes room for them.
+        if self.held() > self.limit || self.cushion.is_given_up() {
+            // Bodies took what the rings had: the chunk makes room for them. Or the system has none, for anybody.
             chunk.free();
             return;
         }

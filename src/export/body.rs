@@ -55,11 +55,12 @@ impl Body {
     pub(crate) fn park(&mut self) -> Option<Vec<u8>> {
         let Self::Buffer(buffer) = self else { return None };
         let len = buffer.len();
-        let pages = if len < PAGED_BYTES { None } else { MmapMut::map_anon(len).ok() };
-        let Some(mut pages) = pages else {
+        if len < PAGED_BYTES {
             buffer.shrink_to_fit();
             return None;
-        };
+        }
+        // Where the system gives no pages it might give no smaller buffer either.
+        let mut pages = MmapMut::map_anon(len).ok()?;
         pages.copy_from_slice(buffer);
         let buffer = mem::take(buffer);
         *self = Self::Pages { pages, len };

@@ -10,10 +10,13 @@ use crate::config::{Compression, Way};
 
 mod deflate;
 mod gzip;
+mod output;
 #[cfg(feature = "zstd")]
 mod zstd;
 
 use gzip::Gzip;
+pub(crate) use output::NoMemory;
+use output::Output;
 
 /// Room added to the body when the encoder needs more.
 const BODY_STEP: usize = 16 * 1024;
@@ -27,12 +30,17 @@ pub(crate) fn usual_len(compression: Compression, uncompressed: usize) -> usize 
     }
 }
 
-/// Sees to it that so many bytes fit. In steps of a quarter: a buffer that doubles holds up to twice what the body
-/// needs.
-fn make_room(body: &mut Vec<u8>, bytes: usize) {
-    if body.capacity() - body.len() < bytes {
-        body.reserve_exact(bytes.max(BODY_STEP).max(body.len() / 4));
-    }
+/// Memory of the largest encoder that is made here, and its state.
+const ENCODER_BYTES: usize = 320 * 1024;
+
+/// Whether the system gives so many bytes just now. What the libraries allocate cannot be tried: asked before, they
+/// most likely get it, and all that is at stake is a moment in which somebody else takes it.
+pub(crate) fn can_have(bytes: usize) -> bool {
+    let mut probe = Vec::<u8>::new();
+    let is_given = probe.try_reserve_exact(bytes).is_ok();
+    // An allocation that nobody sees may be left out.
+    std::hint::black_box(&probe);
+    is_given
 }
 
 /// Writes request bodies. It keeps its state between bodies; one worker owns one.
@@ -55,6 +63,8 @@ impl Encoder {
     pub(crate) fn new(way: Way) -> Self {
         let kind = match way.compression {
             Compression::None => Kind::Plain,
+            // Every receiver takes what is not compressed.
+            _ if !can_have(ENCODER_BYTES) => Kind::Plain,
             #[cfg(feature = "brotli")]
             Compression::Brotli => Kind::Brotli(Vec::new()),
             #[cfg(feature = "zstd")]
@@ -70,6 +80,11 @@ impl Encoder {
         self.way
     }
 
+    /// Whether there was no memory for what was asked for, and it writes bodies that are not compressed.
+    pub(crate) fn is_makeshift(&self) -> bool {
+        self.way.compression != self.compression()
+    }
+
     /// What it writes.
     pub(crate) fn compression(&self) -> Compression {
         match self.kind {
@@ -82,49 +97,64 @@ impl Encoder {
         }
     }
 
-    /// Writes the body made of what `pieces` hands out to `body`, replacing what it holds.
-    pub(crate) fn encode(&mut self, body: &mut Vec<u8>, pieces: impl FnOnce(&mut dyn FnMut(&[u8]))) {
+    /// Writes the body made of what `pieces` hands out to `body`, replacing what it holds. Where there is no memory for
+    /// it, what stands there is no body.
+    pub(crate) fn encode(
+        &mut self,
+        body: &mut Vec<u8>,
+        pieces: impl FnOnce(&mut dyn FnMut(&[u8])),
+    ) -> Result<(), NoMemory> {
         body.clear();
+        let mut body = Output::new(body);
         match &mut self.kind {
-            Kind::Plain => pieces(&mut |piece| body.extend_from_slice(piece)),
+            Kind::Plain => pieces(&mut |piece| body.append(piece)),
             Kind::Gzip(gzip) => {
-                gzip.begin(body);
-                pieces(&mut |piece| gzip.write(piece, body));
-                gzip.finish(body);
+                gzip.begin(&mut body);
+                pieces(&mut |piece| gzip.write(piece, &mut body));
+                gzip.finish(&mut body);
             }
             #[cfg(feature = "brotli")]
             Kind::Brotli(gathered) => {
                 gathered.clear();
-                pieces(&mut |piece| gathered.extend_from_slice(piece));
-                brotli_compress(self.way.effort, gathered, body);
+                let mut whole = Output::new(gathered);
+                pieces(&mut |piece| whole.append(piece));
+                whole.finish()?;
+                brotli_compress(self.way.effort, gathered, &mut body);
             }
             #[cfg(feature = "zstd")]
             Kind::Zstd(zstd) => {
                 zstd.begin();
-                pieces(&mut |piece| zstd.write(piece, body));
-                zstd.finish(body);
+                pieces(&mut |piece| zstd.write(piece, &mut body));
+                zstd.finish(&mut body);
             }
         }
+        body.finish()
     }
 
     /// Writes the body made of `request` to `body`, replacing what it holds. Reads it where it is.
-    pub(crate) fn encode_whole(&mut self, body: &mut Vec<u8>, request: &[u8]) {
+    pub(crate) fn encode_whole(&mut self, body: &mut Vec<u8>, request: &[u8]) -> Result<(), NoMemory> {
         body.clear();
         match &mut self.kind {
             Kind::Gzip(gzip) => {
-                gzip.begin(body);
-                gzip.write_at_once(request, body);
-                gzip.finish(body);
+                let mut body = Output::new(body);
+                gzip.begin(&mut body);
+                gzip.write_at_once(request, &mut body);
+                gzip.finish(&mut body);
+                body.finish()
             }
             #[cfg(feature = "brotli")]
-            Kind::Brotli(_) => brotli_compress(self.way.effort, request, body),
+            Kind::Brotli(_) => {
+                let mut body = Output::new(body);
+                brotli_compress(self.way.effort, request, &mut body);
+                body.finish()
+            }
             _ => self.encode(body, |sink| sink(request)),
         }
     }
 }
 
 #[cfg(feature = "brotli")]
-fn brotli_compress(effort: Effort, mut request: &[u8], body: &mut Vec<u8>) {
+fn brotli_compress(effort: Effort, mut request: &[u8], body: &mut Output<'_>) {
     // Higher qualities than the least take many times the CPU.
     let quality = match effort {
         Effort::Least => 1,
@@ -132,13 +162,22 @@ fn brotli_compress(effort: Effort, mut request: &[u8], body: &mut Vec<u8>) {
         Effort::Most => 9,
     };
     let parameters = brotli::enc::BrotliEncoderParams { quality, ..Default::default() };
-    brotli::BrotliCompress(&mut request, body, &parameters).expect("a Vec takes all");
+    // All that can fail is the output, which says so itself.
+    let _ = brotli::BrotliCompress(&mut request, body, &parameters);
 }
+
+/// How many bytes one byte of a deflate stream makes at most: a length that is not true is not believed.
+const MOST_EXPANSION: usize = 1032;
 
 /// What a body of this crate's own making held before compression; `len` bytes. None for one of a compression that
 /// is not compiled in, which another program may have left in the spool.
 pub(crate) fn decode(body: &[u8], compression: Compression, len: usize) -> Option<Vec<u8>> {
     let mut plain = Vec::new();
+    let expected = match compression {
+        Compression::None => body.len(),
+        _ => len.min(body.len().saturating_mul(MOST_EXPANSION)),
+    };
+    plain.try_reserve_exact(expected).ok()?;
     match compression {
         Compression::None => plain.extend_from_slice(body),
         Compression::Gzip => _ = GzDecoder::new(body).take(len as u64).read_to_end(&mut plain).ok()?,
@@ -176,7 +215,7 @@ mod tests {
             let sizes = Effort::ALL.map(|effort| {
                 let mut body = Vec::new();
                 let text = words.concat();
-                Encoder::new(Way { compression, effort }).encode(&mut body, |sink| sink(text.as_bytes()));
+                Encoder::new(Way { compression, effort }).encode(&mut body, |sink| sink(text.as_bytes())).unwrap();
                 body.len()
             });
             let [least, _, most] = sizes;
@@ -205,9 +244,9 @@ mod tests {
                 prop_assert_eq!(encoder.compression(), compression);
                 for whole in [false, true] {
                     if whole {
-                        encoder.encode_whole(&mut body, &pieces.concat());
+                        encoder.encode_whole(&mut body, &pieces.concat()).unwrap();
                     } else {
-                        encoder.encode(&mut body, |sink| pieces.iter().for_each(|piece| sink(piece)));
+                        encoder.encode(&mut body, |sink| pieces.iter().for_each(|piece| sink(piece))).unwrap();
                     }
                     let len = pieces.concat().len();
                     prop_assert_eq!(decode(&body, compression, len), Some(pieces.concat()));

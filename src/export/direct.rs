@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Exporter, SpanBuffer,
+    compress::NoMemory,
     pipeline::Parcel,
     retry::Verdict,
     transport::{Failure, Outcome},
@@ -44,10 +45,13 @@ impl Exporter {
         while !rest.is_empty() {
             let (parcel, taken) = self.pack_spans(rest);
             rest = &rest[taken..];
-            let unsettled = LoseOnPanic::direct(self, parcel.id);
-            let _held = self.intake.supply.hold_for_now(parcel.memory());
-            let sent = self.deliver(parcel, &mut report);
-            std::mem::forget(unsettled);
+            let sent = parcel.and_then(|parcel| {
+                let unsettled = LoseOnPanic::direct(self, parcel.id);
+                let _held = self.intake.supply.hold_for_now(parcel.memory());
+                let sent = self.deliver(parcel, &mut report);
+                std::mem::forget(unsettled);
+                sent
+            });
             if let Err(error) = sent {
                 // What was not even tried is lost too, for the same reason.
                 self.intake.stats.ended_elsewhere(rest.len() as u64);
@@ -75,29 +79,40 @@ impl Exporter {
         let (truncated, limited) = buffer.lacking();
         self.intake.stats.lacking(truncated, limited);
         let unsettled = LoseOnPanic::direct(self, id);
-        let parcel = self.pack_request(id, spans, &pages, len);
-        let held = self.intake.supply.hold_for_now(parcel.memory());
-        let sent = self.deliver(parcel, &mut report);
+        let sent = match self.pack_request(id, spans, &pages, len) {
+            Ok(parcel) => {
+                let _held = self.intake.supply.hold_for_now(parcel.memory());
+                self.deliver(parcel, &mut report)
+            }
+            Err(NoMemory) => Err(self.lose_for_memory(id)),
+        };
         std::mem::forget(unsettled);
-        drop(held);
         buffer.put_pages(Arc::into_inner(pages));
         sent.map(|()| report)
     }
 
-    /// A parcel of as many of `spans` as one request may hold, and how many that are.
-    fn pack_spans(&self, spans: &[SpanData]) -> (Parcel, usize) {
+    /// A parcel of as many of `spans` as one request may hold, and how many that are. Where there is no memory for one
+    /// they are counted as lost.
+    fn pack_spans(&self, spans: &[SpanData]) -> (Result<Parcel, Error>, usize) {
         let limits = self.batch_limits();
         let mut record = Record::within(self.intake.span_limits);
         let mut scopes = BTreeMap::<u32, Vec<u8>>::new();
-        let (mut taken, mut bytes) = (0, 0);
+        let (mut taken, mut bytes, mut is_lost) = (0, 0, false);
         for span in spans.iter().take(limits.spans) {
             let encoded = span.encode(&mut record);
             if taken > 0 && bytes + encoded.len() > limits.bytes {
                 break;
             }
+            let run = scopes.entry(self.intake.scopes.id(&span.scope)).or_default();
+            if run.try_reserve(encoded.len()).is_err() {
+                // What there is memory for goes first.
+                is_lost = taken == 0;
+                taken = taken.max(1);
+                break;
+            }
             bytes += encoded.len();
             taken += 1;
-            scopes.entry(self.intake.scopes.id(&span.scope)).or_default().extend_from_slice(encoded);
+            run.extend_from_slice(encoded);
             self.intake.count_lacking(&record);
         }
         let spans = taken as u64;
@@ -105,8 +120,17 @@ impl Exporter {
             self.intake.stats.ended_elsewhere(spans);
             spans
         });
+        let id = id.unwrap_or(u64::MAX);
         let runs = scopes.iter().map(|(scope, bytes)| (*scope, bytes.as_slice())).collect();
-        (self.pack_records(id.unwrap_or(u64::MAX), spans, &runs), taken)
+        let parcel = if is_lost { Err(NoMemory) } else { self.pack_records(id, spans, &runs) };
+        (parcel.map_err(|NoMemory| self.lose_for_memory(id)), taken)
+    }
+
+    /// Counts a batch as lost that there is no memory to send.
+    fn lose_for_memory(&self, id: u64) -> Error {
+        self.ledger.settle(id, u64::MAX, None, |spans| self.intake.stats.dropped(DropReason::NoMemory, spans));
+        let endpoint = self.settings.endpoint.to_string();
+        Error::Unreachable { endpoint, message: "the system gives no memory for the request; nothing was sent".into() }
     }
 
     /// Sends one parcel, or its parts, and settles them. Their spans never were in the queue, so that nothing goes

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::compress::{NoMemory, can_have};
 use crate::{
     capture::{EncodedScope, Intake, Slice, attribute_field_len, put_attribute, recorded},
     value::KeyValue,
@@ -42,11 +43,21 @@ impl EncodedResource {
 pub(crate) type Runs<'a> = Vec<(u32, &'a [u8])>;
 
 /// The runs of a batch, equal scopes next to each other.
-pub(crate) fn runs_by_scope(slices: &[Slice]) -> Runs<'_> {
-    let mut runs: Runs<'_> = slices.iter().flat_map(Slice::runs).collect();
-    // Stable, and linear where one scope is all there is.
-    runs.sort_by_key(|(scope, _)| *scope);
-    runs
+pub(crate) fn runs_by_scope(slices: &[Slice]) -> Result<Runs<'_>, NoMemory> {
+    let mut runs = Runs::new();
+    for run in slices.iter().flat_map(Slice::runs) {
+        runs.try_reserve(1).map_err(|_| NoMemory)?;
+        runs.push(run);
+    }
+    // One scope is mostly all there is. Sorting takes as much memory again, and cannot be tried.
+    if !runs.is_sorted_by_key(|(scope, _)| *scope) {
+        if !can_have(size_of_val(runs.as_slice())) {
+            return Err(NoMemory);
+        }
+        // Stable.
+        runs.sort_by_key(|(scope, _)| *scope);
+    }
+    Ok(runs)
 }
 
 /// Runs in memory of their own.
@@ -57,14 +68,15 @@ pub(crate) struct CopiedRuns {
 }
 
 impl CopiedRuns {
-    pub(crate) fn of(runs: &Runs<'_>) -> Self {
-        let mut bytes = Vec::with_capacity(runs.iter().map(|(_, run)| run.len()).sum());
-        let copy = |(scope, run): &(u32, &[u8])| {
+    pub(crate) fn of(runs: &Runs<'_>) -> Result<Self, NoMemory> {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        bytes.try_reserve_exact(runs.iter().map(|(_, run)| run.len()).sum()).map_err(|_| NoMemory)?;
+        ends.try_reserve_exact(runs.len()).map_err(|_| NoMemory)?;
+        for (scope, run) in runs {
             bytes.extend_from_slice(run);
-            (*scope, bytes.len())
-        };
-        let ends = runs.iter().map(copy).collect();
-        Self { bytes, ends }
+            ends.push((*scope, bytes.len()));
+        }
+        Ok(Self { bytes, ends })
     }
 
     /// Bytes that were copied.
@@ -77,10 +89,12 @@ impl CopiedRuns {
         self.bytes.capacity()
     }
 
-    pub(crate) fn runs(&self) -> Runs<'_> {
-        let mut start = 0;
+    pub(crate) fn runs(&self) -> Result<Runs<'_>, NoMemory> {
+        let (mut runs, mut start) = (Runs::new(), 0);
+        runs.try_reserve_exact(self.ends.len()).map_err(|_| NoMemory)?;
         let run = |(scope, end): &(u32, usize)| (*scope, &self.bytes[std::mem::replace(&mut start, *end)..*end]);
-        self.ends.iter().map(run).collect()
+        runs.extend(self.ends.iter().map(run));
+        Ok(runs)
     }
 }
 

@@ -59,8 +59,13 @@ impl Exporter {
         let mut body = Vec::new();
         // Whatever the spans' receiver was found to understand: this may be another one.
         let way = if self.settings.compression == Compression::None { Way::NONE } else { Way::GZIP };
-        Encoder::new(way).encode(&mut body, |sink| sink(request));
-        let send = || transport.send(&body, way.compression, timeout.min(self.settings.export_timeout));
+        let mut encoder = Encoder::new(way);
+        if encoder.encode(&mut body, |sink| sink(request)).is_err() {
+            let line = format_args!("the client's own metrics were not sent: the system gives no memory for them");
+            self.diagnostics.say(LogLevel::Debug, Subject::Metrics, line);
+            return;
+        }
+        let send = || transport.send(&body, encoder.compression(), timeout.min(self.settings.export_timeout));
         let outcome = match send() {
             // The receiver had closed a connection that was kept alive.
             Outcome::Failed { failure: Failure::Gone, .. } => send(),

@@ -66,8 +66,13 @@ impl Outbox {
         self.parcels.is_empty()
     }
 
-    /// Adds a parcel; returns the bytes that are held on to from now on.
-    pub(crate) fn put(&mut self, mut parcel: Parcel) -> usize {
+    /// Adds a parcel; returns the bytes that are held on to from now on, or the parcel where there is no memory for a
+    /// longer list.
+    #[expect(clippy::result_large_err, reason = "handed back as it came")]
+    pub(crate) fn put(&mut self, mut parcel: Parcel) -> Result<usize, Parcel> {
+        if self.parcels.try_reserve(1).is_err() {
+            return Err(parcel);
+        }
         let mut held = 0;
         // A backlog is kept tight. A few bodies are not worth the copy: their buffers are used again soon.
         if self.parcels.len() >= SPARE_BODIES
@@ -81,7 +86,7 @@ impl Outbox {
         // One that comes back is as old as it was.
         let at = self.parcels.iter().rposition(|other| other.id <= parcel.id).map_or(0, |before| before + 1);
         self.parcels.insert(at, parcel);
-        held
+        Ok(held)
     }
 
     /// The oldest parcel, due or not, for whoever will not send it.
@@ -223,7 +228,7 @@ mod tests {
     fn more_are_due_than_connections_are_open_once_fewer_are_allowed() {
         let options = Options { worker_count: Some(4), ..Options::default() };
         let mut outbox = Outbox::new(&Settings::resolve(options, Default::default()).expect("valid settings").0);
-        (0..3).for_each(|id| _ = outbox.put(Parcel::new(id, 1, Vec::new())));
+        (0..3).for_each(|id| assert!(outbox.put(Parcel::new(id, 1, Vec::new())).is_ok()));
         let now = Instant::now();
         assert!(!outbox.is_behind(now), "three may be sent at once");
         outbox.set_max_connections(1);

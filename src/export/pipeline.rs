@@ -11,7 +11,7 @@ use super::{
     Exporter,
     batch::Batch,
     body::Body,
-    compress::{self, Encoder},
+    compress::{self, Encoder, NoMemory},
     frame::{CopiedRuns, Frame, Runs, runs_by_scope},
     ledger,
     meter::Ages,
@@ -111,34 +111,40 @@ pub(crate) enum Sent {
 
 impl Exporter {
     /// Frames and compresses a batch into `body`, straight from ring memory, or by way of a copy that frees it first.
-    pub(super) fn pack(&self, batch: &mut Batch, encoder: &mut Encoder, body: Vec<u8>) -> Parcel {
+    pub(super) fn pack(&self, batch: &mut Batch, encoder: &mut Encoder, body: Vec<u8>) -> Result<Parcel, NoMemory> {
         let parcel = Parcel::new(batch.id, batch.spans, body);
         if self.settings.zero_copy {
-            return self.pack_batch(&runs_by_scope(&batch.slices), encoder, parcel);
+            return self.pack_batch(&runs_by_scope(&batch.slices)?, encoder, parcel);
         }
-        let copied = CopiedRuns::of(&runs_by_scope(&batch.slices));
+        let copied = CopiedRuns::of(&runs_by_scope(&batch.slices)?)?;
         let _held = self.intake.supply.hold_for_now(copied.memory());
         self.intake.stats.copied(copied.len());
         batch.slices.clear();
         self.intake.overflow.made_room();
-        self.pack_batch(&copied.runs(), encoder, parcel)
+        self.pack_batch(&copied.runs()?, encoder, parcel)
     }
 
     /// Packs spans that come from rings, and notes when they ended.
-    fn pack_batch(&self, runs: &Runs<'_>, encoder: &mut Encoder, parcel: Parcel) -> Parcel {
+    fn pack_batch(&self, runs: &Runs<'_>, encoder: &mut Encoder, parcel: Parcel) -> Result<Parcel, NoMemory> {
         self.note_example(runs);
-        let mut parcel = self.pack_runs(runs, encoder, parcel);
+        let mut parcel = self.pack_runs(runs, encoder, parcel)?;
         parcel.ages = self.meter.ages(runs);
-        parcel
+        Ok(parcel)
     }
 
     /// Packs spans that are in no ring.
-    pub(super) fn pack_records(&self, id: u64, spans: u64, runs: &Runs<'_>) -> Parcel {
+    pub(super) fn pack_records(&self, id: u64, spans: u64, runs: &Runs<'_>) -> Result<Parcel, NoMemory> {
         self.pack_runs(runs, &mut Encoder::new(self.way()), Parcel::new(id, spans, Vec::new()))
     }
 
     /// Packs a request that stands in memory: as it is, or compressed from there.
-    pub(super) fn pack_request(&self, id: u64, spans: u64, pages: &Arc<MmapMut>, len: usize) -> Parcel {
+    pub(super) fn pack_request(
+        &self,
+        id: u64,
+        spans: u64,
+        pages: &Arc<MmapMut>,
+        len: usize,
+    ) -> Result<Parcel, NoMemory> {
         let mut parcel = Parcel::new(id, spans, Vec::new());
         let mut encoder = Encoder::new(self.way());
         (parcel.compression, parcel.uncompressed) = (encoder.compression(), len);
@@ -146,23 +152,24 @@ impl Exporter {
             parcel.body = Body::Lent { pages: Arc::clone(pages), len };
         } else {
             let body = parcel.body.buffer();
-            body.reserve_exact(compress::usual_len(parcel.compression, len));
-            encoder.encode_whole(body, &pages[..len]);
+            // Without memory for so much it may still do with less.
+            let _ = body.try_reserve_exact(compress::usual_len(parcel.compression, len));
+            encoder.encode_whole(body, &pages[..len])?;
         }
-        parcel
+        Ok(parcel)
     }
 
     /// Writes the body of a request that holds `runs`, in which equal scopes stand next to each other.
-    fn pack_runs(&self, runs: &Runs<'_>, encoder: &mut Encoder, mut parcel: Parcel) -> Parcel {
+    fn pack_runs(&self, runs: &Runs<'_>, encoder: &mut Encoder, mut parcel: Parcel) -> Result<Parcel, NoMemory> {
         let frame = Frame::new(&self.resource, &self.intake, runs);
         parcel.traced = self.own_tracing.as_ref().is_some_and(|own| own.is_worth_it(runs));
         parcel.compression = encoder.compression();
         parcel.uncompressed = frame.len();
         let body = parcel.body.buffer();
         body.clear();
-        body.reserve_exact(compress::usual_len(parcel.compression, parcel.uncompressed));
-        encoder.encode(body, |sink| frame.pieces(sink));
-        parcel
+        let _ = body.try_reserve_exact(compress::usual_len(parcel.compression, parcel.uncompressed));
+        encoder.encode(body, |sink| frame.pieces(sink))?;
+        Ok(parcel)
     }
 
     /// Makes one attempt and settles the parcel if that decides its fate.
@@ -232,10 +239,11 @@ impl Exporter {
             let mut parcel = Parcel { begun: parcel.begun, traced, ..Parcel::new(parcel.id, half.spans, Vec::new()) };
             parcel.compression = encoder.compression();
             parcel.uncompressed = half.request.len();
-            encoder.encode(parcel.body.buffer(), |sink| sink(&half.request));
-            parcel
+            encoder.encode(parcel.body.buffer(), |sink| sink(&half.request)).ok()?;
+            Some(parcel)
         });
-        Some(halves)
+        let [Some(first), Some(second)] = halves else { return None };
+        Some([first, second])
     }
 
     /// Counts the spans of a parcel as exported, but for those the receiver rejected.
@@ -352,8 +360,11 @@ impl Exporter {
             return false;
         }
         let Some(plain) = compress::decode(&parcel.body, parcel.compression, parcel.uncompressed) else { return false };
-        parcel.compression = Compression::Gzip;
-        Encoder::new(Way::GZIP).encode(parcel.body.buffer(), |sink| sink(&plain));
+        let (mut encoder, mut body) = (Encoder::new(Way::GZIP), Vec::new());
+        if encoder.encode(&mut body, |sink| sink(&plain)).is_err() {
+            return false;
+        }
+        (parcel.compression, parcel.body) = (encoder.compression(), Body::Buffer(body));
         true
     }
 
@@ -477,7 +488,7 @@ mod tests {
                 &exporter.ledger,
             );
             let mut batch = gathered.expect("there is something");
-            let parcel = exporter.pack(&mut batch, &mut Encoder::new(Way::NONE), Vec::new());
+            let parcel = exporter.pack(&mut batch, &mut Encoder::new(Way::NONE), Vec::new()).unwrap();
             assert_eq!(batch.slices.is_empty(), !enable_zero_copy);
             let copied = exporter.snapshot().copied_bytes;
             assert_eq!(copied, if enable_zero_copy { 0 } else { 200 * 100 });

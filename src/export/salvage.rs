@@ -17,7 +17,7 @@ use std::{
 use super::{
     Exporter,
     batch::{Extent, Lane},
-    compress::Encoder,
+    compress::{Encoder, NoMemory},
     ledger,
     pipeline::{Parcel, Sent},
     spool::{Claimed, Contents, Expired, Found, Spool, StoreError},
@@ -205,7 +205,10 @@ impl Exporter {
         let Some(mut batch) = batch else { return false };
         let packed = catch_unwind(AssertUnwindSafe(|| {
             let unsettled = LoseOnPanic::packed(self, batch.id);
-            self.set_aside_or_lose(self.pack(&mut batch, encoder, Vec::new()), DropReason::Shutdown);
+            match self.pack_or_spare(&mut batch, encoder, Vec::new()) {
+                Ok(parcel) => self.set_aside_or_lose(parcel, DropReason::Shutdown),
+                Err(NoMemory) => self.lose_batch(batch.id, u64::MAX, DropReason::NoMemory),
+            }
             std::mem::forget(unsettled);
         }));
         if packed.is_err() {

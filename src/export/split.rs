@@ -1,5 +1,6 @@
 //! Halving a request that a receiver found too large. Off every fast path: the body is taken apart again.
 
+use super::compress::can_have;
 use crate::wire::{Buffer, Fields, LEN, tag};
 
 /// `ExportTraceServiceRequest.resource_spans`, `ResourceSpans.scope_spans`, `ScopeSpans.spans`.
@@ -7,14 +8,21 @@ const RESOURCE_SPANS: u32 = 1;
 const SCOPE_SPANS: u32 = 2;
 const SPANS: u32 = 2;
 
+/// How often the request may be in memory while it is halved, each level of messages in a buffer that doubled.
+const COPIES: usize = 4;
+
 /// One half: how many spans it holds, and its bytes before compression.
 pub(crate) struct Half {
     pub(crate) spans: u64,
     pub(crate) request: Vec<u8>,
 }
 
-/// The two halves of `request`, in order; none if it holds fewer than two spans.
+/// The two halves of `request`, in order; none if it holds fewer than two spans, or there is no
+/// memory to take it apart.
 pub(crate) fn halves(request: &[u8]) -> Option<[Half; 2]> {
+    if !can_have(COPIES * request.len().next_power_of_two()) {
+        return None;
+    }
     let mut spans = 0;
     walk(request, |_| {
         spans += 1;

@@ -58,13 +58,13 @@ impl Stages {
     /// Puts the envelope around them, and answers how many bytes that makes.
     pub fn frame(&self, Gathered(batch): &Gathered) -> usize {
         let exporter = &*self.exporter;
-        Frame::new(&exporter.resource, &exporter.intake, &runs_by_scope(&batch.slices)).len()
+        Frame::new(&exporter.resource, &exporter.intake, &runs_by_scope(&batch.slices).expect("memory")).len()
     }
 
     /// Frames and compresses them.
     pub fn compress(&mut self, Gathered(mut batch): Gathered) -> Packed {
         let body = std::mem::take(&mut self.body);
-        Packed(self.exporter.pack(&mut batch, &mut self.encoder, body))
+        Packed(self.exporter.pack(&mut batch, &mut self.encoder, body).expect("memory"))
     }
 
     /// Sends them; false if the receiver did not take them.

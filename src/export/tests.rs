@@ -66,7 +66,7 @@ fn as_many_workers_send_at_once_as_there_may_be_connections() {
         exporter.set_max_connections(most);
         let mut outbox = exporter.outbox.lock();
         (0..6).for_each(|id| {
-            outbox.put(Parcel::new(id, 1, Vec::new()));
+            assert!(outbox.put(Parcel::new(id, 1, Vec::new())).is_ok());
         });
         let taken = std::iter::from_fn(|| outbox.take(Instant::now(), true)).count();
         (0..taken).for_each(|_| outbox.sent());

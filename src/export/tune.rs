@@ -8,6 +8,9 @@ use crate::{
     error::{LogLevel, Subject},
 };
 
+/// The most bytes of a batch while the system gives little memory.
+const BYTES_IN_WANT: usize = 64 * 1024;
+
 /// What the heads of a request and of one scope usually come to, with room to spare.
 const SCOPE_BYTES: usize = 128;
 
@@ -91,6 +94,8 @@ impl Exporter {
         // that exceeds the limit by that is halved.
         let envelope = self.resource.as_slice().len() + SCOPE_BYTES;
         let most = self.settings.max_request_bytes.saturating_sub(envelope).max(1);
+        // Where there is little memory, what waits gives its own back in small steps.
+        let most = if self.intake.supply.is_in_want() { most.min(BYTES_IN_WANT) } else { most };
         BatchLimits { spans: self.tuning().batch_size, bytes: self.settings.batch.max_batch_bytes.min(most) }
     }
 }

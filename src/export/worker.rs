@@ -1,6 +1,7 @@
 //! The pool's threads: each sends what is due, else packs what is ready, else rests.
 
 use std::{
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     thread,
@@ -10,7 +11,7 @@ use std::{
 use super::{
     Exporter,
     batch::{Batch, Extent, Lane, Look},
-    compress::Encoder,
+    compress::{Encoder, NoMemory},
     pipeline::{Parcel, QUICK_RETRY, Sent},
 };
 use crate::{
@@ -61,7 +62,13 @@ pub(super) fn start_if_needed(exporter: &Arc<Exporter>) {
         start();
     }
     let run = move || run(&worker, number);
-    let spawned = sync::spawn(&format!("otlp-worker-{number}"), Runs::OwnCode, run);
+    let name = format!("otlp-worker-{number}");
+    let mut spawned = sync::spawn(&name, Runs::OwnCode, run.clone());
+    if spawned.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::OutOfMemory) && started == 0 {
+        // The first one comes before what is kept in reserve.
+        intake.supply.note_want();
+        spawned = sync::spawn(&name, Runs::OwnCode, run);
+    }
     if let Err(error) = spawned {
         intake.doorbell.give_up(number);
         exporter.diagnostics.say(
@@ -304,17 +311,44 @@ impl Exporter {
 
     fn pack_one(&self, mut batch: Batch, encoder: &mut Encoder) {
         let unsettled = LoseOnPanic::packed(self, batch.id);
-        if encoder.way() != self.way() {
+        if encoder.way() != self.way() || encoder.is_makeshift() {
             *encoder = Encoder::new(self.way());
         }
-        let body = self.spare_body();
-        let parcel = self.pack(&mut batch, encoder, body);
+        let packed = self.pack_or_spare(&mut batch, encoder, self.spare_body());
         std::mem::forget(unsettled);
+        let Ok(parcel) = packed else { return self.lose_unpacked(batch) };
         // The body is accounted for before the chunks are free: what it takes is not given to rings again.
         self.put(parcel);
         drop(batch);
         self.intake.overflow.made_room();
         self.remark();
+    }
+
+    /// Gives up a batch that there is no memory to pack. What is recorded when there is some again is sent.
+    fn lose_unpacked(&self, batch: Batch) {
+        self.lose_batch(batch.id, u64::MAX, DropReason::NoMemory);
+        drop(batch);
+        self.intake.overflow.made_room();
+        self.remark();
+    }
+
+    /// Packs a batch. Where there is no memory for that, what the client can spare goes back to the system, and it tries
+    /// once more.
+    pub(super) fn pack_or_spare(
+        &self,
+        batch: &mut Batch,
+        encoder: &mut Encoder,
+        body: Vec<u8>,
+    ) -> Result<Parcel, NoMemory> {
+        let packed = self.pack(batch, encoder, body);
+        if packed.is_ok() {
+            return packed;
+        }
+        let spare = self.outbox.lock().drop_spare();
+        self.intake.supply.release(spare);
+        self.intake.supply.note_want();
+        // Copied already, they are gone with the copy.
+        if batch.slices.is_empty() { packed } else { self.pack(batch, encoder, Vec::new()) }
     }
 
     fn spare_body(&self) -> Vec<u8> {
@@ -325,8 +359,14 @@ impl Exporter {
 
     fn put(&self, parcel: Parcel) {
         let mut outbox = self.outbox.lock();
-        // Under the lock: whoever takes the parcel releases as much.
-        self.intake.supply.hold(outbox.put(parcel));
+        match outbox.put(parcel) {
+            // Under the lock: whoever takes the parcel releases as much.
+            Ok(held) => self.intake.supply.hold(held),
+            Err(parcel) => {
+                drop(outbox);
+                return self.set_aside_or_lose(parcel, DropReason::NoMemory);
+            }
+        }
         if self.is_exiting() {
             outbox.hurry(Instant::now() + QUICK_RETRY);
         }
@@ -494,7 +534,7 @@ mod tests {
             exporter.batch_limits(),
             &exporter.ledger,
         );
-        let parcel = exporter.pack(&mut gathered.unwrap(), &mut Encoder::new(Way::NONE), Vec::new());
+        let parcel = exporter.pack(&mut gathered.unwrap(), &mut Encoder::new(Way::NONE), Vec::new()).unwrap();
         let faulty = || {
             let _unsettled = LoseOnPanic::packed(&exporter, parcel.id);
             panic!("on purpose");

@@ -9,6 +9,10 @@ use std::{
 
 use super::image;
 
+/// A thread's stack, and what the standard library and the allocator set up for it, with as much to spare as others
+/// may take meanwhile.
+const THREAD_BYTES: usize = 5 * 1024 * 1024;
+
 /// What all their names begin with.
 const PREFIX: &str = "otlp-";
 
@@ -30,9 +34,10 @@ pub(crate) enum Runs {
 }
 
 /// Starts a thread with all signals blocked, so that handlers of the host stay on the host's threads. Its name begins
-/// with "otlp-".
+/// with "otlp-". Fails where the system gives no thread, or not the memory that one takes.
 pub(crate) fn spawn(name: &str, runs: Runs, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     debug_assert!(name.starts_with(PREFIX), "{name}");
+    can_start_thread()?;
     // It needs its code, whatever the host closes meanwhile.
     image::keep();
     let run = move || {
@@ -43,6 +48,13 @@ pub(crate) fn spawn(name: &str, runs: Runs, run: impl FnOnce() + Send + 'static)
         IS_OWN.set(false);
     };
     with_signals_blocked(|| thread::Builder::new().name(name.to_owned()).spawn(run)).map(drop)
+}
+
+/// Whether the system gives what a thread of ours takes. The standard library aborts the process where a thread has
+/// its stack and not the rest.
+fn can_start_thread() -> io::Result<()> {
+    // As a stack is. An allocator may keep what it is given back.
+    memmap2::MmapMut::map_anon(THREAD_BYTES).map(drop)
 }
 
 /// Whether the calling thread is one of these, and runs code of this crate alone.

@@ -3,7 +3,7 @@
 //! A bound that is larger than what the process may have (`RLIMIT_AS`, a machine without overcommit) would otherwise be
 //! filled to the last page, and the next thing that anybody in the process allocates, however small, would abort it.
 //! So a client keeps some address space that nothing is ever written to, and that takes no memory. It gives it up when
-//! it is refused memory, and takes no more until it can have its cushion again.
+//! it is refused memory, or finds now and then that little is left, and takes no more until there is twice as much.
 
 use memmap2::MmapMut;
 
@@ -13,12 +13,16 @@ use crate::sync::{AtomicU32, Mutex, Ordering};
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 /// Of the bound.
 const SHARE: usize = 8;
+/// How often it is asked before it looks what is left: chunks of that time take a quarter of what it looks for.
+const LOOK_EVERY: u32 = 32;
 
 pub(super) struct Cushion {
     bytes: usize,
     pages: Mutex<Option<MmapMut>>,
     /// 1 while it is given up.
     given_up: AtomicU32,
+    /// How often it was asked since there might last have been more.
+    asked: AtomicU32,
 }
 
 impl Cushion {
@@ -26,12 +30,33 @@ impl Cushion {
         // A model has all the memory it needs.
         let bytes = if cfg!(loom) { 0 } else { MOST_BYTES.min(limit / SHARE) };
         let pages = map(bytes);
-        Self { bytes, given_up: AtomicU32::new((bytes > 0 && pages.is_none()).into()), pages: Mutex::new(pages) }
+        Self {
+            bytes,
+            given_up: AtomicU32::new((bytes > 0 && pages.is_none()).into()),
+            pages: Mutex::new(pages),
+            asked: AtomicU32::new(0),
+        }
     }
 
-    /// Whether it is there; it is taken back if it can be.
+    /// Whether it is there; it is taken back if it can be. Asked before each chunk.
     pub(super) fn is_there(&self) -> bool {
-        !self.is_given_up() || self.take_back()
+        let looks = self.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY);
+        if self.is_given_up() {
+            // Looking takes for a moment what is there: not in vain while nothing has changed.
+            return looks && self.take_back();
+        }
+        if looks && self.bytes > 0 && map(self.bytes / 2).is_none() {
+            self.give_up();
+            return false;
+        }
+        true
+    }
+
+    /// Something was given back to the system.
+    pub(super) fn note_freed(&self) {
+        if self.is_given_up() {
+            self.asked.store(0, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn is_given_up(&self) -> bool {
@@ -41,7 +66,8 @@ impl Cushion {
     #[cold]
     fn take_back(&self) -> bool {
         let Some(mut pages) = self.pages.try_lock() else { return false };
-        if pages.is_none() {
+        // With as much again beside it: what was given up is for others.
+        if pages.is_none() && map(2 * self.bytes).is_some() {
             *pages = map(self.bytes);
         }
         let is_there = pages.is_some();
@@ -57,6 +83,7 @@ impl Cushion {
             return;
         }
         self.given_up.store(1, Ordering::Relaxed);
+        self.asked.store(1, Ordering::Relaxed);
         // Nothing of the allocator's: pages come from the system and go back to it. Who holds it is giving it up too.
         if let Some(mut pages) = self.pages.try_lock() {
             *pages = None;
@@ -77,7 +104,8 @@ mod tests {
         let cushion = Cushion::new(1 << 20);
         assert!(cushion.is_there() && cushion.bytes == 1 << 17);
         cushion.give_up();
-        assert!(cushion.is_given_up());
+        assert!(cushion.is_given_up() && !cushion.is_there());
+        cushion.note_freed();
         assert!(cushion.is_there() && !cushion.is_given_up());
         assert_eq!(Cushion::new(usize::MAX).bytes, MOST_BYTES);
         let none = Cushion::new(0);

@@ -46,6 +46,17 @@ fn what_is_held_beyond_the_bound_is_taken_from_the_chunks() {
 }
 
 #[test]
+fn in_want_a_chunk_that_comes_back_goes_back_to_the_system() {
+    let supply = Supply::with_chunks_of(1000, 64);
+    let chunks: Vec<_> = (0..3).filter_map(|_| supply.chunk(10)).collect();
+    supply.note_want();
+    assert!(supply.is_in_want() && supply.held() == 192);
+    drop(chunks);
+    assert_eq!(supply.held(), 0);
+    assert!(supply.chunk(10).is_some() && !supply.is_in_want(), "what was freed is looked for at once");
+}
+
+#[test]
 fn rings_are_pressed_beyond_half_of_what_the_others_leave_them() {
     let supply = Supply::with_chunks_of(1000, 64);
     let mut chunks: Vec<_> = (0..7).filter_map(|_| supply.chunk(10)).collect();

@@ -18,7 +18,7 @@ mod trained;
 mod window;
 mod writer;
 
-use super::make_room;
+use super::Output;
 use bits::{Cursor, STAGED, Stage};
 use code::{Code, Header};
 use matches::Matches;
@@ -107,12 +107,12 @@ impl Deflate {
     }
 
     /// Compresses what waits.
-    pub(super) fn compress(&mut self, body: &mut Vec<u8>) {
+    pub(super) fn compress(&mut self, body: &mut Output<'_>) {
         self.chunk(false, body);
     }
 
     /// Compresses what waits, and ends the body.
-    pub(super) fn finish(&mut self, body: &mut Vec<u8>) {
+    pub(super) fn finish(&mut self, body: &mut Output<'_>) {
         // An empty block of the fixed code has to end the stream, where no block could know that it is the last.
         let is_ended = !self.waiting().is_empty() && self.chunk(true, body);
         if !is_ended {
@@ -125,7 +125,7 @@ impl Deflate {
     }
 
     /// Compresses what waits; whether that ended the stream, which is asked for if it `is_last`.
-    fn chunk(&mut self, is_last: bool, body: &mut Vec<u8>) -> bool {
+    fn chunk(&mut self, is_last: bool, body: &mut Output<'_>) -> bool {
         let is_ended = !self.goes_on() && self.begin_block(is_last, body);
         self.window.pass();
         self.cursor.unload(&self.stage, body);
@@ -153,7 +153,7 @@ impl Deflate {
 
     /// Writes a chunk with what is cheapest for it, in a new block unless that is the code in use; whether that ended
     /// the stream, since it was the last block as well as the last chunk.
-    fn begin_block(&mut self, is_last: bool, body: &mut Vec<u8>) -> bool {
+    fn begin_block(&mut self, is_last: bool, body: &mut Output<'_>) -> bool {
         self.sequences.clear();
         self.matches.parse(&self.window, &mut self.sequences);
         let from = self.window.bounds().0;
@@ -228,15 +228,14 @@ impl Deflate {
     }
 
     /// Writes what waits as it is (RFC 1951, section 3.2.4).
-    fn store(&mut self, is_last: bool, body: &mut Vec<u8>) {
+    fn store(&mut self, is_last: bool, body: &mut Output<'_>) {
         let len = self.window.waiting().len() as u64;
         self.cursor.put(STORED << 1 | u64::from(is_last), KIND_BITS);
         self.cursor.align(&mut self.stage);
         self.cursor.put(len | (!len & 0xffff) << 16, 32);
         self.cursor.flush(&mut self.stage);
         self.cursor.unload(&self.stage, body);
-        make_room(body, self.window.waiting().len());
-        body.extend_from_slice(self.window.waiting());
+        body.append(self.window.waiting());
     }
 }
 

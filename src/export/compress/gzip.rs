@@ -3,7 +3,7 @@
 use crc32fast::Hasher;
 use flate2::{Compress, FlushCompress, Status};
 
-use super::{BODY_STEP, deflate::Deflate, make_room};
+use super::{BODY_STEP, Output, deflate::Deflate};
 use crate::config::Effort;
 
 /// Pieces shorter than this are gathered first: the library pays per call, and more than a copy costs.
@@ -43,17 +43,17 @@ impl Gzip {
     }
 
     /// Begins a body. After a panic in the middle of one something may be left of it.
-    pub(super) fn begin(&mut self, body: &mut Vec<u8>) {
+    pub(super) fn begin(&mut self, body: &mut Output<'_>) {
         match &mut self.stream {
             Stream::Own(deflate) => deflate.begin(),
             Stream::Library(library) => library.begin(),
         }
         self.crc.reset();
         self.len = 0;
-        body.extend_from_slice(&GZIP_HEADER);
+        body.append(&GZIP_HEADER);
     }
 
-    pub(super) fn write(&mut self, mut piece: &[u8], body: &mut Vec<u8>) {
+    pub(super) fn write(&mut self, mut piece: &[u8], body: &mut Output<'_>) {
         self.len = self.len.wrapping_add(piece.len() as u32);
         match &mut self.stream {
             Stream::Own(deflate) => loop {
@@ -69,13 +69,13 @@ impl Gzip {
     }
 
     /// Compresses `piece` from where it is, however short, if that saves a copy.
-    pub(super) fn write_at_once(&mut self, piece: &[u8], body: &mut Vec<u8>) {
+    pub(super) fn write_at_once(&mut self, piece: &[u8], body: &mut Output<'_>) {
         let Stream::Library(library) = &mut self.stream else { return self.write(piece, body) };
         self.len = self.len.wrapping_add(piece.len() as u32);
         library.write_at_once(piece, &mut self.crc, body);
     }
 
-    pub(super) fn finish(&mut self, body: &mut Vec<u8>) {
+    pub(super) fn finish(&mut self, body: &mut Output<'_>) {
         match &mut self.stream {
             Stream::Own(deflate) => {
                 self.crc.update(deflate.waiting());
@@ -83,9 +83,8 @@ impl Gzip {
             }
             Stream::Library(library) => library.finish(&mut self.crc, body),
         }
-        make_room(body, 8);
-        body.extend_from_slice(&self.crc.clone().finalize().to_le_bytes());
-        body.extend_from_slice(&self.len.to_le_bytes());
+        body.append(&self.crc.clone().finalize().to_le_bytes());
+        body.append(&self.len.to_le_bytes());
     }
 }
 
@@ -106,7 +105,7 @@ impl Library {
         self.deflate.reset();
     }
 
-    fn write(&mut self, piece: &[u8], crc: &mut Hasher, body: &mut Vec<u8>) {
+    fn write(&mut self, piece: &[u8], crc: &mut Hasher, body: &mut Output<'_>) {
         if piece.len() < SHORT_PIECE {
             self.gathered.extend_from_slice(piece);
             if self.gathered.len() < GATHER_BYTES {
@@ -118,29 +117,29 @@ impl Library {
         }
     }
 
-    fn write_at_once(&mut self, piece: &[u8], crc: &mut Hasher, body: &mut Vec<u8>) {
+    fn write_at_once(&mut self, piece: &[u8], crc: &mut Hasher, body: &mut Output<'_>) {
         self.write_gathered(crc, body);
         self.deflate(piece, FlushCompress::None, crc, body);
     }
 
-    fn write_gathered(&mut self, crc: &mut Hasher, body: &mut Vec<u8>) {
+    fn write_gathered(&mut self, crc: &mut Hasher, body: &mut Output<'_>) {
         let gathered = std::mem::take(&mut self.gathered);
         self.deflate(&gathered, FlushCompress::None, crc, body);
         self.gathered = gathered;
         self.gathered.clear();
     }
 
-    fn finish(&mut self, crc: &mut Hasher, body: &mut Vec<u8>) {
+    fn finish(&mut self, crc: &mut Hasher, body: &mut Output<'_>) {
         self.write_gathered(crc, body);
         self.deflate(&[], FlushCompress::Finish, crc, body);
     }
 
-    fn deflate(&mut self, mut input: &[u8], flush: FlushCompress, crc: &mut Hasher, body: &mut Vec<u8>) {
+    fn deflate(&mut self, mut input: &[u8], flush: FlushCompress, crc: &mut Hasher, body: &mut Output<'_>) {
         crc.update(input);
-        loop {
-            make_room(body, BODY_STEP / 4);
+        while body.make_room(BODY_STEP / 4) {
             let before = self.deflate.total_in();
-            let status = self.deflate.compress_vec(input, body, flush).expect("the stream is never finished twice");
+            let status =
+                self.deflate.compress_vec(input, body.body(), flush).expect("the stream is never finished twice");
             input = &input[(self.deflate.total_in() - before) as usize..];
             let done = match flush {
                 FlushCompress::Finish => status == Status::StreamEnd,

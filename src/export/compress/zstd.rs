@@ -2,7 +2,7 @@
 
 use zstd::stream::raw::{Encoder, InBuffer, Operation as _, OutBuffer};
 
-use super::{BODY_STEP, make_room};
+use super::{BODY_STEP, Output};
 use crate::config::Effort;
 
 /// Higher levels than 1 take more CPU than they save bytes, unless bytes are what is scarce.
@@ -28,25 +28,29 @@ impl Zstd {
         self.0.reinit().expect("a session can be begun at any time");
     }
 
-    pub(super) fn write(&mut self, piece: &[u8], body: &mut Vec<u8>) {
+    pub(super) fn write(&mut self, piece: &[u8], body: &mut Output<'_>) {
         let mut input = InBuffer::around(piece);
-        while input.pos() < piece.len() {
-            self.step(body, |encoder, output| encoder.run(&mut input, output));
+        while input.pos() < piece.len() && self.step(body, |encoder, output| encoder.run(&mut input, output)).is_some()
+        {
         }
     }
 
-    pub(super) fn finish(&mut self, body: &mut Vec<u8>) {
-        while self.step(body, |encoder, output| encoder.finish(output, true)) > 0 {}
+    pub(super) fn finish(&mut self, body: &mut Output<'_>) {
+        while self.step(body, |encoder, output| encoder.finish(output, true)).is_some_and(|left| left > 0) {}
     }
 
+    /// None where there is no memory for what comes out.
     fn step(
         &mut self,
-        body: &mut Vec<u8>,
+        body: &mut Output<'_>,
         step: impl FnOnce(&mut Encoder<'static>, &mut OutBuffer<'_, Vec<u8>>) -> std::io::Result<usize>,
-    ) -> usize {
-        make_room(body, BODY_STEP / 4);
+    ) -> Option<usize> {
+        if !body.make_room(BODY_STEP / 4) {
+            return None;
+        }
+        let body = body.body();
         let written = body.len();
         let mut output = OutBuffer::around_pos(body, written);
-        step(&mut self.0, &mut output).expect("the parameters are those of the library")
+        Some(step(&mut self.0, &mut output).expect("the parameters are those of the library"))
     }
 }

@@ -98,7 +98,7 @@ fn resources() -> Vec<(Vec<KeyValue<'static>>, &'static str, Resource)> {
 /// The request as it is sent, inflated, and as long as it said it would be.
 fn body(frame: &Frame<'_>, compression: Compression) -> Vec<u8> {
     let mut body = Vec::new();
-    Encoder::new(Way { compression, effort: Effort::Least }).encode(&mut body, |sink| frame.pieces(sink));
+    Encoder::new(Way { compression, effort: Effort::Least }).encode(&mut body, |sink| frame.pieces(sink)).unwrap();
     let mut plain = Vec::new();
     match compression {
         Compression::None => plain = body,
@@ -167,7 +167,7 @@ proptest! {
                 ScopeSpans { spans: std::mem::take(&mut message.spans), ..message.clone() }
             });
             let expected = request(resource, schema_url, groups.collect());
-            let runs = runs_by_scope(&slices);
+            let runs = runs_by_scope(&slices).unwrap();
             assert_reads_as(&Frame::new(&encoded, &intake, &runs), &expected);
         }
         prop_assert!(batched.is_empty());
@@ -232,7 +232,7 @@ fn one_encoder_writes_one_body_after_another() {
         let (record, span) = span(number, number as usize * 1000);
         let runs = [(scope, &record[..])];
         let frame = Frame::new(&encoded, &intake, &runs);
-        encoder.encode(&mut body, |sink| frame.pieces(sink));
+        encoder.encode(&mut body, |sink| frame.pieces(sink)).unwrap();
         let mut plain = Vec::new();
         flate2::bufread::GzDecoder::new(&body[..]).read_to_end(&mut plain).expect("valid gzip");
         let request = ExportTraceServiceRequest::decode(&plain[..]).expect("valid protobuf");

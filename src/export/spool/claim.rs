@@ -117,7 +117,9 @@ impl Claimed {
 
     /// The body that the header which was just read belongs to; none if it is not what was written.
     pub(super) fn body(&mut self, header: &Header) -> io::Result<Option<Vec<u8>>> {
-        let mut body = vec![0; header.length as usize];
+        let mut body = Vec::new();
+        body.try_reserve_exact(header.length as usize).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        body.resize(header.length as usize, 0);
         self.file.read_exact(&mut body)?;
         Ok(header.fits(&body).then_some(body))
     }

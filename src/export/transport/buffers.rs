@@ -1,12 +1,25 @@
 //! What goes through a connection, on its way: as much memory as it needs. ureq's own buffers are 128 KiB each way and
 //! written with zeros before they are used, which is most of what a process pays in pages for sending a few spans.
 
+use std::mem;
+
 use ureq::unversioned::transport::Buffers;
 
 /// Room for bodies, at first.
 const BODY_BYTES: usize = 16 * 1024;
 /// Room for answers, at first: hardly one is longer.
 const ANSWER_BYTES: usize = 4 * 1024;
+
+/// Room for what is sent where the system gives no more.
+const MAKESHIFT_BYTES: usize = 8 * 1024;
+
+/// So many zeros, if the system gives memory for them.
+fn zeroed(bytes: usize) -> Option<Vec<u8>> {
+    let mut zeroed = Vec::new();
+    zeroed.try_reserve_exact(bytes).ok()?;
+    zeroed.resize(bytes, 0);
+    Some(zeroed)
+}
 
 /// Buffers that are small until something large is sent or comes.
 pub(super) struct GrowingBuffers {
@@ -41,7 +54,8 @@ impl GrowingBuffers {
     /// So many bytes of the output were sent. What filled it goes on, most likely.
     pub(super) fn sent(&mut self, amount: usize) {
         if amount == self.output.len() && self.output.len() < self.most_output {
-            self.output = vec![0; self.most_output];
+            // Where the system gives no more it goes on in smaller steps.
+            self.output = zeroed(self.most_output).unwrap_or_else(|| mem::take(&mut self.output));
         }
     }
 }
@@ -49,7 +63,8 @@ impl GrowingBuffers {
 impl Buffers for GrowingBuffers {
     fn output(&mut self) -> &mut [u8] {
         if self.output.is_empty() {
-            self.output = vec![0; self.least_output];
+            let least = || vec![0; self.least_output.min(MAKESHIFT_BYTES)];
+            self.output = zeroed(self.least_output).unwrap_or_else(least);
         }
         &mut self.output
     }
@@ -66,7 +81,10 @@ impl Buffers for GrowingBuffers {
         }
         if self.filled == self.input.len() {
             let longer = if self.input.is_empty() { ANSWER_BYTES } else { 4 * self.input.len() };
-            self.input.resize(longer.min(self.most_input), 0);
+            let longer = longer.min(self.most_input);
+            if self.input.try_reserve_exact(longer - self.filled).is_ok() {
+                self.input.resize(longer, 0);
+            }
         }
         &mut self.input[self.filled..]
     }

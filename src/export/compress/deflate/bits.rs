@@ -1,6 +1,6 @@
 //! Bits on their way into bytes (RFC 1951, section 3.1.1): the first bit of a byte is its lowest.
 
-use super::super::make_room;
+use super::super::Output;
 
 /// Room for all that is written at a time: one chunk in the worst of codes, see [`Deflate`](super::Deflate).
 pub(super) const STAGED: usize = 32 * 1024;
@@ -42,9 +42,8 @@ impl Cursor {
     }
 
     /// Moves whole bytes from the stage to `body`.
-    pub(super) fn unload(&mut self, stage: &Stage, body: &mut Vec<u8>) {
-        make_room(body, self.len);
-        body.extend_from_slice(&stage[..self.len.min(STAGED)]);
+    pub(super) fn unload(&mut self, stage: &Stage, body: &mut Output<'_>) {
+        body.append(&stage[..self.len.min(STAGED)]);
         self.len = 0;
     }
 }
@@ -66,7 +65,7 @@ mod tests {
         cursor.align(&mut stage);
         cursor.align(&mut stage);
         let mut body = Vec::new();
-        cursor.unload(&stage, &mut body);
+        cursor.unload(&stage, &mut Output::new(&mut body));
         assert_eq!(body, [0b0000_1011, 0b1000_0000, 0b1]);
         assert_eq!(cursor.len, 0);
     }

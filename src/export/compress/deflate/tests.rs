@@ -18,6 +18,7 @@ mod spans;
 /// The body made of pieces.
 fn deflated<'p>(deflate: &mut Deflate, pieces: impl IntoIterator<Item = &'p [u8]>) -> Vec<u8> {
     let mut body = b"before".to_vec();
+    let mut output = Output::new(&mut body);
     deflate.begin();
     for mut piece in pieces {
         loop {
@@ -26,10 +27,10 @@ fn deflated<'p>(deflate: &mut Deflate, pieces: impl IntoIterator<Item = &'p [u8]
                 assert!(piece.is_empty(), "what fits is taken");
                 break;
             }
-            deflate.compress(&mut body);
+            deflate.compress(&mut output);
         }
     }
-    deflate.finish(&mut body);
+    deflate.finish(&mut output);
     assert_eq!(&body[..6], b"before");
     body.split_off(6)
 }
@@ -186,7 +187,7 @@ fn a_body_that_was_given_up_leaves_nothing_behind() {
         while !piece.is_empty() {
             piece = deflate.fill(piece);
             if deflate.is_full() {
-                deflate.compress(&mut unfinished);
+                deflate.compress(&mut Output::new(&mut unfinished));
             }
         }
     }
@@ -249,7 +250,7 @@ fn the_longest_codes_fit_together_with_all_extra_bits() {
     let mut cursor = writer.cursor;
     code.write_end(&mut cursor, &mut deflate.stage);
     cursor.align(&mut deflate.stage);
-    cursor.unload(&deflate.stage, &mut body);
+    cursor.unload(&deflate.stage, &mut Output::new(&mut body));
     assert!(inflated(&body) == input);
 }
 

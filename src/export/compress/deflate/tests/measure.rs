@@ -21,9 +21,9 @@ fn ours(deflate: &mut Deflate, request: &[u8], body: &mut Vec<u8>) {
         if !deflate.is_full() {
             break;
         }
-        deflate.compress(body);
+        deflate.compress(&mut Output::new(body));
     }
-    deflate.finish(body);
+    deflate.finish(&mut Output::new(body));
 }
 
 fn library(deflate: &mut Compress, request: &[u8], body: &mut Vec<u8>) {
