@@ -6,8 +6,8 @@ use std::fmt;
 mod diagnostics;
 mod door;
 
+pub(crate) use diagnostics::{Count, Diagnostics, ErrorHandler, Subject};
 pub use diagnostics::{Diagnostic, LogLevel};
-pub(crate) use diagnostics::{Diagnostics, ErrorHandler, Subject};
 
 /// What a fallible call of this crate answers. Recording a span never returns one.
 ///

@@ -255,7 +255,8 @@ fn spans_that_no_client_takes_are_told_in_one_line_with_what_to_do() {
         let output = play(role, &[(endpoint.0, &endpoint.1)]);
         let said = said(&output);
         assert_eq!(said.len(), 1, "{role}: {said:?}");
-        let begins = said[0].starts_with(&format!("otlp: {spans} spans were recorded by no one, since "));
+        let were = if spans == 1 { "span was" } else { "spans were" };
+        let begins = said[0].starts_with(&format!("otlp: {spans} {were} not recorded, since "));
         assert!(begins && said[0].contains(advice), "{role}: {said:?}");
     }
     assert_eq!(receiver.span_count(), 1, "what was recorded while there was a client");

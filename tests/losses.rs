@@ -141,8 +141,7 @@ fn every_way_to_lose_spans_is_told_on_stderr_with_its_reason_and_never_on_stdout
         let output = run(role, &[]);
         let said = said(&output);
         // At the end they are told by their reasons, and how many there were.
-        let end =
-            said.iter().filter(|line| line.contains(" spans were lost {") && line.contains(&format!("{role:?}: ")));
+        let end = said.iter().filter(|line| line.contains(" lost {") && line.contains(&format!("{role:?}: ")));
         assert_eq!(end.count(), 1, "{role}: {said:?}");
         for word in words {
             assert!(said.iter().any(|line| line.contains(word)), "{role} does not say {word:?}: {said:?}");

@@ -257,7 +257,7 @@ fn a_collector_that_never_answers_does_not_hold_the_exit_beyond_the_stall_budget
     assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(7), "{took:?}");
     let said = said(&output);
     assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("1 spans were lost"), "{said:?}");
+    assert!(said[0].contains("1 span was lost"), "{said:?}");
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn nobody_listening_at_an_endpoint_that_was_chosen_is_one_line() {
     let output = run("job", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"), ("OTLP_EXIT_TIMEOUT", "300")]);
     let said = said(&output);
     assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("1 spans were lost") && said[0].contains("refused"), "{said:?}");
+    assert!(said[0].contains("1 span was lost") && said[0].contains("refused"), "{said:?}");
 }
 
 #[test]

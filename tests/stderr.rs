@@ -260,7 +260,7 @@ fn where_there_is_room_each_line_is_written_whatever_stderr_is() {
     for user in [Some("OTLP_TEST_ROOT"), nobody].into_iter().flatten() {
         for stream in Stream::all() {
             for (role, part) in
-                [("loses a span", "1 spans were lost"), ("is configured wrongly", "OTEL_BSP_SCHEDULE_DELAY")]
+                [("loses a span", "1 span was lost"), ("is configured wrongly", "OTEL_BSP_SCHEDULE_DELAY")]
             {
                 let name = format!("{role}, stderr is {}, {user}", stream.name);
                 assert_ends_well(&name, playing(role).env(user, "1").stderr(stream.as_stderr()));
@@ -298,7 +298,7 @@ fn what_could_not_be_written_is_counted_and_said_with_the_next_line() {
         child.stdin.take().unwrap().write_all(b"\n").unwrap();
         assert_eq!(end_of(stream.name, &mut child).code(), Some(WELL));
         let said = stream.read_until("\n");
-        let is_told = said.contains("1 spans were lost") && said.contains(" (2 earlier lines could not be written)");
+        let is_told = said.contains("1 span was lost") && said.contains(" (2 earlier lines could not be written)");
         assert!(is_told && said.lines().count() == 1, "{}: {said:?}", stream.name);
     }
 }
@@ -362,5 +362,5 @@ fn a_terminal_that_stops_who_writes_to_it_from_the_background_stops_nobody() {
         })
     };
     assert_ends_well("in the background", &mut command);
-    terminal.read_until("1 spans were lost");
+    terminal.read_until("1 span was lost");
 }

@@ -109,8 +109,8 @@ fn who_asks_is_told_where_spans_go_how_many_went_and_one_trace_to_look_for() {
     let url = format!("{endpoint}/v1/traces");
     let first = format!("otlp: spans go to {url} over http/protobuf, compression gzip, sampler parentbased_always_on");
     assert_eq!(said[0], first);
-    assert_eq!(said[1], format!("otlp: {url} accepted 3 spans in 1 requests so far"));
-    let last = said[2].strip_prefix(&format!("otlp: {url} accepted 3 spans in 1 requests, ")).expect(&said[2]);
+    assert_eq!(said[1], format!("otlp: {url} accepted 3 spans in 1 request so far"));
+    let last = said[2].strip_prefix(&format!("otlp: {url} accepted 3 spans in 1 request, ")).expect(&said[2]);
     let (_, trace_id) = last.split_once(" bytes in all; one of the traces is ").expect(last);
     assert!(trace_ids.iter().any(|id| id == trace_id), "{trace_id}: {trace_ids:?}");
     assert_eq!(said.len(), 3, "{said:?}");

@@ -112,7 +112,7 @@ fn a_loopback_interface_that_is_down_is_told_where_an_endpoint_was_chosen() {
     let Some(output) = run_apart("one span", LOOPBACK_DOWN, &chosen) else { return };
     let said = said(&output);
     assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("1 spans were lost") && said[0].contains("loopback interface down"), "{said:?}");
+    assert!(said[0].contains("1 span was lost") && said[0].contains("loopback interface down"), "{said:?}");
     assert!(millis(&output) < 500, "{output:?}");
 }
 
@@ -136,7 +136,7 @@ fn a_name_that_no_server_answers_for_in_time_is_told_at_the_end_and_was_no_shutd
     let Some(output) = run_apart("one span", prepare, &variables) else { return };
     let said = said(&output);
     assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("1 spans were lost {\"undelivered\": 1}"), "{said:?}");
+    assert!(said[0].contains("1 span was lost {\"undelivered\": 1}"), "{said:?}");
     assert!(said[0].contains("the host name collector.example"), "{said:?}");
 }
 
@@ -150,7 +150,7 @@ fn an_unknown_name_is_told_at_the_end_and_was_no_shutdown() {
     let Some(output) = run_apart("one span", prepare, &variables) else { return };
     let said = said(&output);
     assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("1 spans were lost {\"undelivered\": 1}"), "{said:?}");
+    assert!(said[0].contains("1 span was lost {\"undelivered\": 1}"), "{said:?}");
     assert!(said[0].contains("collector.example"), "{said:?}");
 }
 

@@ -56,9 +56,9 @@ pub(crate) fn run(case: &Case, name: impl FnOnce(&mut Command) -> &mut Command) 
     drop(listening);
 
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    let lost = stderr
-        .lines()
-        .filter_map(|line| line.strip_prefix("otlp: ")?.split_once(" spans were lost")?.0.parse::<u64>().ok());
+    let lost = stderr.lines().filter_map(|line| {
+        line.strip_prefix("otlp: ")?.split_once(" lost {")?.0.split(' ').next()?.parse::<u64>().ok()
+    });
     let signal = output.status.signal().and_then(|number| Signal::try_from(number).ok());
     let end = output.status.code().map(End::Code).or(signal.map(End::Signal));
     Ok(Ended { delivered: receiver.span_count(), lost: lost.sum(), end, took, stderr, receiver })

@@ -10,7 +10,7 @@ use crate::{
     capture::{Untaken, is_installed, untaken},
     config::{Options, Settings},
     env::Environment,
-    error::{Diagnostics, LogLevel, Subject},
+    error::{Count, Diagnostics, LogLevel, Subject},
     exit::{Ending, ProcessSpan},
     fork,
     sync::locks::Mutex,
@@ -18,6 +18,11 @@ use crate::{
 
 /// In the child of a fork the thread that held a lock may be gone.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+const CLOSED: &str = "the client was closed: keep the guard until the end of main (`let _guard = otlp::init()?;`: \
+                      `let _ =` drops it at once), and end spans before it";
+const NO_CLIENT: &str = "there was no client: call otlp::init() at the start of main and keep its guard (in a test, \
+                         set_default on the thread that records), or set OTEL_SDK_DISABLED=true where none is wanted";
 
 /// Clients in the order they were made in.
 static LIVE: Mutex<Vec<Weak<Engine>>> = Mutex::new(Vec::new());
@@ -72,30 +77,17 @@ fn tell_untaken() {
         return;
     }
     let last = LAST_CLOSED.try_lock_for(PATIENCE).and_then(|last| last.clone());
+    let said = |spans: u64, why: &str| {
+        let (spans, diagnostics) = (Count(spans, "span"), last.as_ref()?);
+        let line = format_args!("{spans} {} not recorded, since {why}", spans.were());
+        Some(diagnostics.say(LogLevel::Error, Subject::Shutdown, line))
+    };
     if late > 0 {
-        if let Some(diagnostics) = &last {
-            diagnostics.say(
-                LogLevel::Error,
-                Subject::Shutdown,
-                format_args!(
-                    "{late} spans were recorded by no one, since their client was closed: keep the guard until the end \
-                     of main (`let _guard = otlp::init()?;`: `let _ =` drops it at once), and end spans before it"
-                ),
-            );
-        }
-        return;
-    }
-    match last {
-        Some(diagnostics) if is_installed() => {
-            diagnostics.say(
-                LogLevel::Error,
-                Subject::Shutdown,
-                format_args!(
-                    "{early} spans were recorded by no one, since there was no client yet: call otlp::init() earlier"
-                ),
-            );
-        }
-        _ => tell_uninitialised(early),
+        said(late, CLOSED);
+    } else if is_installed() && last.is_some() {
+        said(early, "there was no client yet: call otlp::init() earlier");
+    } else {
+        tell_uninitialised(early);
     }
 }
 
@@ -105,12 +97,7 @@ fn tell_uninitialised(spans: u64) {
     if settings.disabled.is_some() || !settings.tells_author() {
         return;
     }
-    Diagnostics::new(settings.log_level, None).say(
-        LogLevel::Error,
-        Subject::Shutdown,
-        format_args!(
-            "{spans} spans were recorded by no one, since the process has no client: call otlp::init() at the start of \
-             main and keep its guard, or set OTEL_SDK_DISABLED=true where none is wanted"
-        ),
-    );
+    let spans = Count(spans, "span");
+    let line = format_args!("{spans} {} not recorded, since {NO_CLIENT}", spans.were());
+    Diagnostics::new(settings.log_level, None).say(LogLevel::Error, Subject::Shutdown, line);
 }

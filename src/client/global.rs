@@ -92,7 +92,7 @@ pub fn client() -> Client {
 }
 
 /// Closes the process-wide client when it is dropped.
-#[must_use = "dropping the guard closes the client: bind it to a name, as in `let _guard = otlp::init()?;`"]
+#[must_use = "dropping the guard closes the client, and `let _ =` drops it at once: bind it to a name, as in `let _guard = otlp::init()?;`"]
 pub struct Guard {
     client: Client,
 }

@@ -69,6 +69,22 @@ impl Subject {
     }
 }
 
+/// So many of something, as people write it: `1 span`, `2 spans`.
+pub(crate) struct Count(pub(crate) u64, pub(crate) &'static str);
+
+impl Count {
+    /// The verb that goes with it.
+    pub(crate) fn were(&self) -> &'static str {
+        if self.0 == 1 { "was" } else { "were" }
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}{}", self.0, self.1, if self.0 == 1 { "" } else { "s" })
+    }
+}
+
 /// One thing the library says about itself; given to the handler of
 /// [`with_error_handler`](crate::ClientBuilder::with_error_handler). It shows itself as its message.
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,7 @@ use std::sync::{
 use super::{Exporter, frame::Runs};
 use crate::{
     capture::{TraceId, first_trace_id},
-    error::{DropReason, LogLevel, Subject},
+    error::{Count, DropReason, LogLevel, Subject},
     stats::Receipt,
 };
 
@@ -67,8 +67,8 @@ impl Exporter {
     pub(super) fn say_progress(&self) {
         if self.tells_everything() {
             let stats = self.snapshot();
-            let (exported, requests, endpoint) = (stats.exported, stats.requests, &self.settings.endpoint);
-            let line = format_args!("{endpoint} accepted {exported} spans in {requests} requests so far");
+            let (spans, requests) = (Count(stats.exported, "span"), Count(stats.requests, "request"));
+            let line = format_args!("{} accepted {spans} in {requests} so far", self.settings.endpoint);
             self.diagnostics.say(LogLevel::Debug, Subject::Progress, line);
         }
     }
@@ -85,18 +85,26 @@ impl Exporter {
             say(format_args!("no span was recorded, and nothing sent to {endpoint}"));
             return;
         }
-        let (exported, requests, wire) = (stats.exported, stats.requests, stats.wire_bytes);
-        let sent = format!("{endpoint} accepted {exported} spans in {requests} requests, {wire} bytes in all");
-        match self.example.trace_id.get() {
-            Some(id) => say(format_args!("{sent}; one of the traces is {id}")),
-            None => say(format_args!("{sent}")),
+        let (spans, requests) = (Count(stats.exported, "span"), Count(stats.requests, "request"));
+        match (stats.exported, self.example.trace_id.get()) {
+            // It tried, or nothing was to be sent.
+            (0, _) if stats.requests > 0 => {
+                say(format_args!("{endpoint} accepted nothing, of {requests} that were tried"))
+            }
+            (0, _) => say(format_args!("nothing was sent to {endpoint}")),
+            (_, id) => {
+                let id = id.map_or_else(String::new, |id| format!("; one of the traces is {id}"));
+                let wire = stats.wire_bytes;
+                say(format_args!("{endpoint} accepted {spans} in {requests}, {wire} bytes in all{id}"))
+            }
         };
         let (by_parents, by_sampler) = stats.started_by.dropped();
         if by_parents + by_sampler > 0 {
             let sampler = &self.settings.sampler;
+            let spans = Count(by_parents + by_sampler, "span");
+            let were = spans.were();
             say(format_args!(
-                "{} spans were not sampled: {by_parents} as their parents were, {by_sampler} by the sampler {sampler:?}",
-                by_parents + by_sampler
+                "{spans} {were} not sampled: {by_parents} as their parents were, {by_sampler} by the sampler {sampler:?}"
             ));
         }
     }
@@ -129,7 +137,8 @@ impl Exporter {
                 )
             }
             DropReason::Undelivered | DropReason::Shutdown => {
-                format!("{endpoint}: {why}; check OTEL_EXPORTER_OTLP_ENDPOINT, or allow more time")
+                let joint = if why.ends_with('?') { " " } else { "; " };
+                format!("{endpoint}: {why}{joint}check OTEL_EXPORTER_OTLP_ENDPOINT, or allow more time")
             }
             DropReason::NoMemory => {
                 "the system gave no more memory; lower OTLP_MAX_MEMORY_USAGE, or raise the limit of the process"
@@ -141,9 +150,10 @@ impl Exporter {
             DropReason::Expired => "they lay in the spool for too long; raise OTLP_SPOOL_MAX_AGE".to_owned(),
             DropReason::Panicked => "a fault in the exporter, which is a bug in otlp".to_owned(),
         };
-        let (lost, dropped) = (receipt.dropped_total(), &receipt.dropped);
+        let (lost, dropped) = (Count(receipt.dropped_total(), "span"), &receipt.dropped);
+        let were = lost.were();
         let level = self.level_of_loss(nobody_at_default);
-        self.diagnostics.say(level, Subject::Shutdown, format_args!("{lost} spans were lost {dropped:?}: {advice}"));
+        self.diagnostics.say(level, Subject::Shutdown, format_args!("{lost} {were} lost {dropped:?}: {advice}"));
     }
 
     /// How loudly a loss is told. Who runs a released program, asked for no collector and has none is left alone.
