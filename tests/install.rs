@@ -50,6 +50,19 @@ fn child() {
             open.end();
             record(1);
         }
+        Some("exits while another thread records") => {
+            let otlp = to(FIRST).install().unwrap();
+            std::thread::spawn(|| {
+                let tracer = otlp::tracer("busy");
+                loop {
+                    tracer.start("span").end();
+                }
+            });
+            while otlp.client().stats().ended < 100 {
+                std::thread::yield_now();
+            }
+            std::process::exit(4);
+        }
         Some("init comes late") => {
             record(2);
             let _otlp = otlp::init().unwrap();
@@ -260,6 +273,16 @@ fn spans_that_no_client_takes_are_told_in_one_line_with_what_to_do() {
         assert!(begins && said[0].contains(advice), "{role}: {said:?}");
     }
     assert_eq!(receiver.span_count(), 1, "what was recorded while there was a client");
+}
+
+#[test]
+fn who_records_while_the_process_exits_is_not_told_to_keep_a_guard_and_no_receiver_is_accused() {
+    let (output, [receiver, _]) = play_with_two("exits while another thread records");
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    let said = said(&output);
+    let blames = |line: &String| line.contains("not recorded") || line.contains("did not answer");
+    assert!(!said.iter().any(blames), "{said:?}");
+    assert!(receiver.span_count() >= 100);
 }
 
 #[test]

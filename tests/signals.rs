@@ -69,6 +69,7 @@ fn child() {
                 process::exit(WAITED_FOR);
             });
         }),
+        Ok("asked again in the child of a fork") => asked_again_in_the_child_of_a_fork(),
         Ok(name) => panic!("there is no case {name}"),
     }
 }
@@ -100,6 +101,30 @@ fn record_and_wait(then: impl FnOnce()) {
     say("ready");
     let _ = io::stdin().read_to_end(&mut Vec::new());
     process::exit(WENT_ON);
+}
+
+/// Goes on if its child was ended by the signal it sent itself.
+fn asked_again_in_the_child_of_a_fork() {
+    let otlp = otlp::init().unwrap();
+    otlp.close_on_signals().unwrap();
+    // SAFETY: as the library promises.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            otlp.close_on_signals().unwrap();
+            (0..10).for_each(|_| otlp::tracer("child").start("a child's").end());
+            kill(Pid::this(), Signal::SIGTERM).unwrap();
+            loop {
+                thread::park();
+            }
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            let status = nix::sys::wait::waitpid(child, None).unwrap();
+            assert!(matches!(status, nix::sys::wait::WaitStatus::Signaled(_, Signal::SIGTERM, _)), "{status:?}");
+            say("ready");
+            let _ = io::stdin().read_to_end(&mut Vec::new());
+            process::exit(WENT_ON);
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -297,4 +322,11 @@ fn what_the_program_does_about_a_signal_itself_is_left_to_it() {
         let is = (end, receiver.span_count());
         (is != (End::Code(*code), 10)).then(|| format!("{case}, {signal} {place:?}: {is:?}"))
     });
+}
+
+#[test]
+fn the_child_of_a_fork_that_asks_again_is_closed_by_signals_too() {
+    let receiver = Receiver::start().unwrap();
+    let playing = Playing::start("asked again in the child of a fork", Place::Ordinary, &receiver.endpoint(), &[]);
+    assert_eq!((playing.end(), receiver.span_count()), (End::Code(WENT_ON), 10));
 }

@@ -243,6 +243,7 @@ impl Doorbell {
             return None;
         }
         workers.started += 1;
+        workers.barren = false;
         let number = workers.numbers.trailing_ones();
         workers.numbers |= 1_u64.checked_shl(number).unwrap_or(0);
         self.rest.store(workers.rest(), Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use super::{
@@ -49,6 +49,8 @@ pub(crate) struct Intake {
     /// As `open_in`, but only where nothing was plugged in that is asked about each span: so that the usual start of
     /// one asks once for both.
     plain_in: AtomicU32,
+    /// What was lost has been said: what is lost from then on is told at the end of the process.
+    has_said: AtomicBool,
     /// The process this was made in.
     made_in: u32,
     /// Makes what takes over in the child of a fork. Set once, at assembly.
@@ -127,6 +129,7 @@ impl Intake {
             processors: recording.processors,
             open_in: AtomicU32::new(fork::generation()),
             plain_in: AtomicU32::new(plain_in),
+            has_said: AtomicBool::new(false),
             made_in: fork::generation(),
             heir: OnceLock::new(),
         })
@@ -138,6 +141,16 @@ impl Intake {
         self.open_in.store(fork::NEVER, Ordering::Release);
         // Threads that wait for room need not any more.
         self.overflow.made_room();
+    }
+
+    /// From now on spans that end here are told at the end of the process: what was lost before is said now.
+    pub(crate) fn tell_late(&self) {
+        self.has_said.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what was lost here before has been said.
+    pub(super) fn has_said(&self) -> bool {
+        self.has_said.load(Ordering::Relaxed)
     }
 
     /// Drops the oldest records of `ring`, or where it has none those of the fullest ring, and counts them: as

@@ -401,7 +401,9 @@ fn lose(open: &OpenSpan) {
         None if local::is_own_thread() => open.intake.stats.forgotten(),
         None => {
             open.intake.stats.lost(DropReason::Shutdown);
-            untaken::note(Untaken::Late);
+            if open.intake.has_said() {
+                untaken::note(Untaken::Late);
+            }
         }
     }
 }

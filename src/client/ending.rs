@@ -48,8 +48,10 @@ pub(super) fn closed(diagnostics: &Arc<Diagnostics>) {
 /// Ends the process span, closes every client and tells what went nowhere.
 pub(super) fn end_process(ending: Ending<'_>) {
     ProcessSpan::end(ending);
+    // What is recorded while clients are closed here is nobody's mistake.
+    let (early, late) = (untaken(Untaken::Early), untaken(Untaken::Late));
     close_all();
-    tell_untaken();
+    tell_untaken(early, late);
 }
 
 /// Closes the clients that are left, the youngest first: an older one may export what a younger one's processors give
@@ -70,8 +72,7 @@ fn close_all() {
 }
 
 /// One line about spans that no client took, for who can do something about it.
-fn tell_untaken() {
-    let (early, late) = (untaken(Untaken::Early), untaken(Untaken::Late));
+fn tell_untaken(early: u64, late: u64) {
     // What was counted before a fork is the parent's to tell.
     if early + late == 0 || fork::generation() > 0 {
         return;

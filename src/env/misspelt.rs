@@ -12,6 +12,9 @@ const NEAR: usize = 2;
 /// Longer names are no typing errors.
 const LONGEST: usize = 64;
 
+/// What a remark says that knows the name that was meant.
+const MEANT: &str = "did you mean ";
+
 const OWN: &str = "OTLP_";
 const COMMON: &str = "OTEL_";
 
@@ -83,14 +86,28 @@ const OF_OTHERS: [&str; 57] = [
 /// One line for each name that was meant to be another, or seems to be meant for this crate, and is read by nobody;
 /// the last one counts those that are too many. Values are not looked at.
 pub(super) fn warnings<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let mut found: Vec<_> = names.into_iter().filter_map(|name| Some((name, remark(name)?))).collect();
-    found.sort_unstable();
+    let mut names: Vec<_> = names.into_iter().filter(|name| is_candidate(&name.to_ascii_uppercase())).collect();
+    names.sort_unstable();
+    names.retain(|name| !is_service_link(name));
+    let mut found: Vec<_> = names.into_iter().filter_map(|name| Some((remark(name)?, name))).collect();
+    // Those that are surely typing errors first.
+    found.sort_by_key(|(remark, name)| (!remark.contains(MEANT), *name));
     let more = found.len().saturating_sub(TOLD);
-    let mut warnings: Vec<_> = found.into_iter().take(TOLD).map(|(_, remark)| remark).collect();
+    let mut warnings: Vec<_> = found.into_iter().take(TOLD).map(|(remark, _)| remark).collect();
     if more > 0 {
         warnings.push(format!("{more} more variables whose names begin with OTLP_ or OTEL_ are not known"));
     }
     warnings
+}
+
+/// What a container platform tells of a service whose name begins so: its addresses, which nobody has typed.
+fn is_service_link(name: &str) -> bool {
+    let is_address = |rest: &str| rest.starts_with("_TCP") || rest.starts_with("_UDP") || rest.starts_with("_SCTP");
+    let digits = |rest: &str| rest.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned();
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.starts_with(OWN) && name != "OTLP_PORT" && name.ends_with("_PORT")
+        || name.match_indices("_PORT_").any(|(at, port)| is_address(&digits(&name[at + port.len()..])))
 }
 
 fn remark(name: &str) -> Option<String> {
@@ -234,6 +251,22 @@ mod tests {
         for variable in VARIABLES {
             assert_eq!(said_of(variable.name), None);
         }
+    }
+
+    #[test]
+    fn addresses_of_services_that_a_platform_tells_are_left_alone_and_hide_no_typing_error() {
+        let links = "
+            OTLP_COLLECTOR_SERVICE_HOST OTLP_COLLECTOR_SERVICE_PORT OTLP_COLLECTOR_SERVICE_PORT_OTLP_HTTP
+            OTLP_COLLECTOR_PORT OTLP_COLLECTOR_PORT_4318_TCP OTLP_COLLECTOR_PORT_4318_TCP_PROTO
+            OTLP_COLLECTOR_PORT_4318_TCP_PORT OTLP_COLLECTOR_PORT_4318_TCP_ADDR OTEL_SERVICE_HOST
+        ";
+        let names = links.split_whitespace().chain(["OTLP_ENDPOINT"]);
+        let said = warnings(names);
+        assert!(said.len() == 1 && said[0].starts_with("OTLP_ENDPOINT: "), "{said:?}");
+        let unknown: Vec<_> = (0..20).map(|number| format!("OTLP_{number}")).collect();
+        let said = warnings(unknown.iter().map(String::as_str).chain(["OTLP_WORKER"]));
+        assert!(said[0].starts_with("OTLP_WORKER: "), "{said:?}");
+        assert!(said_of("OTLP_PORT").is_some());
     }
 
     #[test]

@@ -36,27 +36,39 @@ static CAME: AtomicI32 = AtomicI32::new(0);
 static PASSED_ON: AtomicBool = AtomicBool::new(false);
 /// The thread, as a `pthread_t`.
 static THREAD: AtomicUsize = AtomicUsize::new(0);
+/// The generation it is in.
+static INSTALLED_IN: AtomicU32 = AtomicU32::new(fork::NEVER);
 /// The process it is in.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 /// Has `end` called on a thread of its own when SIGTERM, SIGINT or SIGHUP comes, and lets the signal do afterwards what
 /// it does by default. Signals that the program handles, ignores or blocks are left to it.
 pub(crate) fn on_signals(end: fn(Ending<'_>)) -> io::Result<()> {
-    static INSTALLED: AtomicBool = AtomicBool::new(false);
-    if INSTALLED.swap(true, Ordering::Relaxed) {
+    let here = fork::generation();
+    if INSTALLED_IN.swap(here, Ordering::SeqCst) == here {
         return Ok(());
     }
-    // Who could not have it may ask again.
-    install(end).inspect_err(|_| INSTALLED.store(false, Ordering::Relaxed))
+    // Who could not have it, or left all of them to others, may ask again.
+    let installed = install(end);
+    if !matches!(installed, Ok(true)) {
+        INSTALLED_IN.store(fork::NEVER, Ordering::SeqCst);
+    }
+    installed.map(drop)
 }
 
-fn install(end: fn(Ending<'_>)) -> io::Result<()> {
+/// Whether there is anything to do.
+fn install(end: fn(Ending<'_>)) -> io::Result<bool> {
     let blocked = SigSet::thread_get_mask()?;
-    let is_nobodys = |signal: &Signal| action_of(*signal) == libc::SIG_DFL && !blocked.contains(*signal);
+    // Ours is still there in the child of a fork, whose parent asked.
+    let ours = handler as *const () as libc::sighandler_t;
+    let is_nobodys =
+        |signal: &Signal| [libc::SIG_DFL, ours].contains(&action_of(*signal)) && !blocked.contains(*signal);
     let ours: SigSet = SIGNALS.into_iter().filter(is_nobodys).collect();
     if ours.iter().next().is_none() {
-        return Ok(());
+        return Ok(false);
     }
+    CAME.store(0, Ordering::SeqCst);
+    PASSED_ON.store(false, Ordering::SeqCst);
     keep_loaded();
     // The thread first: a handler without it would swallow the signals.
     let (tell, told) = mpsc::channel();
@@ -67,7 +79,8 @@ fn install(end: fn(Ending<'_>)) -> io::Result<()> {
     })?;
     told.recv().map_err(io::Error::other)?;
     PROCESS.store(process::id(), Ordering::SeqCst);
-    ours.iter().try_for_each(|signal| set_action(signal, handler as *const () as libc::sighandler_t))
+    ours.iter().try_for_each(|signal| set_action(signal, handler as *const () as libc::sighandler_t))?;
+    Ok(true)
 }
 
 /// Waits for one of `signals`, has the client closed, and lets the signal do what it does by default.
@@ -103,7 +116,7 @@ fn take(signal: Signal) {
         return;
     }
     // The child of a fork has no thread to pass it on to, and has not asked for any of this.
-    if fork::FORKED.load(Ordering::Relaxed) || PROCESS.load(Ordering::SeqCst) != process::id() {
+    if INSTALLED_IN.load(Ordering::SeqCst) != fork::generation() || PROCESS.load(Ordering::SeqCst) != process::id() {
         do_default(signal);
         return;
     }

@@ -246,10 +246,11 @@ impl Exporter {
         }
         // Threads that recorded here keep what they share with the client for as long as they meet no other one.
         self.trim_now();
+        self.intake.tell_late();
         let receipt = self.receipt();
         self.remark();
         self.say_spooled(&receipt);
-        self.say_lost(&receipt);
+        self.say_lost(&receipt, pending);
         self.say_delivered();
         receipt
     }

@@ -109,13 +109,14 @@ impl Exporter {
         }
     }
 
-    /// At the end, one line for everything that was lost, why, and what helps.
-    pub(super) fn say_lost(&self, receipt: &Receipt) {
+    /// At the end, one line for everything that was lost, why, and what helps. `pending` of it were given up.
+    pub(super) fn say_lost(&self, receipt: &Receipt, pending: u64) {
         let Some((reason, _)) = receipt.dropped.iter().filter(|(_, lost)| *lost > 0).max_by_key(|(_, lost)| *lost)
         else {
             return;
         };
         let failure = self.last_failure.lock().take();
+        let ended_late = failure.is_none() && pending == 0;
         let nobody_at_default = failure.as_ref().is_some_and(|failure| failure.nobody_at_default);
         let endpoint = &self.settings.endpoint;
         let why = failure.map_or_else(|| "did not answer in time".to_owned(), |failure| failure.message);
@@ -128,6 +129,9 @@ impl Exporter {
             DropReason::TooLarge => format!("{endpoint}: {why}"),
             DropReason::Rejected | DropReason::Refused => {
                 format!("{endpoint} did not accept them: {why}")
+            }
+            DropReason::Shutdown if ended_late => {
+                "they ended while the client was closed; end spans, and threads that record, before that".to_owned()
             }
             DropReason::Undelivered | DropReason::Shutdown if nobody_at_default => {
                 let what = why.split("; ").next().unwrap_or_default();

@@ -264,6 +264,19 @@ mod on_real_threads {
     }
 
     #[test]
+    fn that_a_start_failed_once_is_forgotten_as_soon_as_one_succeeds() {
+        let (bell, attempts) = (Arc::new(Doorbell::new(1, false)), Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&attempts);
+        bell.when_unanswered(move || drop(counted.fetch_add(1, Ordering::Relaxed)));
+        bell.admit(0).unwrap();
+        bell.give_up(0);
+        bell.admit(0).unwrap();
+        assert!(bell.leave(0, true, || false));
+        bell.after_record();
+        assert_eq!(attempts.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
     fn single_records_ring_for_nobody_while_all_workers_are_away() {
         let bell = bell_with(1);
         bell.when_unanswered(|| panic!("there may be no more"));
