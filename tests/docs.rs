@@ -98,6 +98,7 @@ fn every_link_into_the_repository_leads_somewhere() {
     for (document, folder) in [
         ("README.md", ""),
         ("docs/environment.md", "docs/"),
+        ("docs/first_hour.md", "docs/"),
         ("docs/harmless.md", "docs/"),
         ("docs/limits.md", "docs/"),
         ("docs/recipes.md", "docs/"),
