@@ -54,12 +54,12 @@ use outbox::Outbox;
 use remarks::Remarks;
 use salvage::Salvage;
 use span_buffer::IdleBuffers;
-use summary::{Example, LastFailure};
+use summary::LastFailure;
 use tracing::OwnTracing;
 use transport::{Carried, HttpTransport};
 
 use crate::{
-    capture::{Intake, Shed},
+    capture::{Intake, Shed, TraceId},
     config::{Settings, Tuning},
     error::{Diagnostics, LogLevel, Subject},
     stats::{BatchMetrics, Departure, Receipt, Snapshot},
@@ -107,7 +107,8 @@ pub(crate) struct Exporter {
     remarks: Remarks,
     /// Why the last attempt that failed did, for the line at the end.
     last_failure: Mutex<Option<LastFailure>>,
-    example: Example,
+    /// The trace of some span that was sent, for who asks what was.
+    example: OnceLock<TraceId>,
     /// State of the generator behind the retry jitter.
     chance: AtomicU64,
     /// What to do when the first worker starts. Set once, at assembly.
@@ -141,7 +142,7 @@ impl Exporter {
             salvage: Salvage::new(&settings),
             remarks: Remarks::default(),
             last_failure: Mutex::new(None),
-            example: Example::default(),
+            example: OnceLock::new(),
             chance: AtomicU64::new(std::process::id().into()),
             working: OnceLock::new(),
             intake,

@@ -1,13 +1,8 @@
 //! What is said of delivery as a whole: at the end what was lost and what helps, and for who asks what is sent where.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicBool, Ordering},
-};
-
 use super::{Exporter, frame::Runs};
 use crate::{
-    capture::{TraceId, first_trace_id},
+    capture::first_trace_id,
     error::{Count, DropReason, LogLevel, Subject},
     stats::Receipt,
 };
@@ -19,15 +14,6 @@ pub(super) struct LastFailure {
     pub(super) nobody_at_default: bool,
     /// There was no address to send to: no receiver has seen anything.
     pub(super) is_nameless: bool,
-}
-
-/// What is remembered for the lines about what went well.
-#[derive(Default)]
-pub(super) struct Example {
-    /// The trace of some span that was sent.
-    trace_id: OnceLock<TraceId>,
-    /// It was said how it went, and nothing was left to say.
-    is_told: AtomicBool,
 }
 
 impl Exporter {
@@ -55,10 +41,10 @@ impl Exporter {
 
     /// Remembers a trace to look for.
     pub(super) fn note_example(&self, runs: &Runs<'_>) {
-        if self.tells_everything() && self.example.trace_id.get().is_none() {
+        if self.tells_everything() && self.example.get().is_none() {
             let found = runs.iter().find_map(|(_, run)| first_trace_id(run));
             if let Some(id) = found {
-                let _ = self.example.trace_id.set(id);
+                let _ = self.example.set(id);
             }
         }
     }
@@ -75,7 +61,7 @@ impl Exporter {
 
     /// At the end, what was sent, a trace to look for, and what was not recorded, by whose decision.
     pub(super) fn say_delivered(&self) {
-        if !self.tells_everything() || self.example.is_told.swap(true, Ordering::Relaxed) {
+        if !self.tells_everything() {
             return;
         }
         let stats = self.snapshot();
@@ -86,7 +72,7 @@ impl Exporter {
             return;
         }
         let (spans, requests) = (Count(stats.exported, "span"), Count(stats.requests, "request"));
-        match (stats.exported, self.example.trace_id.get()) {
+        match (stats.exported, self.example.get()) {
             // It tried, or nothing was to be sent.
             (0, _) if stats.requests > 0 => {
                 say(format_args!("{endpoint} accepted nothing, of {requests} that were tried"))
