@@ -17,7 +17,7 @@
 //! - **L** The consumer keeps its reference to a chunk until `next` is set, and the producer never touches a
 //!   chunk after setting its `next`; so the producer's tail is alive as long as its ring is.
 
-use std::{ptr::NonNull, sync::Weak};
+use std::{mem, ptr::NonNull, sync::Weak};
 
 use crossbeam_utils::CachePadded;
 
@@ -185,6 +185,7 @@ pub(crate) struct Limit {
 impl Consumer {
     /// Leaves chunks behind in which nothing is left.
     fn leave_drained(&mut self) {
+        // In this order: having seen `next`, the count of records is final.
         while self.head.has_next() && self.at == self.head.published() {
             let Some(next) = self.head.take_next() else { return };
             self.head = next;
@@ -195,29 +196,20 @@ impl Consumer {
     fn detach(&mut self, limit: &mut Limit, slices: &mut Vec<Slice>) {
         // Without memory for a longer list the rest stays where it is.
         while limit.records > 0 && slices.try_reserve(1).is_ok() {
+            self.leave_drained();
             let published = self.head.published();
-            if self.at < published {
-                let slice = Slice::cut(&self.head, self.at, published, *limit, slices.is_empty());
-                let Some(slice) = slice else { return };
-                self.at = slice.last;
-                limit.records -= slice.records();
-                limit.bytes = limit.bytes.saturating_sub(slice.bytes());
-                slices.push(slice);
-                continue;
+            if self.at == published {
+                break;
             }
-            if !self.head.has_next() {
-                return;
-            }
-            // The producer may have published more between the two loads above; having seen `next`, the
-            // count is final, so read it once more before leaving the chunk behind.
-            if self.head.published() > self.at {
-                continue;
-            }
-            if let Some(next) = self.head.take_next() {
-                self.head = next;
-                self.at = 0;
-            }
+            let slice = Slice::cut(&self.head, self.at, published, *limit, slices.is_empty());
+            let Some(slice) = slice else { break };
+            self.at = slice.last;
+            limit.records -= slice.records();
+            limit.bytes = limit.bytes.saturating_sub(slice.bytes());
+            slices.push(slice);
         }
+        // Where nothing more is recorded nobody comes back for a chunk.
+        self.leave_drained();
     }
 }
 
@@ -304,29 +296,46 @@ impl Producer {
     #[cold]
     #[inline(never)]
     pub(super) fn push_elsewhere(&mut self, supply: &Supply, scope: u32, record: &[u8]) -> Result<Pushed, Full> {
-        self.link(supply, record.len() + ENTRY_BYTES)?;
-        // SAFETY: as `link` promises.
-        unsafe { self.write(scope, record) };
-        // SAFETY: the ring keeps its tail alive (L).
-        if !supply.is_standard(unsafe { self.tail.as_ref() }.capacity()) {
-            self.leave_behind();
+        let needed = record.len() + ENTRY_BYTES;
+        let mut fresh = supply.chunk(needed);
+        if fresh.is_none() {
+            if self.rewind(needed) {
+                // SAFETY: as `rewind` promises.
+                unsafe { self.write(scope, record) };
+                return Ok(Pushed::Linked);
+            }
+            // Looking for drained chunks may have given some back.
+            fresh = supply.chunk(needed);
+        }
+        let fresh = fresh.ok_or(Full)?;
+        if supply.is_standard(fresh.capacity()) {
+            self.go_on_in(fresh);
+            // SAFETY: as the supply promises.
+            unsafe { self.write(scope, record) };
+        } else {
+            self.link_alone(fresh, scope, record);
         }
         Ok(Pushed::Linked)
+    }
+
+    /// Links a chunk with one large record in it and another one of no bytes behind that, so that it is free when the
+    /// record has left, and not held until the thread's next one. Both are linked at once: a consumer that took the
+    /// record in between would not come back for the chunk.
+    fn link_alone(&mut self, fresh: ChunkRef, scope: u32, record: &[u8]) {
+        let before = self.begin(&fresh);
+        // SAFETY: the chunk is our tail, if one that nobody else knows of yet, and made for the record.
+        unsafe { self.write(scope, record) };
+        if let Some(empty) = Chunk::allocate(0, false, Weak::new()) {
+            self.go_on_in(empty);
+        }
+        // SAFETY: the ring keeps the tail alive that it had before (L), and this is our last access to it.
+        unsafe { Chunk::set_next(before, fresh) };
     }
 
     /// Bytes that `supply` has to give for a record of `len` bytes; 0 where the chunk at hand has room for it.
     pub(crate) fn needs(&self, supply: &Supply, len: usize) -> usize {
         let needed = len + ENTRY_BYTES;
         if needed > self.free() { supply.chunk_for(needed) } else { 0 }
-    }
-
-    /// Links a chunk of no bytes behind the chunk of a large record, which would otherwise be held until the
-    /// thread's next record.
-    #[cold]
-    fn leave_behind(&mut self) {
-        if let Some(empty) = Chunk::allocate(0, false, Weak::new()) {
-            self.go_on_in(empty);
-        }
     }
 
     /// Counts a record that was refused.
@@ -344,20 +353,6 @@ impl Producer {
     /// Counts a span that ended and is not exported.
     pub(crate) fn withhold(&mut self, why: Withheld) {
         self.ring.produced.withheld.count(why as usize);
-    }
-
-    /// Goes on in a chunk that has `needed` bytes free.
-    fn link(&mut self, supply: &Supply, needed: usize) -> Result<(), Full> {
-        let mut fresh = supply.chunk(needed);
-        if fresh.is_none() {
-            if self.rewind(needed) {
-                return Ok(());
-            }
-            // Looking for drained chunks may have given some back.
-            fresh = supply.chunk(needed);
-        }
-        self.go_on_in(fresh.ok_or(Full)?);
-        Ok(())
     }
 
     /// Begins the chunk at hand anew, where a record fits into it and nobody has anything of what was in it. Where no
@@ -380,10 +375,15 @@ impl Producer {
     }
 
     fn go_on_in(&mut self, fresh: ChunkRef) {
-        let (tail, capacity) = (fresh.as_ptr(), fresh.capacity());
+        let before = self.begin(&fresh);
         // SAFETY: the ring keeps its tail alive (L), and this is our last access to it.
-        unsafe { Chunk::set_next(self.tail, fresh) };
-        (self.tail, self.records, self.used, self.index) = (tail, 0, 0, capacity);
+        unsafe { Chunk::set_next(before, fresh) };
+    }
+
+    /// Makes `fresh` the tail, and answers the one before it, which it is to be linked to.
+    fn begin(&mut self, fresh: &ChunkRef) -> NonNull<Chunk> {
+        (self.records, self.used, self.index) = (0, 0, fresh.capacity());
+        mem::replace(&mut self.tail, fresh.as_ptr())
     }
 }
 

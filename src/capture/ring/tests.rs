@@ -1,5 +1,5 @@
 use super::*;
-use crate::sync::scenario::{explore, spawn};
+use crate::sync::scenario::{explore, spawn, yield_now};
 
 /// Everything there is.
 const ALL: Limit = Limit { records: u32::MAX, bytes: usize::MAX };
@@ -143,6 +143,30 @@ fn loom_ring_rewinds_a_drained_chunk_where_there_is_no_other() {
         assert_eq!(ring.count_queued(), 0);
         drop((ring, producer));
         assert_all_is_returned(&supply, 32);
+    });
+}
+
+#[test]
+fn loom_ring_frees_the_chunk_of_a_large_record_with_the_record() {
+    explore(None, || {
+        let supply = Supply::with_chunks_of(1 << 20, 32);
+        let (ring, mut producer) = Ring::new(0);
+        let pushing = {
+            let supply = std::sync::Arc::clone(&supply);
+            spawn(move || {
+                producer.push(&supply, 0, &[1; 100]).unwrap();
+                // The thread lives on, and records nothing more for now.
+                producer
+            })
+        };
+        let mut taken = 0;
+        while taken == 0 {
+            taken = detach(&ring, Limit { records: 1, ..ALL }).len();
+            yield_now();
+        }
+        let producer = pushing.join().unwrap();
+        assert_eq!((taken, supply.held(), ring.count_queued()), (1, 0, 0));
+        drop(producer);
     });
 }
 

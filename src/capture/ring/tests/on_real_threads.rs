@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use crate::sync::scenario::{within_a_minute, yield_now};
+use crate::sync::scenario::within_a_minute;
 
 #[test]
 fn a_claim_that_another_thread_holds_detaches_nothing() {
