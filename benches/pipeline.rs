@@ -51,9 +51,9 @@ fn one_batch(stages: &mut Stages, stage: Stage) -> Duration {
     let batch = stages.gather().expect("spans were recorded");
     assert!(stages.frame(&batch) > 0);
     let gathered = Instant::now();
-    let parcel = stages.compress(batch);
+    let request = stages.compress(batch);
     let compressed = Instant::now();
-    assert!(stages.post(parcel), "the receiver takes it");
+    assert!(stages.post(request), "the receiver takes it");
     match stage {
         Stage::DrainAndFrame => gathered - begun,
         Stage::Compress => compressed - gathered,

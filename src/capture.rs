@@ -1,7 +1,7 @@
 //! Recording: runs on the application's threads. No lock, no I/O, no log, and no allocation once warm.
 //!
 //! `tracer` starts a `span`, whose `record` is the protobuf of it so far; ending it copies the record into
-//! this thread's `ring`. `local` is what a thread owns, `seat` its place at one client, `intake` what the threads of
+//! this thread's `ring`. `local` is what a thread owns, `thread_queue` its place at one client, `recorder` what the threads of
 //! one client share.
 
 mod attribute;
@@ -15,22 +15,20 @@ mod ended;
 mod generator;
 mod id;
 mod installed;
-mod intake;
 mod local;
+mod memory;
 mod notice;
 mod open_span;
-mod overflow;
 mod processor;
-mod quota;
 mod record;
+mod recorder;
 mod registry;
 mod ring;
 mod sampler;
 mod scope;
-mod seat;
 mod span;
 mod status;
-mod supply;
+mod thread_queue;
 mod tracer;
 mod tracestate;
 mod untaken;
@@ -57,17 +55,16 @@ pub use tracestate::TraceState;
 pub(crate) use attribute::{attribute_field_len, put_attribute, recorded};
 pub(crate) use clock::Clock;
 pub(crate) use installed::{ask_about, ask_threads, install, is_installed};
-pub(crate) use intake::{Intake, Limits, Recording};
 pub(crate) use local::OwnThread;
+pub(crate) use memory::{Limit, Pooling, Shed, Slice};
 pub(crate) use notice::Notice;
-pub(crate) use overflow::Shed;
 pub(crate) use processor::{Processors, processing};
 #[cfg(test)]
 pub(crate) use record::Head;
 pub(crate) use record::{Record, ends, first_trace_id};
+pub(crate) use recorder::{Limits, Recorder, Recording};
+pub(crate) use ring::Ring;
 #[cfg(feature = "bench")]
 pub use ring::RingPair;
-pub(crate) use ring::{Limit, Ring, Slice};
 pub(crate) use span::unix_nanos;
-pub(crate) use supply::Pooling;
 pub(crate) use untaken::{Untaken, untaken, when_first_untaken};

@@ -13,7 +13,7 @@ use std::{
 use once_cell::race::OnceBox;
 
 use crate::{
-    capture::{Clock, Intake, Limits, Pooling, Processors, Scope, SpanData, Tracer, ask_about},
+    capture::{Clock, Limits, Pooling, Processors, Recorder, Scope, SpanData, Tracer, ask_about},
     config::{DropStrategy, Options, OtlpConfig, Settings},
     env::Environment,
     error::{Diagnostics, Error, ExportError, LogLevel, Subject},
@@ -27,17 +27,17 @@ use crate::{
 };
 
 mod builder;
-mod conductor;
 mod controls;
 mod default;
 mod ending;
 mod global;
-mod rota;
+mod housekeeping;
+mod scheduler;
 mod span_exporter;
-mod thinning;
+mod throttling;
 
-use conductor::Conductor;
 use controls::Controls;
+use housekeeping::Housekeeping;
 
 pub use builder::ClientBuilder;
 pub use default::DefaultGuard;
@@ -137,7 +137,7 @@ impl Client {
     /// A tracer for one component. Takes a lock and may allocate: make it once and keep it.
     pub fn tracer(&self, scope: impl Into<Scope>) -> Tracer {
         let engine = self.engine().map(Engine::in_this_process);
-        Tracer::bound(engine.map(|engine| &engine.intake), scope.into())
+        Tracer::bound(engine.map(|engine| &engine.recorder), scope.into())
     }
 
     /// Encodes and sends complete spans on the calling thread, over the client's connections, and answers
@@ -247,7 +247,7 @@ impl Client {
             let exporter = &engine.exporter;
             let monitor = exporter.settings().performance_monitor.as_ref();
             let metrics = monitor.map_or(&[][..], |monitor| monitor.enabled_metrics());
-            engine.conductor.performance(exporter).collecting(metrics)
+            engine.housekeeping.performance(exporter).collecting(metrics)
         })
     }
 
@@ -273,7 +273,7 @@ impl Client {
 impl Drop for Owner {
     fn drop(&mut self) {
         self.0.used().map(Engine::close);
-        if self.0.intake.is_inherited() {
+        if self.0.recorder.is_inherited() {
             // Its locks may be held for ever, and its connections are the parent's.
             std::mem::forget(Arc::clone(&self.0));
         }
@@ -294,10 +294,10 @@ impl fmt::Debug for Client {
 
 /// What one client is made of, in one process.
 struct Engine {
-    intake: Arc<Intake>,
+    recorder: Arc<Recorder>,
     exporter: Arc<Exporter>,
     controls: Controls,
-    conductor: Conductor,
+    housekeeping: Housekeeping,
     /// Held by the one call that shuts down.
     closing: Turn<()>,
     /// Processors that did not finish at the shutdown.
@@ -320,18 +320,18 @@ impl Engine {
             workers: settings.worker_count,
             has_lanes: !batch.load_balancing,
         };
-        let intake = Intake::recording(limits, controls.recording(&settings));
-        ask_about(&intake);
-        let exporter = Exporter::new(settings, Arc::clone(&intake), diagnostics);
+        let recorder = Recorder::recording(limits, controls.recording(&settings));
+        ask_about(&recorder);
+        let exporter = Exporter::new(settings, Arc::clone(&recorder), diagnostics);
         Arc::new_cyclic(|this: &Weak<Self>| {
             let this = this.clone();
-            intake.when_inherited(move || Some(Arc::clone(&this.upgrade()?.in_this_process().intake)));
-            let conductor = Conductor::new(&exporter, &controls);
+            recorder.when_inherited(move || Some(Arc::clone(&this.upgrade()?.in_this_process().recorder)));
+            let housekeeping = Housekeeping::new(&exporter, &controls);
             Self {
-                intake,
+                recorder,
                 exporter,
                 controls,
-                conductor,
+                housekeeping,
                 closing: Turn::new(()),
                 failed_processors: AtomicU32::new(0),
                 heir: OnceBox::new(),
@@ -342,7 +342,7 @@ impl Engine {
     /// The engine of this process, made if it is the child of a fork and has none yet.
     fn in_this_process(self: &Arc<Self>) -> &Arc<Self> {
         let mut engine = self;
-        while engine.intake.is_inherited() {
+        while engine.recorder.is_inherited() {
             engine = engine.heir.get_or_init(|| {
                 let settings = engine.exporter.settings().clone();
                 let diagnostics = engine.exporter.diagnostics().anew();
@@ -357,7 +357,7 @@ impl Engine {
     /// What this process has used of it; nothing in the child of a fork that has recorded nothing yet.
     fn used(&self) -> Option<&Self> {
         let mut engine = self;
-        while engine.intake.is_inherited() {
+        while engine.recorder.is_inherited() {
             engine = engine.heir.get()?;
         }
         Some(engine)
@@ -382,7 +382,7 @@ impl Engine {
             return self.exporter.receipt_at_a_glance();
         }
         let Some(_closing) = self.closing.take_within(patience.longest()) else {
-            let failed_processors = self.intake.processors.as_ref().map_or(0, |processors| processors.count());
+            let failed_processors = self.recorder.processors.as_ref().map_or(0, |processors| processors.count());
             return Receipt { failed_processors, ..self.exporter.receipt() };
         };
         if self.exporter.is_stopped() {
@@ -390,11 +390,11 @@ impl Engine {
             return Receipt { failed_processors, ..self.exporter.receipt() };
         }
         let begun = Instant::now();
-        self.intake.close();
+        self.recorder.close();
         let failed_processors = self.finish_processors(&patience, Processors::shutdown);
         self.failed_processors.store(failed_processors, Ordering::Relaxed);
         let receipt = self.exporter.shutdown(patience.after(begun.elapsed()));
-        self.conductor.stop();
+        self.housekeeping.stop();
         ending::closed(self.exporter.diagnostics());
         Receipt { failed_processors, ..receipt }
     }
@@ -406,7 +406,7 @@ impl Engine {
         patience: &Patience,
         finish: impl FnOnce(&Processors, Instant) -> Vec<(u32, ExportError)>,
     ) -> u32 {
-        let Some(processors) = &self.intake.processors else { return 0 };
+        let Some(processors) = &self.recorder.processors else { return 0 };
         let count = processors.count();
         let failures = finish(processors, patience.deadline_of_others(Instant::now(), count));
         for (number, failure) in &failures {

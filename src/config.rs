@@ -59,4 +59,4 @@ pub(crate) use settings::Settings;
 pub(crate) use tls::Tls;
 #[cfg(feature = "tls")]
 pub(crate) use tls::{Certificates, NamedFile, Renewal, der};
-pub(crate) use tuning::Way;
+pub(crate) use tuning::Encoding;

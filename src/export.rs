@@ -10,33 +10,33 @@ use std::{
 };
 
 mod advice;
-mod batch;
-mod body;
-mod compress;
+mod delivery;
 mod direct;
 mod drain;
-mod frame;
+mod encode;
 mod holdings;
 mod ledger;
 mod meter;
 mod metrics;
+mod net;
 mod operations;
 mod outbox;
+mod outcome;
 mod pace;
-mod pipeline;
-mod remarks;
+mod queue;
+mod recording_reports;
+mod request;
 mod retry;
-mod salvage;
+mod sink;
 mod span_buffer;
-mod split;
 mod spool;
+mod spooling;
 #[cfg(feature = "bench")]
 mod stages;
 mod summary;
 mod tracing;
-mod transport;
 mod tune;
-mod worker;
+mod workers;
 
 pub use direct::ExportReport;
 pub(crate) use drain::{Barrier, Patience};
@@ -45,21 +45,22 @@ pub use span_buffer::SpanBuffer;
 #[cfg(feature = "bench")]
 pub use stages::Stages;
 
-use batch::Gatherer;
-use frame::EncodedResource;
+use encode::protobuf::EncodedResource;
 use ledger::Ledger;
 use meter::Meter;
+use net::Carried;
 use operations::Operations;
 use outbox::Outbox;
-use remarks::Remarks;
-use salvage::Salvage;
+use queue::Gatherer;
+use recording_reports::RecordingReports;
+use sink::HttpTransport;
 use span_buffer::IdleBuffers;
+use spooling::Spooling;
 use summary::LastFailure;
 use tracing::OwnTracing;
-use transport::{Carried, HttpTransport};
 
 use crate::{
-    capture::{Intake, Shed, TraceId},
+    capture::{Recorder, Shed, TraceId},
     config::{Settings, Tuning},
     error::{Diagnostics, LogLevel, Subject},
     stats::{BatchMetrics, Departure, Receipt, Snapshot},
@@ -71,7 +72,7 @@ static CLIENTS: AtomicUsize = AtomicUsize::new(0);
 
 /// What the workers of one client share.
 pub(crate) struct Exporter {
-    intake: Arc<Intake>,
+    recorder: Arc<Recorder>,
     settings: Settings,
     diagnostics: Arc<Diagnostics>,
     resource: EncodedResource,
@@ -103,8 +104,8 @@ pub(crate) struct Exporter {
     /// The last request that was begun was one made again.
     in_trouble: AtomicBool,
     /// Undelivered bodies on disk, if the user wants them there.
-    salvage: Option<Salvage>,
-    remarks: Remarks,
+    spooling: Option<Spooling>,
+    recording_reports: RecordingReports,
     /// Why the last attempt that failed did, for the line at the end.
     last_failure: Mutex<Option<LastFailure>>,
     /// The trace of some span that was sent, for who asks what was.
@@ -116,7 +117,7 @@ pub(crate) struct Exporter {
 }
 
 impl Exporter {
-    pub(crate) fn new(settings: Settings, intake: Arc<Intake>, diagnostics: Diagnostics) -> Arc<Self> {
+    pub(crate) fn new(settings: Settings, recorder: Arc<Recorder>, diagnostics: Diagnostics) -> Arc<Self> {
         let (attributes, schema_url) = settings.resource.in_this_process();
         let exporter = Arc::new(Self {
             resource: EncodedResource::new(&attributes, schema_url),
@@ -124,13 +125,13 @@ impl Exporter {
             metrics_transport: metrics::transport(&settings),
             meter: Meter::new(&settings.measured),
             operations: Operations::default(),
-            own_tracing: OwnTracing::new(&settings, &intake),
+            own_tracing: OwnTracing::new(&settings, &recorder),
             number: CLIENTS.fetch_add(1, Ordering::Relaxed),
             began: SystemTime::now(),
             ledger: Ledger::default(),
             outbox: Mutex::new(Outbox::new(&settings)),
             buffers: IdleBuffers::default(),
-            gatherer: Mutex::new(Gatherer::new(Arc::clone(&intake), &settings)),
+            gatherer: Mutex::new(Gatherer::new(Arc::clone(&recorder), &settings)),
             flushing: AtomicUsize::new(0),
             exiting: AtomicBool::new(false),
             hurried: OnceLock::new(),
@@ -139,28 +140,28 @@ impl Exporter {
             tuning: Mutex::new(tune::initial(&settings)),
             decision: Mutex::new(None),
             in_trouble: AtomicBool::new(false),
-            salvage: Salvage::new(&settings),
-            remarks: Remarks::default(),
+            spooling: Spooling::new(&settings),
+            recording_reports: RecordingReports::default(),
             last_failure: Mutex::new(None),
             example: OnceLock::new(),
             chance: AtomicU64::new(std::process::id().into()),
             working: OnceLock::new(),
-            intake,
+            recorder,
             settings,
             diagnostics: Arc::new(diagnostics),
         });
-        if let Some(processors) = &exporter.intake.processors {
+        if let Some(processors) = &exporter.recorder.processors {
             processors.set_resource(attributes);
         }
         let weak = Arc::downgrade(&exporter);
-        exporter.intake.doorbell.when_unanswered(move || {
+        exporter.recorder.doorbell.when_unanswered(move || {
             if let Some(exporter) = weak.upgrade() {
-                worker::start_if_needed(&exporter);
+                workers::start_if_needed(&exporter);
             }
         });
         let weak = Arc::downgrade(&exporter);
         exporter
-            .intake
+            .recorder
             .overflow
             .when_shedding(move || weak.upgrade().map_or(Shed::Nothing, |exporter| exporter.shed_oldest()));
         exporter
@@ -196,8 +197,8 @@ impl Exporter {
 
     /// Everything counted so far.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let intake = &self.intake;
-        let waits = || intake.registry.waiting() > 0 || self.ledger.spans() > 0;
+        let recorder = &self.recorder;
+        let waits = || recorder.registry.waiting() > 0 || self.ledger.spans() > 0;
         if self.is_stopped() && self.has_spooled_rest() && waits() {
             // Whoever saw the client open just before it was closed may have recorded after everything was given up, and
             // a worker that had not left yet may have it in hand.
@@ -206,12 +207,12 @@ impl Exporter {
         let counted = self.counted();
         // Nothing moves from the rings to the ledger meanwhile, so that no span is counted in both or in neither.
         let gathering = self.gatherer.lock();
-        let queued = intake.registry.count_queued() + self.ledger.spans();
+        let queued = recorder.registry.count_queued() + self.ledger.spans();
         drop(gathering);
         let Carried { connections, bytes } = self.transport.carried();
         Snapshot {
             queued,
-            memory_bytes: intake.supply.held() as u64,
+            memory_bytes: recorder.budget.held() as u64,
             wire_bytes: bytes,
             connections,
             idle_connections: self.transport.idle_connections() as u64,
@@ -226,7 +227,7 @@ impl Exporter {
         let counted = self.counted();
         let settled = counted.exported + counted.dropped.total() + counted.spooled;
         let queued = (counted.ended + counted.restored).saturating_sub(settled);
-        Snapshot { queued, memory_bytes: self.intake.supply.held() as u64, ..counted }
+        Snapshot { queued, memory_bytes: self.recorder.budget.held() as u64, ..counted }
     }
 
     /// As `receipt`, from such a snapshot.
@@ -237,21 +238,21 @@ impl Exporter {
 
     /// What counters tell, without what waits.
     fn counted(&self) -> Snapshot {
-        let intake = &self.intake;
-        intake.stats.snapshot(|| intake.registry.totals())
+        let recorder = &self.recorder;
+        recorder.stats.snapshot(|| recorder.registry.totals())
     }
 
     /// Has connections opened that are to be there before they are needed.
     fn open_ahead(&self) {
         let (diagnostics, endpoint) = (Arc::clone(&self.diagnostics), self.settings.endpoint.clone());
-        let intake = Arc::clone(&self.intake);
+        let recorder = Arc::clone(&self.recorder);
         self.transport.open_ahead(move |opened| {
             if let Err(why) = opened {
                 let line = format_args!("{endpoint}: no connection could be opened ahead: {why}");
                 diagnostics.say(LogLevel::Debug, Subject::Export, line);
             }
             // There is something to look after that was not there when the workers went to rest.
-            intake.doorbell.after_batch();
+            recorder.doorbell.after_batch();
         });
     }
 
@@ -264,7 +265,7 @@ impl Exporter {
 
     /// How spans are batched.
     pub(crate) fn batch_metrics(&self) -> BatchMetrics {
-        let left = &self.intake.stats.batches;
+        let left = &self.recorder.stats.batches;
         let ((batches, spans), tuning) = (left.totals(), self.tuning());
         BatchMetrics {
             batches,
@@ -272,7 +273,7 @@ impl Exporter {
             full: left.of(Departure::Full),
             timed_out: left.of(Departure::TimedOut),
             urgent: left.of(Departure::Urgent),
-            waiting: self.intake.registry.waiting(),
+            waiting: self.recorder.registry.waiting(),
             load: self.load(),
             batch_size: tuning.batch_size,
             strategy: self.settings.batch.strategy,

@@ -52,16 +52,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Where `unsafe` may stand, and why there.
 const UNSAFE: &[(&str, &str)] = &[
     ("src/capture/ring.rs", "the producer's pointer to its tail chunk, which the chain keeps alive"),
-    ("src/capture/ring/chunk.rs", "record memory that one thread writes while another reads what is published"),
+    ("src/capture/memory/chunk.rs", "record memory that one thread writes while another reads what is published"),
     ("src/capture/clock.rs", "reading the time stamp counter"),
     ("src/fork.rs", "registering a handler with the C library"),
     ("src/exit.rs", "registering a handler with the C library"),
     ("src/exit/signals.rs", "saying what a signal does"),
     ("src/error/door/descriptor.rs", "asking whether a descriptor closes on exec, and sending without waiting"),
     ("src/sync/raised.rs", "asking which signals are pending, and taking back what a write raised"),
-    ("src/export/transport/interface.rs", "asking the C library for the number of a network interface"),
+    ("src/export/net/interface.rs", "asking the C library for the number of a network interface"),
     ("src/sync/image.rs", "asking the loader which file this code is in, and to keep it"),
-    ("src/export/compress/deflate/same.rs", "comparing blocks with instructions that are part of the architecture"),
+    (
+        "src/export/encode/compress/deflate/same.rs",
+        "comparing blocks with instructions that are part of the architecture",
+    ),
 ];
 
 /// Words that stand in one place only.
@@ -69,18 +72,18 @@ const FENCES: &[(&str, &[&str])] = &[
     (
         "ureq",
         &[
-            "src/export/transport/buffers.rs",
-            "src/export/transport/connections.rs",
-            "src/export/transport/deadline.rs",
-            "src/export/transport/exchange.rs",
-            "src/export/transport/fault.rs",
-            "src/export/transport/no_tls.rs",
-            "src/export/transport/proxy.rs",
-            "src/export/transport/resolver.rs",
-            "src/export/transport/route.rs",
-            "src/export/transport/socket.rs",
-            "src/export/transport/tls.rs",
-            "src/export/transport/tls/failure.rs",
+            "src/export/net/buffers.rs",
+            "src/export/net/pool.rs",
+            "src/export/net/deadline.rs",
+            "src/export/net/exchange.rs",
+            "src/export/net/fault.rs",
+            "src/export/net/no_tls.rs",
+            "src/export/net/proxy.rs",
+            "src/export/net/resolver.rs",
+            "src/export/net/dial.rs",
+            "src/export/net/socket.rs",
+            "src/export/net/tls.rs",
+            "src/export/net/tls/failure.rs",
         ],
     ),
     (
@@ -89,9 +92,9 @@ const FENCES: &[(&str, &[&str])] = &[
             "src/config/tls/content.rs",
             "src/config/tls/der.rs",
             "src/config/tls/files.rs",
-            "src/export/transport/tls.rs",
-            "src/export/transport/tls/failure.rs",
-            "src/export/transport/tls/trust.rs",
+            "src/export/net/tls.rs",
+            "src/export/net/tls/failure.rs",
+            "src/export/net/tls/trust.rs",
         ],
     ),
     // Whoever else makes requests would say so in the log of the host, with all that stands in them.

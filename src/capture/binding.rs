@@ -9,9 +9,9 @@ use once_cell::race::OnceBox;
 use super::{
     context::SpanContext,
     installed::{self, Installed},
-    intake::Intake,
     local,
     notice::Notice,
+    recorder::Recorder,
     scope::Scope,
     untaken::{self, Untaken},
 };
@@ -37,7 +37,7 @@ struct Bound {
 
 /// A client, and what it calls the tracer's scope.
 pub(super) struct Target {
-    pub(super) intake: Arc<Intake>,
+    pub(super) recorder: Arc<Recorder>,
     pub(super) scope: u32,
     /// Where they go in the child of a fork.
     heir: OnceBox<Target>,
@@ -45,8 +45,8 @@ pub(super) struct Target {
 
 impl Binding {
     /// To one client; `None` where it is disabled.
-    pub(super) fn to(intake: Option<&Arc<Intake>>, scope: Scope) -> Self {
-        let target = intake.map(|intake| Target::new(intake, &scope));
+    pub(super) fn to(recorder: Option<&Arc<Recorder>>, scope: Scope) -> Self {
+        let target = recorder.map(|recorder| Target::new(recorder, &scope));
         let first = OnceBox::with_value(Box::new(Bound { target, installed: None, next: OnceBox::new() }));
         Self { scope, is_late: false, first }
     }
@@ -65,7 +65,7 @@ impl Binding {
     #[inline]
     pub(super) fn plain_target(&self) -> Option<&Target> {
         let target = self.first.get()?.target.as_ref()?;
-        target.intake.is_plain().then_some(target)
+        target.recorder.is_plain().then_some(target)
     }
 
     /// Runs `f` with where spans go, if they go anywhere.
@@ -74,11 +74,11 @@ impl Binding {
     pub(super) fn with_target<R>(&self, f: impl FnOnce(Option<&Target>) -> R) -> R {
         let default = if self.is_late { installed::default_of_thread() } else { None };
         match default {
-            Some(intake) => {
-                let intake = intake.and_then(in_this_process).filter(|intake| !intake.is_closed());
+            Some(recorder) => {
+                let recorder = recorder.and_then(in_this_process).filter(|recorder| !recorder.is_closed());
                 // Called back by what is made here, it goes nowhere.
-                let intake = intake.filter(|_| !local::is_inside());
-                f(local::inside(|| intake.map(|intake| Target::new(&intake, &self.scope))).as_ref())
+                let recorder = recorder.filter(|_| !local::is_inside());
+                f(local::inside(|| recorder.map(|recorder| Target::new(&recorder, &self.scope))).as_ref())
             }
             None => f(self.target()),
         }
@@ -90,7 +90,7 @@ impl Binding {
             let bound = cell.get().or_else(|| self.bind(cell))?;
             if bound.installed.is_none_or(Installed::is_latest) {
                 let target = bound.target.as_ref()?;
-                return if target.intake.is_closed() { self.heir(target) } else { Some(target) };
+                return if target.recorder.is_closed() { self.heir(target) } else { Some(target) };
             }
             cell = &bound.next;
         }
@@ -98,15 +98,16 @@ impl Binding {
 
     /// Where spans go in the child of a fork; nowhere once the client is shut down.
     fn heir<'t>(&'t self, mut target: &'t Target) -> Option<&'t Target> {
-        while target.intake.is_inherited() {
+        while target.recorder.is_inherited() {
             if target.heir.get().is_none() && local::is_inside() {
                 // Called back by what is being made here.
                 return None;
             }
-            let heir = || target.intake.heir().map(|intake| Box::new(Target::new(&intake, &self.scope))).ok_or(());
+            let heir =
+                || target.recorder.heir().map(|recorder| Box::new(Target::new(&recorder, &self.scope))).ok_or(());
             target = local::inside(|| target.heir.get_or_try_init(heir)).ok()?;
         }
-        (!target.intake.is_closed()).then_some(target)
+        (!target.recorder.is_closed()).then_some(target)
     }
 
     /// Binds the tracer to the process-wide client there is now.
@@ -116,12 +117,12 @@ impl Binding {
             // Called back by what is being made here, or by what else recording allocates.
             return None;
         }
-        let intake = match &installed.value {
-            Some(intake) => in_this_process(intake.upgrade()?),
+        let recorder = match &installed.value {
+            Some(recorder) => in_this_process(recorder.upgrade()?),
             None => None,
         };
         let make = || {
-            let target = intake.map(|intake| Target::new(&intake, &self.scope));
+            let target = recorder.map(|recorder| Target::new(&recorder, &self.scope));
             Box::new(Bound { target, installed: Some(installed), next: OnceBox::new() })
         };
         Some(local::inside(|| cell.get_or_init(make)))
@@ -154,18 +155,18 @@ impl Binding {
 }
 
 impl Target {
-    fn new(intake: &Arc<Intake>, scope: &Scope) -> Self {
+    fn new(recorder: &Arc<Recorder>, scope: &Scope) -> Self {
         if scope.name().is_empty() {
-            intake.notices.note(Notice::UnnamedTracer);
+            recorder.notices.note(Notice::UnnamedTracer);
         }
-        Self { intake: Arc::clone(intake), scope: intake.scopes.id(scope), heir: OnceBox::new() }
+        Self { recorder: Arc::clone(recorder), scope: recorder.scopes.id(scope), heir: OnceBox::new() }
     }
 }
 
-/// The intake that takes over from one that a fork copied; none if its client is gone.
-fn in_this_process(mut intake: Arc<Intake>) -> Option<Arc<Intake>> {
-    while intake.is_inherited() {
-        intake = intake.heir()?;
+/// The recorder that takes over from one that a fork copied; none if its client is gone.
+fn in_this_process(mut recorder: Arc<Recorder>) -> Option<Arc<Recorder>> {
+    while recorder.is_inherited() {
+        recorder = recorder.heir()?;
     }
-    Some(intake)
+    Some(recorder)
 }

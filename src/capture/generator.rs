@@ -59,7 +59,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::capture::{Intake, Limits, Scope, SpanContext, Tracer, intake::Recording};
+    use crate::capture::{Limits, Recorder, Scope, SpanContext, Tracer, recorder::Recording};
 
     /// Counts, from a number.
     struct Counting {
@@ -90,7 +90,7 @@ mod tests {
     fn tracer(generator: impl IdGenerator + 'static) -> Tracer {
         let limits = Limits::default();
         let recording = Recording { ids: Some(Arc::new(generator)), ..Recording::default() };
-        Tracer::bound(Some(&Intake::recording(limits, recording)), Scope::new("test"))
+        Tracer::bound(Some(&Recorder::recording(limits, recording)), Scope::new("test"))
     }
 
     #[test]

@@ -3,26 +3,26 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
-use super::intake::Intake;
+use super::recorder::Recorder;
 use crate::sync::{Latest, Version};
 
-/// A process-wide client there is or was: its intake, or `None` if it is disabled.
-pub(super) type Installed = Version<Option<Weak<Intake>>>;
+/// A process-wide client there is or was: its recorder, or `None` if it is disabled.
+pub(super) type Installed = Version<Option<Weak<Recorder>>>;
 
 /// A replaced one is only remembered: its memory is free once nobody uses it.
-static INSTALLED: Latest<Option<Weak<Intake>>> = Latest::new();
+static INSTALLED: Latest<Option<Weak<Recorder>>> = Latest::new();
 
-/// What is asked for a thread's default: the intake, or `None` inside if it is that of a disabled client.
-type DefaultOfThread = fn() -> Option<Option<Arc<Intake>>>;
+/// What is asked for a thread's default: the recorder, or `None` inside if it is that of a disabled client.
+type DefaultOfThread = fn() -> Option<Option<Arc<Recorder>>>;
 
 /// Set once a thread has a default of its own. From then on no recording takes the shortest way, on which nobody asks.
 static DEFAULT_OF_THREAD: OnceLock<DefaultOfThread> = OnceLock::new();
 
-/// Makes `intake` the process-wide one, that of a disabled client if it is none.
-pub(crate) fn install(intake: Option<&Arc<Intake>>) {
-    INSTALLED.replace(intake.map(Arc::downgrade));
-    if let Some(intake) = intake {
-        ask_about(intake);
+/// Makes `recorder` the process-wide one, that of a disabled client if it is none.
+pub(crate) fn install(recorder: Option<&Arc<Recorder>>) {
+    INSTALLED.replace(recorder.map(Arc::downgrade));
+    if let Some(recorder) = recorder {
+        ask_about(recorder);
     }
 }
 
@@ -45,13 +45,13 @@ pub(crate) fn ask_threads(default: DefaultOfThread) {
 }
 
 /// Has threads asked before they record for a client, if threads may have defaults of their own.
-pub(crate) fn ask_about(intake: &Intake) {
+pub(crate) fn ask_about(recorder: &Recorder) {
     if DEFAULT_OF_THREAD.get().is_some() {
-        intake.be_asked();
+        recorder.be_asked();
     }
 }
 
 /// The default of the calling thread, if it has one.
-pub(super) fn default_of_thread() -> Option<Option<Arc<Intake>>> {
+pub(super) fn default_of_thread() -> Option<Option<Arc<Recorder>>> {
     DEFAULT_OF_THREAD.get()?()
 }

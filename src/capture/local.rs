@@ -1,16 +1,16 @@
-//! What a thread keeps for itself: its clock, its ids, its current spans, and a seat at each client it
+//! What a thread keeps for itself: its clock, its ids, its current spans, and a queue at each client it
 //! records for. Everything the hot path touches is here, and nobody else writes to it.
 //!
 //! While it is in use the thread may come back: an allocator that records spans is called by what recording allocates,
-//! and so are destructors and signal handlers. What is recorded then is [counted as lost](Seats::inert), without a lock
+//! and so are destructors and signal handlers. What is recorded then is [counted as lost](ThreadQueues::inert), without a lock
 //! or an allocation: whatever was recorded of it would have to be recorded again.
 
 use std::cell::{Cell, RefCell};
 
-use super::{clock::Clock, context::CurrentSpans, id::RandomIds, seat::Seats};
+use super::{clock::Clock, context::CurrentSpans, id::RandomIds, thread_queue::ThreadQueues};
 
 thread_local! {
-    static LOCAL: RefCell<Local> = const { RefCell::new(Local::new(Seats::NONE)) };
+    static LOCAL: RefCell<Local> = const { RefCell::new(Local::new(ThreadQueues::NONE)) };
     /// The thread is one of the client's own.
     static IS_OWN: Cell<bool> = const { Cell::new(false) };
     /// `LOCAL` is gone, and something is being recorded without it.
@@ -53,7 +53,7 @@ pub(crate) struct Local {
     pub(super) clock: Clock,
     pub(super) ids: RandomIds,
     pub(super) spans: CurrentSpans,
-    pub(super) seats: Seats,
+    pub(super) queues: ThreadQueues,
 }
 
 /// Runs `f` with the calling thread's state. Where that is gone (in the destructors of other thread-locals) `f` gets a
@@ -78,10 +78,10 @@ pub(super) fn with<R>(f: impl FnOnce(&mut Local) -> R) -> R {
 fn without_thread_local<R>(f: Option<impl FnOnce(&mut Local) -> R>) -> R {
     let f = f.expect("not run yet");
     if is_inside() {
-        return f(&mut Local::new(Seats::inert()));
+        return f(&mut Local::new(ThreadQueues::inert()));
     }
     let _inside = Inside::enter();
-    let mut local = Local::new(Seats::passing());
+    let mut local = Local::new(ThreadQueues::passing());
     f(&mut local)
 }
 
@@ -131,8 +131,8 @@ impl Drop for Inside {
 }
 
 impl Local {
-    const fn new(seats: Seats) -> Self {
-        Self { clock: Clock::new(), ids: RandomIds::new(), spans: CurrentSpans::new(), seats }
+    const fn new(queues: ThreadQueues) -> Self {
+        Self { clock: Clock::new(), ids: RandomIds::new(), spans: CurrentSpans::new(), queues }
     }
 }
 

@@ -4,16 +4,16 @@ use std::{num::NonZero, sync::Arc};
 
 use super::{
     context::SpanContext,
-    intake::Intake,
     processor::Watch,
     record::{self, Record},
+    recorder::Recorder,
 };
 use crate::stats::Withheld;
 
 /// A span that is open: its bytes so far, and what is needed to end it.
 pub(crate) struct OpenSpan {
     pub(super) record: Record,
-    pub(super) intake: Arc<Intake>,
+    pub(super) recorder: Arc<Recorder>,
     pub(super) context: SpanContext,
     pub(super) scope: u32,
     /// The thread clock's reading at the start; `None` where the user gave the start time, or nothing is exported.
@@ -22,19 +22,19 @@ pub(crate) struct OpenSpan {
     pub(super) withheld: Option<Withheld>,
     /// What processors have to be told of its end; `None` where nobody was told of its start.
     pub(super) watch: Option<Box<Watch>>,
-    /// Bytes of the record that the supply knows of.
+    /// Bytes of the record that the budget knows of.
     pub(super) accounted: usize,
 }
 
 impl OpenSpan {
     pub(super) const INITIAL_BYTES: usize = size_of::<Self>() + record::INITIAL_BYTES;
 
-    pub(super) fn new(intake: &Arc<Intake>) -> Option<Box<Self>> {
+    pub(super) fn new(recorder: &Arc<Recorder>) -> Option<Box<Self>> {
         let accounted = Self::INITIAL_BYTES;
-        intake.supply.reserve_span(accounted).then(|| {
+        recorder.budget.reserve_span(accounted).then(|| {
             Box::new(Self {
-                record: Record::within(intake.span_limits),
-                intake: Arc::clone(intake),
+                record: Record::within(recorder.span_limits),
+                recorder: Arc::clone(recorder),
                 context: SpanContext::INVALID,
                 scope: 0,
                 started: None,
@@ -66,12 +66,12 @@ impl OpenSpan {
         self.withheld
     }
 
-    /// Tells the supply if the record has grown. Memory the span already has is held, not refused.
+    /// Tells the budget if the record has grown. Memory the span already has is held, not refused.
     #[inline]
     pub(super) fn account(&mut self) {
         let bytes = size_of::<Self>() + self.record.memory();
         if bytes != self.accounted {
-            self.intake.supply.resize_span(self.accounted, bytes);
+            self.recorder.budget.resize_span(self.accounted, bytes);
             self.accounted = bytes;
         }
     }
@@ -79,9 +79,9 @@ impl OpenSpan {
 
 impl Drop for OpenSpan {
     fn drop(&mut self) {
-        self.intake.supply.release_span(self.accounted);
-        if !self.intake.is_inherited() {
-            self.intake.overflow.made_room();
+        self.recorder.budget.release_span(self.accounted);
+        if !self.recorder.is_inherited() {
+            self.recorder.overflow.made_room();
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A chunk is filled from both ends: records from the front, without gaps, so that neighbours are one
 //! contiguous slice for the compressor; one 8-byte index entry per record from the back. Nothing in a chunk
-//! is written twice: a full chunk is linked to a fresh one, and goes back to the [`Supply`] when the last
+//! is written twice: a full chunk is linked to a fresh one, and goes back to the [`MemoryBudget`] when the last
 //! slice of it is dropped. So there is no wrapping, and a record never moves once it is written.
 //!
 //! ```text
@@ -17,24 +17,20 @@
 //! - **L** The consumer keeps its reference to a chunk until `next` is set, and the producer never touches a
 //!   chunk after setting its `next`; so the producer's tail is alive as long as its ring is.
 
-use std::{mem, ptr::NonNull, sync::Weak};
+use std::{mem, ptr::NonNull};
 
 use crossbeam_utils::CachePadded;
 
-use super::{overflow::Shed, supply::Supply};
+use super::memory::{Chunk, ChunkRef, ENTRY_BYTES, Limit, MemoryBudget, Shed, Slice};
 use crate::{
     stats::{Started, Totals, Withheld},
     sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering},
 };
 
-mod chunk;
 mod counters;
 #[cfg(feature = "bench")]
 mod pair;
 
-use chunk::ENTRY_BYTES;
-pub(crate) use chunk::Slice;
-pub(super) use chunk::{Chunk, ChunkRef};
 use counters::Counters;
 #[cfg(feature = "bench")]
 pub use pair::RingPair;
@@ -72,7 +68,7 @@ struct Consumer {
 impl Ring {
     /// A new ring and the only handle that writes to it. It holds no chunk until the first record.
     pub(crate) fn new(number: usize) -> (Arc<Self>, Producer) {
-        let first = Chunk::allocate(0, false, Weak::new()).expect("a chunk of no bytes allocates no record memory");
+        let first = Chunk::empty();
         let tail = first.as_ptr();
         let ring = Arc::new(Self {
             produced: CachePadded::default(),
@@ -175,13 +171,6 @@ impl Ring {
     }
 }
 
-/// What a batch still has room for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limit {
-    pub(crate) records: u32,
-    pub(crate) bytes: usize,
-}
-
 impl Consumer {
     /// Leaves chunks behind in which nothing is left.
     fn leave_drained(&mut self) {
@@ -230,7 +219,7 @@ pub(crate) struct Producer {
 // SAFETY: a handle with one owner; `tail` is kept alive by the ring (L) and moves with the handle.
 unsafe impl Send for Producer {}
 
-/// The ring has no room and the supply gave none.
+/// The ring has no room and the budget gave none.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
@@ -248,10 +237,10 @@ impl Producer {
         &self.ring
     }
 
-    /// Copies one record into the ring. Does not block; takes memory from `supply` when the chunk is full.
+    /// Copies one record into the ring. Does not block; takes memory from `budget` when the chunk is full.
     #[inline]
-    pub(crate) fn push(&mut self, supply: &Supply, scope: u32, record: &[u8]) -> Result<Pushed, Full> {
-        if self.push_in_place(scope, record) { Ok(Pushed::InPlace) } else { self.push_elsewhere(supply, scope, record) }
+    pub(crate) fn push(&mut self, budget: &MemoryBudget, scope: u32, record: &[u8]) -> Result<Pushed, Full> {
+        if self.push_in_place(scope, record) { Ok(Pushed::InPlace) } else { self.push_elsewhere(budget, scope, record) }
     }
 
     /// Copies one record into the chunk at hand; false if it has no room for it.
@@ -295,9 +284,9 @@ impl Producer {
     /// Copies one record into a chunk that is found for it.
     #[cold]
     #[inline(never)]
-    pub(super) fn push_elsewhere(&mut self, supply: &Supply, scope: u32, record: &[u8]) -> Result<Pushed, Full> {
+    pub(super) fn push_elsewhere(&mut self, budget: &MemoryBudget, scope: u32, record: &[u8]) -> Result<Pushed, Full> {
         let needed = record.len() + ENTRY_BYTES;
-        let mut fresh = supply.chunk(needed);
+        let mut fresh = budget.chunk(needed);
         if fresh.is_none() {
             if self.rewind(needed) {
                 // SAFETY: as `rewind` promises.
@@ -305,12 +294,12 @@ impl Producer {
                 return Ok(Pushed::Linked);
             }
             // Looking for drained chunks may have given some back.
-            fresh = supply.chunk(needed);
+            fresh = budget.chunk(needed);
         }
         let fresh = fresh.ok_or(Full)?;
-        if supply.is_standard(fresh.capacity()) {
+        if budget.is_standard(fresh.capacity()) {
             self.go_on_in(fresh);
-            // SAFETY: as the supply promises.
+            // SAFETY: as the budget promises.
             unsafe { self.write(scope, record) };
         } else {
             self.link_alone(fresh, scope, record);
@@ -325,17 +314,15 @@ impl Producer {
         let before = self.begin(&fresh);
         // SAFETY: the chunk is our tail, if one that nobody else knows of yet, and made for the record.
         unsafe { self.write(scope, record) };
-        if let Some(empty) = Chunk::allocate(0, false, Weak::new()) {
-            self.go_on_in(empty);
-        }
+        self.go_on_in(Chunk::empty());
         // SAFETY: the ring keeps the tail alive that it had before (L), and this is our last access to it.
         unsafe { Chunk::set_next(before, fresh) };
     }
 
-    /// Bytes that `supply` has to give for a record of `len` bytes; 0 where the chunk at hand has room for it.
-    pub(crate) fn needs(&self, supply: &Supply, len: usize) -> usize {
+    /// Bytes that `budget` has to give for a record of `len` bytes; 0 where the chunk at hand has room for it.
+    pub(crate) fn needs(&self, budget: &MemoryBudget, len: usize) -> usize {
         let needed = len + ENTRY_BYTES;
-        if needed > self.free() { supply.chunk_for(needed) } else { 0 }
+        if needed > self.free() { budget.chunk_for(needed) } else { 0 }
     }
 
     /// Counts a record that was refused.

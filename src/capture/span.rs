@@ -345,9 +345,9 @@ fn message<E: Error + ?Sized>(error: &E) -> String {
 #[inline]
 fn finish(mut open: Box<OpenSpan>, end: Option<u64>) {
     match (end, open.started) {
-        (None, Some(started)) if !open.intake.is_closed() => local::with(move |local| {
+        (None, Some(started)) if !open.recorder.is_closed() => local::with(move |local| {
             open.record.close_after(elapsed(started, &mut local.clock));
-            local.seats.at(&open.intake).hand_over(open);
+            local.queues.at(&open.recorder).hand_over(open);
         }),
         _ => finish_otherwise(open, end),
     }
@@ -363,7 +363,7 @@ fn elapsed(started: NonZero<u64>, clock: &mut Clock) -> u64 {
 #[cold]
 #[inline(never)]
 fn finish_otherwise(mut open: Box<OpenSpan>, end: Option<u64>) {
-    if open.intake.is_closed() {
+    if open.recorder.is_closed() {
         return lose(&open);
     }
     let watch = open.watch.take();
@@ -379,14 +379,14 @@ fn finish_otherwise(mut open: Box<OpenSpan>, end: Option<u64>) {
     });
     open.record.close(end);
     // While nothing of the thread is borrowed: they may record spans themselves.
-    if let (Some(watch), Some(processors)) = (watch, &open.intake.processors) {
+    if let (Some(watch), Some(processors)) = (watch, &open.recorder.processors) {
         processors.on_end(&open.record, &watch);
     }
     local::with(move |local| {
-        let seat = local.seats.at(&open.intake);
+        let queue = local.queues.at(&open.recorder);
         match open.withheld() {
-            Some(why) => seat.discard(open, why),
-            None => seat.hand_over(open),
+            Some(why) => queue.discard(open, why),
+            None => queue.hand_over(open),
         }
     });
 }
@@ -396,12 +396,12 @@ fn finish_otherwise(mut open: Box<OpenSpan>, end: Option<u64>) {
 #[cold]
 fn lose(open: &OpenSpan) {
     match open.withheld() {
-        _ if open.intake.is_inherited() => {}
-        Some(why) => open.intake.stats.withheld(why),
-        None if local::is_own_thread() => open.intake.stats.forgotten(),
+        _ if open.recorder.is_inherited() => {}
+        Some(why) => open.recorder.stats.withheld(why),
+        None if local::is_own_thread() => open.recorder.stats.forgotten(),
         None => {
-            open.intake.stats.lost(DropReason::Shutdown);
-            if open.intake.has_said() {
+            open.recorder.stats.lost(DropReason::Shutdown);
+            if open.recorder.has_said() {
                 untaken::note(Untaken::Late);
             }
         }

@@ -8,10 +8,10 @@ use super::{
     context::{RANDOM, SAMPLED, SpanContext},
     generator,
     id::{RandomIds, SpanId},
-    intake::Intake,
     local::{self, Local},
     open_span::OpenSpan,
     record::Head,
+    recorder::Recorder,
     sampler::{Sampling, SamplingDecision, SamplingInput, SamplingResult},
     scope::Scope,
     span::{Span, unix_nanos},
@@ -33,8 +33,8 @@ pub struct Tracer(Arc<Binding>);
 
 impl Tracer {
     /// A tracer of one client; `None` where the client is disabled.
-    pub(crate) fn bound(intake: Option<&Arc<Intake>>, scope: Scope) -> Self {
-        Self(Arc::new(Binding::to(intake, scope)))
+    pub(crate) fn bound(recorder: Option<&Arc<Recorder>>, scope: Scope) -> Self {
+        Self(Arc::new(Binding::to(recorder, scope)))
     }
 
     /// A tracer of the process-wide client, whenever there is one, or of the thread's default.
@@ -79,7 +79,7 @@ impl Tracer {
     #[inline]
     fn prepare(&self, target: Option<&Target>, name: &str) -> SpanBuilder<'_> {
         let open =
-            target.and_then(|target| local::with(|local| local.seats.at(&target.intake).open(target.scope, name)));
+            target.and_then(|target| local::with(|local| local.queues.at(&target.recorder).open(target.scope, name)));
         let has_target = target.is_some();
         SpanBuilder { tracer: self, open, has_target, parent: Parent::Current, kind: SpanKind::Internal, start: None }
     }
@@ -188,20 +188,20 @@ impl SpanBuilder<'_> {
                 Parent::None(state) => (None, state),
                 Parent::Given(context) => (Some(context), &TraceState::EMPTY),
             };
-            let context = context_of(parent, state.clone(), &mut local.ids, &target.intake.sampling);
+            let context = context_of(parent, state.clone(), &mut local.ids, &target.recorder.sampling);
             let parent = parent.map(|parent| (parent.span_id(), parent.is_remote()));
-            let seat = local.seats.at(&target.intake);
+            let queue = local.queues.at(&target.recorder);
             let is_sampled = context.is_sampled();
             let is_remote = parent.map(|(_, is_remote)| is_remote);
-            seat.started(is_remote, if is_sampled { Fate::Exported } else { Fate::Dropped });
+            queue.started(is_remote, if is_sampled { Fate::Exported } else { Fate::Dropped });
             match open.take() {
                 Some(mut open) if is_sampled => {
                     open.context = context;
                     launch(&mut open, &mut local.clock, parent, kind, start);
                     return Span::recording(open);
                 }
-                None if is_sampled => seat.lose(),
-                unused => unused.into_iter().for_each(|unused| seat.recycle(unused)),
+                None if is_sampled => queue.lose(),
+                unused => unused.into_iter().for_each(|unused| queue.recycle(unused)),
             }
             Span::from_context(context)
         })
@@ -210,7 +210,7 @@ impl SpanBuilder<'_> {
     /// Whether its record is of that client: one from before a fork is the parent's.
     #[inline]
     fn is_for(&self, target: &Target) -> bool {
-        self.open.as_ref().is_none_or(|open| Arc::ptr_eq(&open.intake, &target.intake))
+        self.open.as_ref().is_none_or(|open| Arc::ptr_eq(&open.recorder, &target.recorder))
     }
 
     /// Starts the span as the client's sampler says, which runs while nothing of the thread is borrowed: it may record
@@ -239,8 +239,8 @@ impl SpanBuilder<'_> {
     }
 
     fn start_at(mut self, target: &Target, parent: Option<&SpanContext>, state: &TraceState) -> Span {
-        let sampling = &target.intake.sampling;
-        let ids = target.intake.ids.as_deref();
+        let sampling = &target.recorder.sampling;
+        let ids = target.recorder.ids.as_deref();
         let (trace_id, random) = match parent {
             Some(parent) => (parent.trace_id(), parent.trace_flags() & RANDOM),
             None => generator::trace_id(ids, || local::with(|local| local.ids.trace_id())),
@@ -252,11 +252,11 @@ impl SpanBuilder<'_> {
             Some(parent) => input.with_parent(parent),
             None => input.with_trace_state(state),
         };
-        let input = input.with_notices(&target.intake.notices);
+        let input = input.with_notices(&target.recorder.notices);
         let SamplingResult { decision, attributes, trace_state, .. } = sampling.decide(&input);
         let span_id = generator::span_id(ids, || local::with(|local| local.ids.span_id()));
         let is_sampled = decision == SamplingDecision::RecordAndSample;
-        let processors = target.intake.processors.as_deref();
+        let processors = target.recorder.processors.as_deref();
         let told = processors.filter(|processors| processors.are_told());
         let fate = match decision {
             SamplingDecision::Drop => Fate::Dropped,
@@ -270,11 +270,11 @@ impl SpanBuilder<'_> {
         let context = SpanContext::new(trace_id, span_id, flags, false).with_trace_state(trace_state);
         let origin = parent.map(|parent| (parent.span_id(), parent.is_remote()));
         local::with(|local| {
-            let seat = local.seats.at(&target.intake);
-            seat.started(origin.map(|(_, is_remote)| is_remote), fate);
+            let queue = local.queues.at(&target.recorder);
+            queue.started(origin.map(|(_, is_remote)| is_remote), fate);
             match &mut open {
                 unused if fate == Fate::Dropped => {
-                    unused.take().into_iter().for_each(|unused| seat.recycle(unused));
+                    unused.take().into_iter().for_each(|unused| queue.recycle(unused));
                 }
                 Some(open) => {
                     attributes.into_iter().for_each(|KeyValue { key, value }| open.set_attribute(&key, value));
@@ -288,8 +288,8 @@ impl SpanBuilder<'_> {
                     }
                 }
                 None => match fate {
-                    Fate::Withheld(why) => seat.withhold(why),
-                    _ => seat.lose(),
+                    Fate::Withheld(why) => queue.withhold(why),
+                    _ => queue.lose(),
                 },
             }
         });
@@ -330,10 +330,10 @@ fn inherited(parent: Option<&SpanContext>) -> SpanContext {
 #[inline]
 fn start_child(local: &mut Local, target: &Target, name: &str) -> Option<Box<OpenSpan>> {
     let parent = local.spans.followed()?;
-    let seat = local.seats.at(&target.intake);
-    let now = if seat.has_pooled() { local.clock.now() } else { return None };
-    let mut open = seat.pooled(target.scope, name)?;
-    seat.started(Some(false), Fate::Exported);
+    let queue = local.queues.at(&target.recorder);
+    let now = if queue.has_pooled() { local.clock.now() } else { return None };
+    let mut open = queue.pooled(target.scope, name)?;
+    queue.started(Some(false), Fate::Exported);
     open.context.follow(parent, local.ids.span_id());
     open.started = NonZero::new(now);
     let start = local.clock.unix(now);

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{rota::Task, thinning};
+use super::{scheduler::Task, throttling};
 use crate::{
     capture::{
         AlwaysOff, AlwaysOn, IdGenerator, ParentBased, Processors, Recording, Sampler, SpanProcessor, TraceIdRatioBased,
@@ -47,7 +47,7 @@ impl Controls {
         self.batch_manager = manager.map(BatchManager::checked).transpose()?;
         self.adaptive_compression = self.adaptive_compression.map(AdaptiveCompression::checked).transpose()?;
         if settings.backpressure.throttles() {
-            thinning::throttle(settings)?;
+            throttling::throttle(settings)?;
         }
         self.auto_tuner = self.auto_tuner.map(AutoTuner::checked).transpose()?;
         if self.batch_manager.is_some() {
@@ -87,7 +87,7 @@ impl Controls {
             let interval = tuner.tuning_interval();
             tasks.extend(tune(tuner.clone(), exporter, interval).map(|task| (interval, task)));
         }
-        tasks.extend(thinning::tasks(settings));
+        tasks.extend(throttling::tasks(settings));
         tasks
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::Client;
-use crate::capture::{Intake, ask_threads};
+use crate::capture::{Recorder, ask_threads};
 
 thread_local! {
     /// The thread's defaults, the last of which counts.
@@ -58,8 +58,8 @@ pub(super) fn of_thread() -> Option<Client> {
     DEFAULTS.try_with(|defaults| Some(defaults.try_borrow().ok()?.last()?.1.clone())).ok().flatten()
 }
 
-fn intake_of_thread() -> Option<Option<Arc<Intake>>> {
-    of_thread().map(|client| client.engine().map(|engine| engine.in_this_process().intake.clone()))
+fn intake_of_thread() -> Option<Option<Arc<Recorder>>> {
+    of_thread().map(|client| client.engine().map(|engine| engine.in_this_process().recorder.clone()))
 }
 
 /// Keeps a client the default of the thread that made it, see [`Client::set_default`]. Guards may be dropped in any

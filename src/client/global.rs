@@ -60,7 +60,7 @@ impl ClientBuilder {
             return Err(Error::AlreadyInitialized);
         }
         INSTALLED.replace(client.owner().map(std::sync::Arc::downgrade));
-        install(client.engine().map(|engine| &engine.intake));
+        install(client.engine().map(|engine| &engine.recorder));
         // Only now: late tracers still looked for it.
         let before = LAST.try_lock().and_then(|mut last| last.take());
         drop(before);

@@ -16,8 +16,8 @@ pub struct Tuning {
 }
 
 impl Tuning {
-    pub(crate) fn way(self) -> Way {
-        Way { compression: self.compression, effort: self.effort }
+    pub(crate) fn encoding(self) -> Encoding {
+        Encoding { compression: self.compression, effort: self.effort }
     }
 }
 
@@ -57,12 +57,12 @@ impl Effort {
 
 /// How bodies are compressed, and how hard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Way {
+pub(crate) struct Encoding {
     pub(crate) compression: Compression,
     pub(crate) effort: Effort,
 }
 
-impl Way {
+impl Encoding {
     pub(crate) const NONE: Self = Self { compression: Compression::None, effort: Effort::Least };
     /// What every receiver understands.
     pub(crate) const GZIP: Self = Self { compression: Compression::Gzip, effort: Effort::Least };

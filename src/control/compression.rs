@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    config::{Compression, Effort, Way},
+    config::{Compression, Effort, Encoding},
     error::Error,
     stats::PerformanceMetrics,
 };
@@ -80,7 +80,7 @@ impl AdaptiveCompression {
     /// [`Error::Config`] where a threshold makes no sense.
     pub fn start(self, compression: Compression, effort: Effort) -> Result<CompressionChooser, Error> {
         let settings = self.checked()?;
-        Ok(CompressionChooser { settings, current: Way { compression, effort }, wanted: None, patience: 0 })
+        Ok(CompressionChooser { settings, current: Encoding { compression, effort }, wanted: None, patience: 0 })
     }
 
     /// The same, if it makes sense.
@@ -101,7 +101,7 @@ impl AdaptiveCompression {
     }
 }
 
-impl Way {
+impl Encoding {
     /// CPU in nanoseconds per byte, and bytes before for each byte after; measured on span records.
     fn cost(self) -> (f64, f64) {
         let (cpu, ratio) = match self.compression {
@@ -128,8 +128,8 @@ impl Way {
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompressionChooser {
     settings: AdaptiveCompression,
-    current: Way,
-    wanted: Option<Way>,
+    current: Encoding,
+    wanted: Option<Encoding>,
     /// Steps in a row that wanted this.
     patience: u32,
 }
@@ -144,7 +144,7 @@ impl CompressionChooser {
             // The nearest that compresses as hard, or does not.
             let compresses = self.current.compression != Compression::None;
             let same =
-                ladder.iter().position(|way| compresses && way.effort == self.current.effort && *way != Way::NONE);
+                ladder.iter().position(|way| compresses && way.effort == self.current.effort && *way != Encoding::NONE);
             same.unwrap_or(0)
         });
         self.current = ladder[at];
@@ -160,10 +160,10 @@ impl CompressionChooser {
     }
 
     /// The rung that these metrics ask for: this one or a neighbour.
-    fn next(&self, metrics: &PerformanceMetrics, ladder: &[Way], at: usize) -> usize {
+    fn next(&self, metrics: &PerformanceMetrics, ladder: &[Encoding], at: usize) -> usize {
         let scarce = Scarce::new(&self.settings, metrics);
         let harder = (at + 1).min(ladder.len() - 1);
-        let fastest = usize::from(ladder[0] == Way::NONE);
+        let fastest = usize::from(ladder[0] == Encoding::NONE);
         let fits = |to: usize| cpu_at(metrics.cpu_usage, ladder[at], ladder[to]) <= RELEASE * self.settings.cpu;
         match (scarce.network, scarce.cpu) {
             (true, true) if at > fastest => at - 1,
@@ -185,7 +185,7 @@ impl CompressionChooser {
 
     /// Whether the network would be what is scarce after compressing less. Of a request's time no more than all of it
     /// grows with its bytes.
-    fn would_be_scarce(&self, metrics: &PerformanceMetrics, from: Way, to: Way) -> bool {
+    fn would_be_scarce(&self, metrics: &PerformanceMetrics, from: Encoding, to: Encoding) -> bool {
         let growth = from.cost().1 / to.cost().1;
         let narrow =
             metrics.bandwidth_kbits > 0.0 && metrics.bandwidth_kbits * RELEASE < self.settings.bandwidth as f64;
@@ -209,17 +209,17 @@ impl Scarce {
 
 /// What the CPU's share would be: as if all of it went into records and their compression, which is the most that
 /// can change.
-fn cpu_at(share: f64, from: Way, to: Way) -> f64 {
+fn cpu_at(share: f64, from: Encoding, to: Encoding) -> f64 {
     share * (BASE + to.cost().0) / (BASE + from.cost().0)
 }
 
 /// The ways there are, from none to the hardest.
-fn ladder(available: &[Compression]) -> Vec<Way> {
+fn ladder(available: &[Compression]) -> Vec<Encoding> {
     let preferred = [Compression::Zstd, Compression::Gzip, Compression::Brotli];
     let best = preferred.into_iter().find(|way| available.contains(way) && way.is_compiled_in());
-    let none = (available.contains(&Compression::None) || best.is_none()).then_some(Way::NONE);
+    let none = (available.contains(&Compression::None) || best.is_none()).then_some(Encoding::NONE);
     let efforts = [Effort::Least, Effort::Normal, Effort::Most];
-    let compressed = best.into_iter().flat_map(|compression| efforts.map(|effort| Way { compression, effort }));
+    let compressed = best.into_iter().flat_map(|compression| efforts.map(|effort| Encoding { compression, effort }));
     none.into_iter().chain(compressed).collect()
 }
 

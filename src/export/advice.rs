@@ -1,6 +1,6 @@
 //! What helps where a receiver does not know the path it was asked for.
 
-use super::{Exporter, transport::Outcome};
+use super::{Exporter, outcome::Outcome};
 
 const NOT_FOUND: u16 = 404;
 const METHOD_NOT_ALLOWED: u16 = 405;

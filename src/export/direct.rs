@@ -8,11 +8,11 @@ use std::{
 
 use super::{
     Exporter, SpanBuffer,
-    compress::NoMemory,
-    pipeline::Parcel,
+    delivery::Request,
+    encode::compress::NoMemory,
+    outcome::{Failure, Outcome},
     retry::Verdict,
-    transport::{Failure, Outcome},
-    worker::LoseOnPanic,
+    workers::LoseOnPanic,
 };
 use crate::{
     capture::{Record, SpanData},
@@ -37,25 +37,25 @@ impl Exporter {
         if let Some(index) = spans.iter().position(|span| !span.context.is_valid()) {
             return Err(Error::InvalidSpan { index });
         }
-        if self.intake.is_closed() {
+        if self.recorder.is_closed() {
             return Err(Error::Shutdown);
         }
         let mut report = ExportReport::default();
         let mut rest = spans;
         while !rest.is_empty() {
-            let (parcel, taken) = self.pack_spans(rest);
+            let (request, taken) = self.pack_spans(rest);
             rest = &rest[taken..];
-            let sent = parcel.and_then(|parcel| {
-                let unsettled = LoseOnPanic::direct(self, parcel.id);
-                let _held = self.intake.supply.hold_for_now(parcel.memory());
-                let sent = self.deliver(parcel, &mut report);
+            let sent = request.and_then(|request| {
+                let unsettled = LoseOnPanic::direct(self, request.id);
+                let _held = self.recorder.budget.hold_for_now(request.memory());
+                let sent = self.deliver(request, &mut report);
                 std::mem::forget(unsettled);
                 sent
             });
             if let Err(error) = sent {
                 // What was not even tried is lost too, for the same reason.
-                self.intake.stats.ended_elsewhere(rest.len() as u64);
-                self.intake.stats.dropped(DropReason::Undelivered, rest.len() as u64);
+                self.recorder.stats.ended_elsewhere(rest.len() as u64);
+                self.recorder.stats.dropped(DropReason::Undelivered, rest.len() as u64);
                 return Err(error);
             }
         }
@@ -64,7 +64,7 @@ impl Exporter {
 
     /// Sends what stands in `buffer` on the calling thread, from there.
     pub(crate) fn send_buffer(&self, mut buffer: SpanBuffer) -> Result<ExportReport, Error> {
-        if self.intake.is_closed() {
+        if self.recorder.is_closed() {
             return Err(Error::Shutdown);
         }
         let mut report = ExportReport::default();
@@ -72,17 +72,17 @@ impl Exporter {
         let Some(pages) = buffer.take_pages().filter(|_| spans > 0) else { return Ok(report) };
         let pages = Arc::new(pages);
         let id = self.ledger.begin(|| {
-            self.intake.stats.ended_elsewhere(spans);
+            self.recorder.stats.ended_elsewhere(spans);
             spans
         });
         let id = id.unwrap_or(u64::MAX);
         let (truncated, limited) = buffer.lacking();
-        self.intake.stats.lacking(truncated, limited);
+        self.recorder.stats.lacking(truncated, limited);
         let unsettled = LoseOnPanic::direct(self, id);
         let sent = match self.pack_request(id, spans, &pages, len) {
-            Ok(parcel) => {
-                let _held = self.intake.supply.hold_for_now(parcel.memory());
-                self.deliver(parcel, &mut report)
+            Ok(request) => {
+                let _held = self.recorder.budget.hold_for_now(request.memory());
+                self.deliver(request, &mut report)
             }
             Err(NoMemory) => Err(self.lose_for_memory(id)),
         };
@@ -91,11 +91,11 @@ impl Exporter {
         sent.map(|()| report)
     }
 
-    /// A parcel of as many of `spans` as one request may hold, and how many that are. Where there is no memory for one
+    /// A request of as many of `spans` as one request may hold, and how many that are. Where there is no memory for one
     /// they are counted as lost.
-    fn pack_spans(&self, spans: &[SpanData]) -> (Result<Parcel, Error>, usize) {
+    fn pack_spans(&self, spans: &[SpanData]) -> (Result<Request, Error>, usize) {
         let limits = self.batch_limits();
-        let mut record = Record::within(self.intake.span_limits);
+        let mut record = Record::within(self.recorder.span_limits);
         let mut scopes = BTreeMap::<u32, Vec<u8>>::new();
         let (mut taken, mut bytes, mut is_lost) = (0, 0, false);
         for span in spans.iter().take(limits.spans) {
@@ -103,7 +103,7 @@ impl Exporter {
             if taken > 0 && bytes + encoded.len() > limits.bytes {
                 break;
             }
-            let run = scopes.entry(self.intake.scopes.id(&span.scope)).or_default();
+            let run = scopes.entry(self.recorder.scopes.id(&span.scope)).or_default();
             if run.try_reserve(encoded.len()).is_err() {
                 // What there is memory for goes first.
                 is_lost = taken == 0;
@@ -113,67 +113,67 @@ impl Exporter {
             bytes += encoded.len();
             taken += 1;
             run.extend_from_slice(encoded);
-            self.intake.count_lacking(&record);
+            self.recorder.count_lacking(&record);
         }
         let spans = taken as u64;
         let id = self.ledger.begin(|| {
-            self.intake.stats.ended_elsewhere(spans);
+            self.recorder.stats.ended_elsewhere(spans);
             spans
         });
         let id = id.unwrap_or(u64::MAX);
         let runs = scopes.iter().map(|(scope, bytes)| (*scope, bytes.as_slice())).collect();
-        let parcel = if is_lost { Err(NoMemory) } else { self.pack_records(id, spans, &runs) };
-        (parcel.map_err(|NoMemory| self.lose_for_memory(id)), taken)
+        let request = if is_lost { Err(NoMemory) } else { self.pack_records(id, spans, &runs) };
+        (request.map_err(|NoMemory| self.lose_for_memory(id)), taken)
     }
 
     /// Counts a batch as lost that there is no memory to send.
     fn lose_for_memory(&self, id: u64) -> Error {
-        self.ledger.settle(id, u64::MAX, None, |spans| self.intake.stats.dropped(DropReason::NoMemory, spans));
+        self.ledger.settle(id, u64::MAX, None, |spans| self.recorder.stats.dropped(DropReason::NoMemory, spans));
         let endpoint = self.settings.endpoint.to_string();
         Error::Unreachable { endpoint, message: "the system gives no memory for the request; nothing was sent".into() }
     }
 
-    /// Sends one parcel, or its parts, and settles them. Their spans never were in the queue, so that nothing goes
+    /// Sends one request, or its parts, and settles them. Their spans never were in the queue, so that nothing goes
     /// back to its quota.
-    fn deliver(&self, parcel: Parcel, report: &mut ExportReport) -> Result<(), Error> {
-        let id = parcel.id;
-        let mut parcels = vec![parcel];
-        while let Some(mut parcel) = parcels.pop() {
-            let (verdict, outcome) = self.attempt(&mut parcel);
+    fn deliver(&self, request: Request, report: &mut ExportReport) -> Result<(), Error> {
+        let id = request.id;
+        let mut requests = vec![request];
+        while let Some(mut request) = requests.pop() {
+            let (verdict, outcome) = self.attempt(&mut request);
             if matches!(verdict, Verdict::Done { .. } | Verdict::GiveUp(_)) {
-                self.conclude(&parcel, &outcome);
+                self.conclude(&request, &outcome);
             }
             let last = outcome.clone();
             let lost = match verdict {
                 Verdict::Wait(wait) => {
                     let until = Instant::now() + wait;
-                    parcels.push(parcel);
+                    requests.push(request);
                     if !self.ledger.wait_until(until, |_| self.stopping.load(Ordering::SeqCst)) {
                         continue;
                     }
                     (DropReason::Shutdown, Error::Shutdown)
                 }
                 Verdict::Done { rejected } => {
-                    let rejected = rejected.min(parcel.spans);
-                    self.ledger.settle(id, parcel.spans, Some(Instant::now()), |spans| {
-                        self.intake.stats.exported(spans - rejected.min(spans));
-                        self.intake.stats.dropped(DropReason::Rejected, rejected.min(spans));
+                    let rejected = rejected.min(request.spans);
+                    self.ledger.settle(id, request.spans, Some(Instant::now()), |spans| {
+                        self.recorder.stats.exported(spans - rejected.min(spans));
+                        self.recorder.stats.dropped(DropReason::Rejected, rejected.min(spans));
                     });
-                    report.accepted += parcel.spans - rejected;
+                    report.accepted += request.spans - rejected;
                     report.rejected += rejected;
                     if let Outcome::Accepted { message: Some(message), .. } = outcome {
                         report.message = message;
                     }
                     continue;
                 }
-                Verdict::Split => match self.split(&parcel) {
+                Verdict::Split => match self.split(&request) {
                     Some(halves) => {
-                        parcels.extend(halves.into_iter().rev());
+                        requests.extend(halves.into_iter().rev());
                         continue;
                     }
                     None => {
                         if matches!(outcome, Outcome::Oversized { .. }) {
-                            self.say_failure(LogLevel::Error, &parcel, &outcome, format_args!("the span was dropped"));
+                            self.say_failure(LogLevel::Error, &request, &outcome, format_args!("the span was dropped"));
                         }
                         (DropReason::TooLarge, self.error(outcome))
                     }
@@ -183,7 +183,7 @@ impl Exporter {
             let (reason, error) = lost;
             // The rest of the batch shares the fate of the part that failed.
             self.ledger.settle(id, u64::MAX, None, |spans| {
-                self.intake.stats.dropped(reason, spans);
+                self.recorder.stats.dropped(reason, spans);
                 self.operations.lose(&last, spans);
             });
             return Err(error);

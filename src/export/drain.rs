@@ -8,9 +8,9 @@ use std::{
 
 use super::{
     Exporter, LastFailure,
-    batch::{Extent, Lane},
-    compress::Encoder,
+    encode::compress::Encoder,
     ledger::Open,
+    queue::{Extent, Lane},
 };
 use crate::{
     capture::Ring,
@@ -143,7 +143,7 @@ impl Exporter {
     /// Spans ended before the call that are not settled when patience ends.
     fn drain(&self, patience: &Patience) -> u64 {
         let begun = self.begun(patience);
-        let mut watermark = Watermark::new(self.intake.registry.rings());
+        let mut watermark = Watermark::new(self.recorder.registry.rings());
         self.flushing.fetch_add(1, Ordering::SeqCst);
         if !self.ledger.wait_until(Instant::now(), |open| watermark.is_passed(open)) {
             self.wake_or_work(&mut watermark, patience.deadline(begun, begun));
@@ -192,31 +192,31 @@ impl Exporter {
     fn wake_or_work(&self, watermark: &mut Watermark, deadline: Instant) {
         self.ring_for_all();
         let mut encoder = None;
-        while self.intake.doorbell.workers().0 == 0
+        while self.recorder.doorbell.workers().0 == 0
             && !self.ledger.wait_until(Instant::now(), |open| watermark.is_passed(open))
             && Instant::now() < deadline
         {
-            let encoder = encoder.get_or_insert_with(|| Encoder::new(self.way()));
+            let encoder = encoder.get_or_insert_with(|| Encoder::new(self.encoding()));
             // As a worker does: a fault costs the batch at hand, and does not unwind into the program.
             match catch_unwind(AssertUnwindSafe(|| self.work_for_flush(encoder, deadline))) {
                 Ok(true) => {}
                 Ok(false) => break,
-                Err(_) => *encoder = Encoder::new(self.way()),
+                Err(_) => *encoder = Encoder::new(self.encoding()),
             }
         }
     }
 
     fn ring_for_all(&self) {
-        self.intake.doorbell.ring_all();
+        self.recorder.doorbell.ring_all();
         // Unless a worker took it all along meanwhile: a short program pays for no second thread.
-        if self.intake.doorbell.is_deserted() && self.has_more() {
-            self.intake.doorbell.ring();
+        if self.recorder.doorbell.is_deserted() && self.has_more() {
+            self.recorder.doorbell.ring();
         }
     }
 
     /// Ends recording, delivers what it can while patience lasts, and counts the rest as dropped.
     pub(crate) fn shutdown(&self, patience: Patience) -> Receipt {
-        self.intake.close();
+        self.recorder.close();
         if matches!(patience, Patience::WhileProgress(_)) {
             self.be_exiting();
         }
@@ -231,24 +231,24 @@ impl Exporter {
             self.remember_unresolved();
         }
         self.stopping.store(true, Ordering::SeqCst);
-        self.intake.doorbell.close();
+        self.recorder.doorbell.close();
         if pending > 0 || !self.ledger.restored().is_empty() {
             // Whoever is blocked in an exchange comes back now.
             self.transport.shutdown();
         }
         self.spool_rest();
         self.write_off();
-        self.intake.doorbell.ring_all();
-        self.ledger.wait_until(Instant::now() + LEAVE_GRACE, |_| self.intake.doorbell.workers().0 == 0);
+        self.recorder.doorbell.ring_all();
+        self.ledger.wait_until(Instant::now() + LEAVE_GRACE, |_| self.recorder.doorbell.workers().0 == 0);
         self.transport.shutdown();
         if let Some(transport) = &self.metrics_transport {
             transport.shutdown();
         }
         // Threads that recorded here keep what they share with the client for as long as they meet no other one.
         self.trim_now();
-        self.intake.tell_late();
+        self.recorder.tell_late();
         let receipt = self.receipt();
-        self.remark();
+        self.report_recording();
         self.say_spooled(&receipt);
         self.say_lost(&receipt, pending);
         self.say_delivered();
@@ -272,10 +272,10 @@ impl Exporter {
         while gatherer.gather(Lane::Whole, &Extent::Everything, self.batch_limits(), &self.ledger).is_some() {}
         drop(gatherer);
         let held = self.outbox.lock().clear();
-        self.intake.supply.release(held);
+        self.recorder.budget.release(held);
         self.ledger.write_off(|spans| {
-            self.intake.stats.dropped(reason, spans);
-            self.intake.quota.give_back(spans);
+            self.recorder.stats.dropped(reason, spans);
+            self.recorder.quota.give_back(spans);
         });
     }
 }

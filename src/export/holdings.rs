@@ -6,14 +6,14 @@ use crate::stats::MemoryStats;
 impl Exporter {
     /// What is held now, by what holds it. Takes locks, but none that recording takes.
     pub(crate) fn memory_stats(&self) -> MemoryStats {
-        let supply = &self.intake.supply;
+        let budget = &self.recorder.budget;
         let buffers_idle = self.buffers.idle_bytes();
         // Under the lock: bodies that come and go meanwhile are in both sums or in neither.
         let outbox = self.outbox.lock();
         let (waiting, spare) = (outbox.waiting_bytes(), outbox.spare_bytes());
-        let held = supply.holdings();
+        let held = budget.holdings();
         drop(outbox);
-        let (trims, trimmed_bytes) = supply.trims();
+        let (trims, trimmed_bytes) = budget.trims();
         MemoryStats {
             limit: self.settings.max_memory_usage as u64,
             chunks_in_use: held.chunks_in_use as u64,
@@ -24,7 +24,7 @@ impl Exporter {
             bodies_spare: spare as u64,
             buffers: held.buffers.saturating_sub(buffers_idle) as u64,
             buffers_idle: buffers_idle as u64,
-            set_aside: self.settings.max_memory_usage.saturating_sub(supply.limit()) as u64,
+            set_aside: self.settings.max_memory_usage.saturating_sub(budget.limit()) as u64,
             trims,
             trimmed_bytes,
             ..MemoryStats::default()
@@ -36,9 +36,9 @@ impl Exporter {
     /// bodies and buffers. What threads keep for their next spans stays with them.
     pub(crate) fn trim_now(&self) -> usize {
         let bodies = self.outbox.lock().drop_spare();
-        self.intake.supply.release(bodies);
+        self.recorder.budget.release(bodies);
         let buffers = self.buffers.clear();
-        self.intake.supply.release_buffer(buffers);
-        self.intake.supply.trim_all(bodies + buffers)
+        self.recorder.budget.release_buffer(buffers);
+        self.recorder.budget.trim_all(bodies + buffers)
     }
 }

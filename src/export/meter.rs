@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Exporter, frame::Runs, pipeline::Parcel, transport::Outcome};
+use super::{Exporter, delivery::Request, encode::protobuf::Runs, outcome::Outcome};
 use crate::{
     capture::{ends, unix_nanos},
     config::MetricType,
@@ -71,9 +71,9 @@ impl Meter {
         Some(Ages { at: Instant::now(), micros })
     }
 
-    /// The spans of `parcel` were accepted.
-    pub(super) fn accepted(&self, parcel: &Parcel) {
-        if let (Some(latency), Some(ages)) = (&self.latency, &parcel.ages) {
+    /// The spans of `request` were accepted.
+    pub(super) fn accepted(&self, request: &Request) {
+        if let (Some(latency), Some(ages)) = (&self.latency, &request.ages) {
             let since = u32::try_from(ages.at.elapsed().as_micros()).unwrap_or(u32::MAX);
             let mut latency = latency.lock();
             ages.micros.iter().for_each(|age| latency.record(age.saturating_add(since)));
@@ -171,7 +171,7 @@ impl Exporter {
 
     /// Keeps the traces whose random value is at least `threshold` from now on.
     pub(crate) fn sample(&self, threshold: u64) {
-        self.intake.sampling.set(threshold);
+        self.recorder.sampling.set(threshold);
     }
 
     /// What was measured since `window` began; and another one begins.
@@ -183,7 +183,7 @@ impl Exporter {
     }
 
     fn reading(&self) -> Reading {
-        let (stats, meter) = (&self.intake.stats, &self.meter);
+        let (stats, meter) = (&self.recorder.stats, &self.meter);
         let snapshot = self.snapshot();
         let (batches, batch_spans) = stats.batches.totals();
         Reading {
@@ -247,6 +247,6 @@ impl Exporter {
 
     /// How full the queue is, from 0 to 1, by spans or by bytes.
     pub(crate) fn load(&self) -> f64 {
-        self.intake.quota.fill().max(self.intake.supply.fill()).clamp(0.0, 1.0)
+        self.recorder.quota.fill().max(self.recorder.budget.fill()).clamp(0.0, 1.0)
     }
 }

@@ -13,13 +13,14 @@ use message::{Attributes, Data, Distribution, Interval, Metric, Point};
 
 use super::{
     Exporter,
-    compress::Encoder,
+    encode::compress::Encoder,
     operations::Operation,
-    transport::{Failure, HttpTransport, Outcome},
+    outcome::{Failure, Outcome},
+    sink::HttpTransport,
 };
 use crate::{
     capture::unix_nanos,
-    config::{Compression, Settings, Way},
+    config::{Compression, Encoding, Settings},
     error::{DropReason, LogLevel, Subject},
     stats::Snapshot,
     value::KeyValue,
@@ -38,7 +39,7 @@ pub(super) fn transport(settings: &Settings) -> Option<HttpTransport> {
 impl Exporter {
     /// The last word, of a program that may have run for less than an interval; from one that has used the client.
     pub(super) fn export_last_metrics(&self, timeout: Duration) {
-        if self.intake.doorbell.has_worked() {
+        if self.recorder.doorbell.has_worked() {
             // A fault of ours must not unwind into the program.
             let _ = catch_unwind(AssertUnwindSafe(|| self.export_metrics(timeout)));
         }
@@ -58,7 +59,7 @@ impl Exporter {
         }
         let mut body = Vec::new();
         // Whatever the spans' receiver was found to understand: this may be another one.
-        let way = if self.settings.compression == Compression::None { Way::NONE } else { Way::GZIP };
+        let way = if self.settings.compression == Compression::None { Encoding::NONE } else { Encoding::GZIP };
         let mut encoder = Encoder::new(way);
         if encoder.encode(&mut body, |sink| sink(request)).is_err() {
             let line = format_args!("the client's own metrics were not sent: the system gives no memory for them");
@@ -86,15 +87,15 @@ impl Exporter {
 
 /// What there is to tell.
 fn metrics(exporter: &Exporter) -> Vec<Metric> {
-    let (snapshot, intake) = (exporter.snapshot(), &exporter.intake);
+    let (snapshot, recorder) = (exporter.snapshot(), &exporter.recorder);
     let processor = component("batching_span_processor", exporter.number);
     let mut sender = component("otlp_http_span_exporter", exporter.number);
     let (address, port) = exporter.settings.endpoint.address();
     sender.push(KeyValue::new("server.address", address.to_owned()));
     sender.push(KeyValue::new("server.port", port));
 
-    let waiting = intake.registry.waiting();
-    let (_, handed_over) = intake.stats.batches.totals();
+    let waiting = recorder.registry.waiting();
+    let (_, handed_over) = recorder.stats.batches.totals();
     let full = snapshot.dropped.get(DropReason::QueueFull);
     let mut metrics = vec![
         counter(
@@ -121,7 +122,7 @@ fn metrics(exporter: &Exporter) -> Vec<Metric> {
         .by_result()
         .map(|(result, spans)| point(spans, vec![KeyValue::new("otel.span.sampling_result", result)]));
     metrics.push(sum("otel.sdk.span.live", "{span}", false, live.into()));
-    if let Some(capacity) = intake.quota.capacity() {
+    if let Some(capacity) = recorder.quota.capacity() {
         let name = "otel.sdk.processor.span.queue.capacity";
         metrics.push(up_down(name, "{span}", capacity as u64, processor.clone()));
     }

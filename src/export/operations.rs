@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::transport::{Failure, Outcome};
+use super::outcome::{Failure, Outcome};
 use crate::sync::locks::Mutex;
 
 /// Exports that ended the same way.

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, mem, time::Instant};
 
-use super::{body::Body, pipeline::Parcel};
+use super::{delivery::Request, request::body::Body};
 use crate::config::{DropStrategy, Settings};
 
 /// Bodies that are kept for reuse, and how large one may be to be kept.
@@ -10,13 +10,13 @@ const SPARE_BODIES: usize = 8;
 const SPARE_BYTES: usize = 256 * 1024;
 
 pub(crate) struct Outbox {
-    parcels: VecDeque<Parcel>,
+    requests: VecDeque<Request>,
     /// Bytes of their bodies.
     bytes: usize,
     /// Bytes they may take. A quarter of the bound is kept free for rings, so that a backlog of bodies never
     /// stops recording and compression.
     max_bytes: usize,
-    /// Whether the oldest parcel makes room for a new one.
+    /// Whether the oldest request makes room for a new one.
     sheds_oldest: bool,
     /// Workers that are sending.
     senders: usize,
@@ -33,7 +33,7 @@ pub(crate) struct Outbox {
 impl Outbox {
     pub(crate) fn new(settings: &Settings) -> Self {
         Self {
-            parcels: VecDeque::new(),
+            requests: VecDeque::new(),
             bytes: 0,
             max_bytes: settings.max_memory_usage / 4 * 3,
             sheds_oldest: settings.drop_strategy == DropStrategy::OldestFirst,
@@ -54,69 +54,69 @@ impl Outbox {
     /// that is not full gains nothing by being packed.
     pub(crate) fn is_behind(&self, now: Instant) -> bool {
         let senders = self.max_senders.min(self.max_connections);
-        self.parcels.iter().filter(|parcel| parcel.is_due(now)).nth(senders).is_some()
+        self.requests.iter().filter(|request| request.is_due(now)).nth(senders).is_some()
     }
 
-    /// The oldest parcel, where the last one that was added took its room.
-    pub(crate) fn take_shed(&mut self) -> Option<(Parcel, usize)> {
-        if self.sheds_oldest && self.bytes > self.max_bytes && self.parcels.len() > 1 { self.shed() } else { None }
+    /// The oldest request, where the last one that was added took its room.
+    pub(crate) fn take_shed(&mut self) -> Option<(Request, usize)> {
+        if self.sheds_oldest && self.bytes > self.max_bytes && self.requests.len() > 1 { self.shed() } else { None }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.parcels.is_empty()
+        self.requests.is_empty()
     }
 
-    /// Adds a parcel; returns the bytes that are held on to from now on, or the parcel where there is no memory for a
+    /// Adds a request; returns the bytes that are held on to from now on, or the request where there is no memory for a
     /// longer list.
     #[expect(clippy::result_large_err, reason = "handed back as it came")]
-    pub(crate) fn put(&mut self, mut parcel: Parcel) -> Result<usize, Parcel> {
-        if self.parcels.try_reserve(1).is_err() {
-            return Err(parcel);
+    pub(crate) fn put(&mut self, mut request: Request) -> Result<usize, Request> {
+        if self.requests.try_reserve(1).is_err() {
+            return Err(request);
         }
         let mut held = 0;
         // A backlog is kept tight. A few bodies are not worth the copy: their buffers are used again soon.
-        if self.parcels.len() >= SPARE_BODIES
-            && let Some(buffer) = parcel.body.park()
+        if self.requests.len() >= SPARE_BODIES
+            && let Some(buffer) = request.body.park()
         {
             held += self.keep(Body::Buffer(buffer));
         }
-        let bytes = parcel.memory();
+        let bytes = request.memory();
         self.bytes += bytes;
         held += bytes;
         // One that comes back is as old as it was.
-        let at = self.parcels.iter().rposition(|other| other.id <= parcel.id).map_or(0, |before| before + 1);
-        self.parcels.insert(at, parcel);
+        let at = self.requests.iter().rposition(|other| other.id <= request.id).map_or(0, |before| before + 1);
+        self.requests.insert(at, request);
         Ok(held)
     }
 
-    /// The oldest parcel, due or not, for whoever will not send it.
-    pub(crate) fn pop_oldest(&mut self) -> Option<Parcel> {
-        let parcel = self.parcels.pop_front()?;
-        self.bytes -= parcel.memory();
-        Some(parcel)
+    /// The oldest request, due or not, for whoever will not send it.
+    pub(crate) fn pop_oldest(&mut self) -> Option<Request> {
+        let request = self.requests.pop_front()?;
+        self.bytes -= request.memory();
+        Some(request)
     }
 
-    /// The oldest parcel, to be dropped, and how many bytes are free when it is: its buffer may serve again.
-    pub(crate) fn shed(&mut self) -> Option<(Parcel, usize)> {
-        let mut parcel = self.pop_oldest()?;
-        let held = parcel.memory();
-        let kept = match parcel.body {
-            Body::Buffer(_) => self.keep(mem::take(&mut parcel.body)),
+    /// The oldest request, to be dropped, and how many bytes are free when it is: its buffer may serve again.
+    pub(crate) fn shed(&mut self) -> Option<(Request, usize)> {
+        let mut request = self.pop_oldest()?;
+        let held = request.memory();
+        let kept = match request.body {
+            Body::Buffer(_) => self.keep(mem::take(&mut request.body)),
             Body::Pages { .. } | Body::Lent { .. } => 0,
         };
-        Some((parcel, held - kept))
+        Some((request, held - kept))
     }
 
-    /// The oldest parcel that is due, if the caller may send it. The caller is a sender until `sent`.
-    pub(crate) fn take(&mut self, now: Instant, all_hands: bool) -> Option<Parcel> {
+    /// The oldest request that is due, if the caller may send it. The caller is a sender until `sent`.
+    pub(crate) fn take(&mut self, now: Instant, all_hands: bool) -> Option<Request> {
         let at = self.due(now, all_hands)?;
-        let parcel = self.parcels.remove(at)?;
-        self.bytes -= parcel.memory();
+        let request = self.requests.remove(at)?;
+        self.bytes -= request.memory();
         self.senders += 1;
-        Some(parcel)
+        Some(request)
     }
 
-    /// Whether `take` would answer a parcel.
+    /// Whether `take` would answer a request.
     pub(crate) fn can_take(&self, now: Instant, all_hands: bool) -> bool {
         self.due(now, all_hands).is_some()
     }
@@ -135,7 +135,7 @@ impl Outbox {
         if !self.has_place(all_hands) {
             return None;
         }
-        self.parcels.iter().position(|parcel| parcel.is_due(now))
+        self.requests.iter().position(|request| request.is_due(now))
     }
 
     /// The caller is no sender any more.
@@ -143,25 +143,25 @@ impl Outbox {
         self.senders -= 1;
     }
 
-    /// When the next parcel is due that is not yet; never while no other worker may send, since one that
+    /// When the next request is due that is not yet; never while no other worker may send, since one that
     /// sends looks again when it is done.
     pub(crate) fn next_due(&self, all_hands: bool) -> Option<Instant> {
         if !self.has_place(all_hands) {
             return None;
         }
-        self.parcels.iter().filter_map(|parcel| parcel.not_before).min()
+        self.requests.iter().filter_map(|request| request.not_before).min()
     }
 
     /// What waits because nobody listens is due at `by`, if not before.
     pub(crate) fn hurry(&mut self, by: Instant) {
-        for parcel in self.parcels.iter_mut().filter(|parcel| parcel.nobody_listens) {
-            parcel.not_before = parcel.not_before.map(|not_before| not_before.min(by));
+        for request in self.requests.iter_mut().filter(|request| request.nobody_listens) {
+            request.not_before = request.not_before.map(|not_before| not_before.min(by));
         }
     }
 
     /// Everything that waits, to be given up.
     pub(crate) fn clear(&mut self) -> usize {
-        self.parcels.clear();
+        self.requests.clear();
         std::mem::take(&mut self.bytes)
     }
 
@@ -228,7 +228,7 @@ mod tests {
     fn more_are_due_than_connections_are_open_once_fewer_are_allowed() {
         let options = Options { worker_count: Some(4), ..Options::default() };
         let mut outbox = Outbox::new(&Settings::resolve(options, Default::default()).expect("valid settings").0);
-        (0..3).for_each(|id| assert!(outbox.put(Parcel::new(id, 1, Vec::new())).is_ok()));
+        (0..3).for_each(|id| assert!(outbox.put(Request::new(id, 1, Vec::new())).is_ok()));
         let now = Instant::now();
         assert!(!outbox.is_behind(now), "three may be sent at once");
         outbox.set_max_connections(1);

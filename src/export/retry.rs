@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::transport::{Failure, Outcome};
+use super::outcome::{Failure, Outcome};
 use crate::{
     config::{ErrorType, RetryConfig},
     error::DropReason,

@@ -37,7 +37,7 @@ pub struct SpanBuffer {
     pages: Option<MmapMut>,
     /// The most bytes it takes.
     capacity: usize,
-    /// Bytes that the supply knows of.
+    /// Bytes that the budget knows of.
     accounted: usize,
     written: Written,
 }
@@ -71,7 +71,7 @@ impl SpanBuffer {
             return Err(Error::InvalidSpan { index });
         }
         let Some(exporter) = self.exporter.as_deref().filter(|_| !spans.is_empty()) else { return Ok(()) };
-        if exporter.intake.is_inherited() {
+        if exporter.recorder.is_inherited() {
             // Its locks may be held for ever.
             return Err(Error::Shutdown);
         }
@@ -155,7 +155,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// None if there is no room for all of them.
     fn write(&mut self, exporter: &Exporter, spans: &[SpanData]) -> Option<()> {
-        let scopes: Vec<_> = spans.iter().map(|span| exporter.intake.scopes.id(&span.scope)).collect();
+        let scopes: Vec<_> = spans.iter().map(|span| exporter.recorder.scopes.id(&span.scope)).collect();
         let open = self.written.open.map(|(scope, _)| scope);
         let mut order: Vec<_> = (0..spans.len()).collect();
         // Stable, and what goes on with the last scope comes first.
@@ -164,7 +164,7 @@ impl Writer<'_> {
             self.room(PADDED_HEAD_BYTES)?;
             self.put(exporter.resource.as_slice())?;
         }
-        let mut record = Record::within(exporter.intake.span_limits);
+        let mut record = Record::within(exporter.recorder.span_limits);
         for at in order {
             self.enter(exporter, scopes[at])?;
             self.put(spans[at].encode(&mut record))?;
@@ -184,7 +184,7 @@ impl Writer<'_> {
         }
         self.written.open = Some((scope, self.written.len));
         self.room(PADDED_HEAD_BYTES)?;
-        let encoded = exporter.intake.scopes.get(scope);
+        let encoded = exporter.recorder.scopes.get(scope);
         self.put(&encoded.head)?;
         self.put(&encoded.tail)
     }
@@ -252,14 +252,14 @@ fn mapped(bytes: usize) -> usize {
 impl Exporter {
     /// A buffer, one that was used before if there is one. Where memory has no room for it, one without memory.
     pub(crate) fn lend_buffer(self: &Arc<Self>) -> SpanBuffer {
-        let supply = &self.intake.supply;
+        let budget = &self.recorder.budget;
         let config = &self.settings.zero_copy_buffer;
-        let capacity = config.capacity.min(supply.limit() / PAGE_BYTES * PAGE_BYTES);
+        let capacity = config.capacity.min(budget.limit() / PAGE_BYTES * PAGE_BYTES);
         let mut pages = self.buffers.take();
-        if pages.is_none() && supply.reserve_buffer(mapped(capacity)) {
+        if pages.is_none() && budget.reserve_buffer(mapped(capacity)) {
             pages = MmapMut::map_anon(capacity).ok();
             if pages.is_none() {
-                supply.release_buffer(mapped(capacity));
+                budget.release_buffer(mapped(capacity));
             }
         }
         let accounted = if pages.is_some() { mapped(capacity) } else { 0 };
@@ -270,16 +270,17 @@ impl Exporter {
     }
 
     fn take_buffer_back(&self, pages: Option<MmapMut>, accounted: usize) {
-        let intake = &self.intake;
-        if accounted == 0 || intake.is_inherited() {
+        let recorder = &self.recorder;
+        if accounted == 0 || recorder.is_inherited() {
             return;
         }
-        let most = if intake.supply.recycles() && !self.is_stopped() { intake.supply.limit() / IDLE_SHARE } else { 0 };
+        let most =
+            if recorder.budget.recycles() && !self.is_stopped() { recorder.budget.limit() / IDLE_SHARE } else { 0 };
         // The memory first: what is accounted for as free is.
         let is_kept = pages.is_some_and(|pages| self.buffers.keep(pages, most).is_ok());
         if !is_kept {
-            intake.supply.release_buffer(accounted);
-            intake.overflow.made_room();
+            recorder.budget.release_buffer(accounted);
+            recorder.overflow.made_room();
         }
     }
 }

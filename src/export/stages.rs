@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::{
     Exporter,
-    batch::{Batch, Extent, Lane},
-    compress::Encoder,
-    frame::{Frame, runs_by_scope},
-    pipeline::{Parcel, Sent},
+    delivery::{Request, Sent},
+    encode::compress::Encoder,
+    encode::protobuf::{Frame, runs_by_scope},
+    queue::{Batch, Extent, Lane},
 };
 use crate::{
-    capture::{Intake, Limits, Tracer},
+    capture::{Limits, Recorder, Tracer},
     config::{Options, Settings},
     error::{Diagnostics, LogLevel},
 };
@@ -18,7 +18,7 @@ use crate::{
 /// The stages of an exporter that has no workers.
 pub struct Stages {
     exporter: Arc<Exporter>,
-    intake: Arc<Intake>,
+    recorder: Arc<Recorder>,
     encoder: Encoder,
     body: Vec<u8>,
 }
@@ -27,7 +27,7 @@ pub struct Stages {
 pub struct Gathered(Batch);
 
 /// A request that is ready to be sent.
-pub struct Packed(Parcel);
+pub struct Packed(Request);
 
 impl Stages {
     /// Of a client with default settings.
@@ -37,20 +37,20 @@ impl Stages {
     pub fn new(endpoint: &str) -> Self {
         let options = Options { endpoint: Some(endpoint.to_owned()), ..Options::default() };
         let (settings, _) = Settings::resolve(options, Default::default()).expect("an endpoint and nothing else");
-        let intake = Intake::new(Limits::default());
-        let exporter = Exporter::new(settings, Arc::clone(&intake), Diagnostics::new(LogLevel::None, None));
-        let encoder = Encoder::new(exporter.way());
-        Self { exporter, intake, encoder, body: Vec::new() }
+        let recorder = Recorder::new(Limits::default());
+        let exporter = Exporter::new(settings, Arc::clone(&recorder), Diagnostics::new(LogLevel::None, None));
+        let encoder = Encoder::new(exporter.encoding());
+        Self { exporter, recorder, encoder, body: Vec::new() }
     }
 
     /// A tracer whose spans wait to be gathered.
     pub fn tracer(&self, name: &'static str) -> Tracer {
-        Tracer::bound(Some(&self.intake), name.into())
+        Tracer::bound(Some(&self.recorder), name.into())
     }
 
     /// All spans that wait, of one batch; none if there are none.
     pub fn gather(&self) -> Option<Gathered> {
-        let limits = super::batch::BatchLimits { spans: usize::MAX, bytes: usize::MAX };
+        let limits = super::queue::BatchLimits { spans: usize::MAX, bytes: usize::MAX };
         let exporter = &*self.exporter;
         exporter.gatherer.lock().gather(Lane::Whole, &Extent::Everything, limits, &exporter.ledger).map(Gathered)
     }
@@ -58,7 +58,7 @@ impl Stages {
     /// Puts the envelope around them, and answers how many bytes that makes.
     pub fn frame(&self, Gathered(batch): &Gathered) -> usize {
         let exporter = &*self.exporter;
-        Frame::new(&exporter.resource, &exporter.intake, &runs_by_scope(&batch.slices).expect("memory")).len()
+        Frame::new(&exporter.resource, &exporter.recorder, &runs_by_scope(&batch.slices).expect("memory")).len()
     }
 
     /// Frames and compresses them.
@@ -68,8 +68,8 @@ impl Stages {
     }
 
     /// Sends them; false if the receiver did not take them.
-    pub fn post(&mut self, Packed(parcel): Packed) -> bool {
-        match self.exporter.send(parcel) {
+    pub fn post(&mut self, Packed(request): Packed) -> bool {
+        match self.exporter.send(request) {
             Sent::Settled(mut body) => {
                 self.body = std::mem::take(body.buffer());
                 true

@@ -1,6 +1,6 @@
 //! What is said of delivery as a whole: at the end what was lost and what helps, and for who asks what is sent where.
 
-use super::{Exporter, frame::Runs};
+use super::{Exporter, encode::protobuf::Runs};
 use crate::{
     capture::first_trace_id,
     error::{Count, DropReason, LogLevel, Subject},

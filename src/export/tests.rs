@@ -3,9 +3,9 @@
 use std::{thread, time::Duration};
 
 use super::{
-    pipeline::Parcel,
+    delivery::Request,
+    outcome::{Failure, Outcome},
     retry::Verdict,
-    transport::{Failure, Outcome},
     *,
 };
 use crate::{
@@ -27,8 +27,8 @@ fn exporter(receiver: &Receiver) -> Arc<Exporter> {
     };
     options.set_connection_pool(ConnectionPoolConfig { max_connections: 3, ..ConnectionPoolConfig::default() });
     let (settings, _) = Settings::resolve(options, Default::default()).unwrap();
-    let intake = Intake::new(Limits { memory_bytes: 1 << 20, workers: 4, ..Limits::default() });
-    Exporter::new(settings, intake, Diagnostics::new(LogLevel::None, None))
+    let recorder = Recorder::new(Limits { memory_bytes: 1 << 20, workers: 4, ..Limits::default() });
+    Exporter::new(settings, recorder, Diagnostics::new(LogLevel::None, None))
 }
 
 /// The most requests that the receiver sees at once of so many threads.
@@ -66,7 +66,7 @@ fn as_many_workers_send_at_once_as_there_may_be_connections() {
         exporter.set_max_connections(most);
         let mut outbox = exporter.outbox.lock();
         (0..6).for_each(|id| {
-            assert!(outbox.put(Parcel::new(id, 1, Vec::new())).is_ok());
+            assert!(outbox.put(Request::new(id, 1, Vec::new())).is_ok());
         });
         let taken = std::iter::from_fn(|| outbox.take(Instant::now(), true)).count();
         (0..taken).for_each(|_| outbox.sent());
@@ -82,16 +82,16 @@ fn who_has_to_be_back_before_a_connection_is_free_has_used_no_attempt_up() {
     let exporter = exporter(&receiver);
     exporter.set_max_connections(1);
     let permit = exporter.transport.permit(Instant::now()).unwrap();
-    let mut parcel = Parcel::new(0, 1, Vec::new());
-    parcel.expires = Some(Instant::now() + Duration::from_millis(20));
-    let (verdict, outcome) = exporter.attempt(&mut parcel);
+    let mut request = Request::new(0, 1, Vec::new());
+    request.expires = Some(Instant::now() + Duration::from_millis(20));
+    let (verdict, outcome) = exporter.attempt(&mut request);
     assert!(
         matches!(&outcome, Outcome::Failed { failure: Failure::Timeout, message, .. } if message.contains("in use"))
     );
-    assert_eq!((verdict, parcel.is_retry()), (Verdict::Wait(Duration::ZERO), false));
+    assert_eq!((verdict, request.is_retry()), (Verdict::Wait(Duration::ZERO), false));
     drop(permit);
     assert!(exporter.transport.permit(Instant::now() + LONG).is_ok());
-    exporter.attempt(&mut parcel);
-    assert!(parcel.is_retry());
+    exporter.attempt(&mut request);
+    assert!(request.is_retry());
     assert_eq!(receiver.totals().requests, 1);
 }

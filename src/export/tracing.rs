@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{frame::Runs, pipeline::Parcel, transport::Outcome};
+use super::{delivery::Request, encode::protobuf::Runs, outcome::Outcome};
 use crate::{
-    capture::{Intake, Scope, Span, SpanKind, Status, Tracer},
+    capture::{Recorder, Scope, Span, SpanKind, Status, Tracer},
     config::Settings,
 };
 
@@ -18,15 +18,15 @@ pub(crate) struct OwnTracing {
 
 impl OwnTracing {
     /// None unless it was asked for.
-    pub(crate) fn new(settings: &Settings, intake: &Arc<Intake>) -> Option<Self> {
+    pub(crate) fn new(settings: &Settings, recorder: &Arc<Recorder>) -> Option<Self> {
         if !settings.monitoring.enable_tracing {
             return None;
         }
         let scope = Scope::new(env!("CARGO_PKG_NAME")).with_version(env!("CARGO_PKG_VERSION"));
         let (address, port) = settings.endpoint.address();
         Some(Self {
-            scope: intake.scopes.id(&scope),
-            tracer: Tracer::bound(Some(intake), scope),
+            scope: recorder.scopes.id(&scope),
+            tracer: Tracer::bound(Some(recorder), scope),
             address: address.to_owned(),
             port,
         })
@@ -38,7 +38,7 @@ impl OwnTracing {
     }
 
     /// The span of one request, which is under way.
-    pub(super) fn begin(&self, parcel: &Parcel) -> Span {
+    pub(super) fn begin(&self, request: &Request) -> Span {
         self.tracer
             .span("POST")
             .root()
@@ -46,9 +46,9 @@ impl OwnTracing {
             .attribute("http.request.method", "POST")
             .attribute("server.address", self.address.as_str())
             .attribute("server.port", self.port)
-            .attribute("http.request.body.size", parcel.body.len())
-            .attribute("http.request.resend_count", parcel.resends())
-            .attribute("otlp.spans", parcel.spans)
+            .attribute("http.request.body.size", request.body.len())
+            .attribute("http.request.resend_count", request.resends())
+            .attribute("otlp.spans", request.spans)
             .start()
     }
 

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Exporter, batch::BatchLimits};
+use super::{Exporter, queue::BatchLimits};
 use crate::{
-    config::{Compression, Effort, Settings, Tuning, Way},
+    config::{Compression, Effort, Encoding, Settings, Tuning},
     error::{LogLevel, Subject},
 };
 
@@ -44,7 +44,7 @@ impl Exporter {
             effort: tuning.effort,
         };
         let before = std::mem::replace(&mut *current, tuning);
-        self.intake.arrivals.set_ready(batch.ready_at(tuning.batch_size));
+        self.recorder.arrivals.set_ready(batch.ready_at(tuning.batch_size));
         drop(current);
         if tuning.connections != before.connections {
             self.set_max_connections(tuning.connections);
@@ -60,7 +60,7 @@ impl Exporter {
         self.transport.set_max_connections(connections);
         self.outbox.lock().set_max_connections(connections);
         // There may be room for another sender.
-        self.intake.doorbell.after_batch();
+        self.recorder.doorbell.after_batch();
     }
 
     /// Says what was changed, and why; it can be looked up until the next time.
@@ -84,8 +84,8 @@ impl Exporter {
     }
 
     /// How bodies are compressed now.
-    pub(super) fn way(&self) -> Way {
-        self.tuning().way()
+    pub(super) fn encoding(&self) -> Encoding {
+        self.tuning().encoding()
     }
 
     /// What one batch may hold now.
@@ -95,7 +95,7 @@ impl Exporter {
         let envelope = self.resource.as_slice().len() + SCOPE_BYTES;
         let most = self.settings.max_request_bytes.saturating_sub(envelope).max(1);
         // Where there is little memory, what waits gives its own back in small steps.
-        let most = if self.intake.supply.is_in_want() { most.min(BYTES_IN_WANT) } else { most };
+        let most = if self.recorder.budget.is_in_want() { most.min(BYTES_IN_WANT) } else { most };
         BatchLimits { spans: self.tuning().batch_size, bytes: self.settings.batch.max_batch_bytes.min(most) }
     }
 }

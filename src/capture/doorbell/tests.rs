@@ -1,8 +1,9 @@
 use super::*;
 use crate::{
     capture::{
-        ring::{Limit, Producer, Ring},
-        supply::Supply,
+        memory::Limit,
+        memory::MemoryBudget,
+        ring::{Producer, Ring},
     },
     sync::{
         Arc,
@@ -24,8 +25,8 @@ fn work(bell: &Doorbell, ring: &Ring, enough: u64) {
     }
 }
 
-fn record(bell: &Doorbell, producer: &mut Producer, supply: &Supply) {
-    producer.push(supply, 0, &[7; 8]).unwrap();
+fn record(bell: &Doorbell, producer: &mut Producer, budget: &MemoryBudget) {
+    producer.push(budget, 0, &[7; 8]).unwrap();
     bell.after_record();
 }
 
@@ -34,15 +35,15 @@ fn record(bell: &Doorbell, producer: &mut Producer, supply: &Supply) {
 fn loom_no_lost_wake() {
     // All of them take half a minute.
     explore(Some(5), || {
-        let (bell, supply) = (Arc::new(Doorbell::new(1, false)), Supply::new(1 << 20));
+        let (bell, budget) = (Arc::new(Doorbell::new(1, false)), MemoryBudget::new(1 << 20));
         let (ring, mut producer) = Ring::new(0);
         bell.admit(0).unwrap();
         let working = {
             let bell = Arc::clone(&bell);
             spawn(move || work(&bell, &ring, 2))
         };
-        record(&bell, &mut producer, &supply);
-        record(&bell, &mut producer, &supply);
+        record(&bell, &mut producer, &budget);
+        record(&bell, &mut producer, &budget);
         working.join().unwrap();
     });
 }
@@ -52,7 +53,7 @@ fn loom_no_lost_wake() {
 fn loom_no_lost_wake_while_a_worker_is_away() {
     // Three threads: all interleavings take too long.
     explore(Some(4), || {
-        let (bell, supply) = (Arc::new(Doorbell::new(2, false)), Supply::new(1 << 20));
+        let (bell, budget) = (Arc::new(Doorbell::new(2, false)), MemoryBudget::new(1 << 20));
         let (ring, mut producer) = Ring::new(0);
         bell.admit(0).unwrap();
         bell.admit(1).unwrap();
@@ -64,7 +65,7 @@ fn loom_no_lost_wake_while_a_worker_is_away() {
             let bell = Arc::clone(&bell);
             spawn(move || std::mem::forget(bell.hand_over(|| ring.waiting() > 0)))
         };
-        record(&bell, &mut producer, &supply);
+        record(&bell, &mut producer, &budget);
         working.join().unwrap();
         leaving.join().unwrap();
     });
@@ -92,7 +93,7 @@ fn loom_no_lost_wake_while_the_only_worker_leaves() {
                 }
             })
         };
-        record(&bell, &mut producer, &Supply::new(1 << 20));
+        record(&bell, &mut producer, &MemoryBudget::new(1 << 20));
         leaving.join().unwrap();
         assert!(ring.taken() == 1 || started.load(std::sync::atomic::Ordering::SeqCst), "nobody comes for the record");
     });
@@ -103,7 +104,7 @@ fn loom_no_lost_wake_while_the_only_worker_leaves() {
 fn loom_no_lost_wake_while_one_of_two_workers_leaves() {
     // Three threads: all interleavings take too long.
     explore(Some(3), || {
-        let (bell, supply) = (Arc::new(Doorbell::new(2, false)), Supply::new(1 << 20));
+        let (bell, budget) = (Arc::new(Doorbell::new(2, false)), MemoryBudget::new(1 << 20));
         let (ring, mut producer) = Ring::new(0);
         bell.admit(0).unwrap();
         bell.admit(1).unwrap();
@@ -120,7 +121,7 @@ fn loom_no_lost_wake_while_one_of_two_workers_leaves() {
                 }
             })
         };
-        record(&bell, &mut producer, &supply);
+        record(&bell, &mut producer, &budget);
         working.join().unwrap();
         leaving.join().unwrap();
     });
@@ -353,7 +354,7 @@ mod on_real_threads {
     /// every round races the worker that goes to sleep.
     fn play(workers: usize, rounds: u64) {
         within_a_minute(move || {
-            let (bell, supply) = (&bell_with(workers), &*Supply::new(1 << 20));
+            let (bell, budget) = (&bell_with(workers), &*MemoryBudget::new(1 << 20));
             let (ring, mut producer) = Ring::new(0);
             let ring = &*ring;
             thread::scope(|threads| {
@@ -367,7 +368,7 @@ mod on_real_threads {
                 for round in 1..=rounds {
                     // Meets the worker on its way to sleep, some nanoseconds later each time.
                     (0..round % 512).for_each(|step| _ = black_box(step));
-                    record(bell, &mut producer, supply);
+                    record(bell, &mut producer, budget);
                     for spin in 0_u32.. {
                         if ring.taken() >= round {
                             break;

@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
     capture::{
-        ring::{Limit, Slice},
-        supply::Supply,
+        memory::MemoryBudget,
+        memory::{Limit, Slice},
     },
     sync::scenario::{explore, spawn},
 };
@@ -20,13 +20,13 @@ fn take_all(registry: &Registry, version: &mut usize, rings: &mut Vec<Arc<Ring>>
 #[test]
 fn loom_close_race() {
     explore(None, || {
-        let supply = Supply::new(1 << 20);
+        let budget = MemoryBudget::new(1 << 20);
         let registry = std::sync::Arc::new(Registry::new());
         let mut producer = registry.check_out();
         let ending = {
             let registry = std::sync::Arc::clone(&registry);
             spawn(move || {
-                producer.push(&supply, 0, &[7; 8]).unwrap();
+                producer.push(&budget, 0, &[7; 8]).unwrap();
                 registry.give_back(producer);
             })
         };
@@ -48,13 +48,13 @@ fn loom_close_race() {
 fn loom_registry_register_retire_reap() {
     // Three threads with several locks each: all interleavings take hours.
     explore(Some(3), || {
-        let supply = Supply::new(1 << 20);
+        let budget = MemoryBudget::new(1 << 20);
         let registry = std::sync::Arc::new(Registry::new());
         let threads = [1, 2].map(|scope| {
-            let (registry, supply) = (std::sync::Arc::clone(&registry), std::sync::Arc::clone(&supply));
+            let (registry, budget) = (std::sync::Arc::clone(&registry), std::sync::Arc::clone(&budget));
             spawn(move || {
                 let mut producer = registry.check_out();
-                producer.push(&supply, scope, &[7; 8]).unwrap();
+                producer.push(&budget, scope, &[7; 8]).unwrap();
                 registry.give_back(producer);
             })
         });
@@ -97,11 +97,11 @@ mod on_real_threads {
 
     #[test]
     fn a_ring_is_removed_only_when_no_thread_uses_it_and_nothing_waits_in_it() {
-        let supply = Supply::new(1 << 20);
+        let budget = MemoryBudget::new(1 << 20);
         let registry = Registry::new();
         let in_use = registry.check_out();
         let mut ended = registry.check_out();
-        ended.push(&supply, 0, &[7; 8]).unwrap();
+        ended.push(&budget, 0, &[7; 8]).unwrap();
         ended.refuse();
         [1, 5, 5].into_iter().for_each(|kind| ended.started(kind));
         ended.withhold(Withheld::Unsampled);
@@ -125,7 +125,7 @@ mod on_real_threads {
         const ALIVE: u64 = 3;
         within_a_minute(|| {
             let limit = 1 << 20;
-            let supply = &*Supply::with_chunks_of(limit, 256);
+            let budget = &*MemoryBudget::with_chunks_of(limit, 256);
             let registry = &Registry::new();
             let (pushed, refused) = (&AtomicU64::new(0), &AtomicU64::new(0));
             let (taken, is_over) = (&AtomicU64::new(0), &AtomicBool::new(false));
@@ -138,10 +138,10 @@ mod on_real_threads {
                                 if Instant::now() > until {
                                     break;
                                 }
-                                // As many threads as seats would do; the registry only sees producers.
+                                // As many threads as queues would do; the registry only sees producers.
                                 let mut producer = registry.check_out();
                                 for _ in 0..(turn * 7 + seed) % 40 {
-                                    if producer.push(supply, 0, &[7; 24]).is_ok() {
+                                    if producer.push(budget, 0, &[7; 24]).is_ok() {
                                         pushed.fetch_add(1, Ordering::Relaxed);
                                     } else {
                                         producer.refuse();
@@ -178,7 +178,7 @@ mod on_real_threads {
             registry.reap();
             assert_eq!(registry.count(), 0);
             rings.clear();
-            assert!(supply.reserve(limit), "{} bytes are still held", supply.held());
+            assert!(budget.reserve(limit), "{} bytes are still held", budget.held());
         });
     }
 }

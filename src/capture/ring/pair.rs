@@ -1,11 +1,11 @@
 //! Both ends of a ring, for benchmarks.
 
 use super::{Limit, Producer, Ring};
-use crate::{capture::supply::Supply, sync::Arc};
+use crate::{capture::memory::MemoryBudget, sync::Arc};
 
 /// A ring and the handle that writes to it.
 pub struct RingPair {
-    supply: std::sync::Arc<Supply>,
+    budget: std::sync::Arc<MemoryBudget>,
     ring: Arc<Ring>,
     producer: Producer,
 }
@@ -14,12 +14,12 @@ impl RingPair {
     /// A ring that may take so many bytes.
     pub fn new(bytes: usize) -> Self {
         let (ring, producer) = Ring::new(0);
-        Self { supply: Supply::with_pool(bytes, Default::default()), ring, producer }
+        Self { budget: MemoryBudget::with_pool(bytes, Default::default()), ring, producer }
     }
 
     /// Pushes one record; false if there is no room.
     pub fn push(&mut self, record: &[u8]) -> bool {
-        self.producer.push(&self.supply, 0, record).is_ok()
+        self.producer.push(&self.budget, 0, record).is_ok()
     }
 
     /// Takes out all there are, and answers how many.

@@ -22,22 +22,22 @@ fn detach(ring: &Ring, mut limit: Limit) -> Vec<Slice> {
 }
 
 /// The bound was never exceeded and nothing is held any more: all of it can be had.
-fn assert_all_is_returned(supply: &Supply, limit: usize) {
-    assert!(supply.reserve(limit), "{} bytes are still held", supply.held());
-    supply.release(limit);
-    assert_eq!(supply.held(), 0);
+fn assert_all_is_returned(budget: &MemoryBudget, limit: usize) {
+    assert!(budget.reserve(limit), "{} bytes are still held", budget.held());
+    budget.release(limit);
+    assert_eq!(budget.held(), 0);
 }
 
 #[test]
 fn loom_ring_push_and_drain() {
     explore(None, || {
-        let supply = Supply::new(1 << 20);
+        let budget = MemoryBudget::new(1 << 20);
         let (ring, mut producer) = Ring::new(0);
         let pushing = {
-            let supply = std::sync::Arc::clone(&supply);
+            let budget = std::sync::Arc::clone(&budget);
             spawn(move || {
                 for number in 0..2 {
-                    producer.push(&supply, 0, &record(number)).unwrap();
+                    producer.push(&budget, 0, &record(number)).unwrap();
                 }
             })
         };
@@ -54,21 +54,21 @@ fn loom_ring_push_and_drain() {
         assert_eq!(seen, [0, 1]);
         assert_eq!((ring.pushed(), ring.taken(), ring.count_queued()), (2, 2, 0));
         drop(ring);
-        assert_all_is_returned(&supply, 1 << 20);
+        assert_all_is_returned(&budget, 1 << 20);
     });
 }
 
 #[test]
 fn loom_ring_grows_by_linking() {
     explore(None, || {
-        let supply = Supply::new(1 << 20);
+        let budget = MemoryBudget::new(1 << 20);
         let (ring, mut producer) = Ring::new(0);
-        producer.push(&supply, 0, &record(0)).unwrap();
+        producer.push(&budget, 0, &record(0)).unwrap();
         let pushing = {
-            let supply = std::sync::Arc::clone(&supply);
+            let budget = std::sync::Arc::clone(&budget);
             spawn(move || {
                 // The second record fills the chunk that the first is in, the third goes into the next one.
-                let pushed = [1, 2].map(|number| producer.push(&supply, 0, &record(number)).unwrap());
+                let pushed = [1, 2].map(|number| producer.push(&budget, 0, &record(number)).unwrap());
                 assert!(cfg!(not(loom)) || pushed == [Pushed::InPlace, Pushed::Linked]);
             })
         };
@@ -85,10 +85,10 @@ fn loom_ring_grows_by_linking() {
 fn loom_ring_recycles_chunks() {
     explore(None, || {
         // Room for two chunks of two records each.
-        let supply = Supply::with_chunks_of(64, 32);
+        let budget = MemoryBudget::with_chunks_of(64, 32);
         let (ring, mut producer) = Ring::new(0);
         for number in 0..3 {
-            producer.push(&supply, 0, &record(number)).unwrap();
+            producer.push(&budget, 0, &record(number)).unwrap();
         }
         let first = detach(&ring, Limit { records: 2, ..ALL });
         let reading = spawn(move || assert_eq!(numbers(&first), [0, 1]));
@@ -99,7 +99,7 @@ fn loom_ring_recycles_chunks() {
         // The fifth record needs the first chunk, which has two readers to come back from.
         let mut pushed = 3;
         for number in 3..5 {
-            match producer.push(&supply, 0, &record(number)) {
+            match producer.push(&budget, 0, &record(number)) {
                 Ok(_) => pushed += 1,
                 Err(full) => assert_eq!((full, number), (Full, 4)),
             }
@@ -109,7 +109,7 @@ fn loom_ring_recycles_chunks() {
         seen.extend(numbers(&detach(&ring, ALL)));
         assert_eq!(seen, Vec::from_iter(2..pushed));
         drop((ring, producer));
-        assert_all_is_returned(&supply, 64);
+        assert_all_is_returned(&budget, 64);
     });
 }
 
@@ -117,10 +117,10 @@ fn loom_ring_recycles_chunks() {
 fn loom_ring_rewinds_a_drained_chunk_where_there_is_no_other() {
     explore(None, || {
         // Room for one chunk of two records.
-        let supply = Supply::with_chunks_of(32, 32);
+        let budget = MemoryBudget::with_chunks_of(32, 32);
         let (ring, mut producer) = Ring::new(0);
         for number in 0..2 {
-            producer.push(&supply, 0, &record(number)).unwrap();
+            producer.push(&budget, 0, &record(number)).unwrap();
         }
         let draining = {
             let ring = Arc::clone(&ring);
@@ -130,7 +130,7 @@ fn loom_ring_rewinds_a_drained_chunk_where_there_is_no_other() {
                 [numbers(&first), numbers(&rest)].concat()
             })
         };
-        let _ = [2, 3].map(|number| producer.push(&supply, 0, &record(number)));
+        let _ = [2, 3].map(|number| producer.push(&budget, 0, &record(number)));
         let mut seen = draining.join().unwrap();
         seen.extend(numbers(&detach(&ring, ALL)));
         let expected = Vec::from_iter(0..2);
@@ -138,23 +138,23 @@ fn loom_ring_rewinds_a_drained_chunk_where_there_is_no_other() {
         assert_eq!(seen.len() as u64, ring.pushed());
         assert!(seen.is_sorted());
         // Nobody reads any more: there is room again.
-        producer.push(&supply, 0, &record(9)).unwrap();
+        producer.push(&budget, 0, &record(9)).unwrap();
         assert_eq!(numbers(&detach(&ring, ALL)), [9]);
         assert_eq!(ring.count_queued(), 0);
         drop((ring, producer));
-        assert_all_is_returned(&supply, 32);
+        assert_all_is_returned(&budget, 32);
     });
 }
 
 #[test]
 fn loom_ring_frees_the_chunk_of_a_large_record_with_the_record() {
     explore(None, || {
-        let supply = Supply::with_chunks_of(1 << 20, 32);
+        let budget = MemoryBudget::with_chunks_of(1 << 20, 32);
         let (ring, mut producer) = Ring::new(0);
         let pushing = {
-            let supply = std::sync::Arc::clone(&supply);
+            let budget = std::sync::Arc::clone(&budget);
             spawn(move || {
-                producer.push(&supply, 0, &[1; 100]).unwrap();
+                producer.push(&budget, 0, &[1; 100]).unwrap();
                 // The thread lives on, and records nothing more for now.
                 producer
             })
@@ -165,7 +165,7 @@ fn loom_ring_frees_the_chunk_of_a_large_record_with_the_record() {
             yield_now();
         }
         let producer = pushing.join().unwrap();
-        assert_eq!((taken, supply.held(), ring.count_queued()), (1, 0, 0));
+        assert_eq!((taken, budget.held(), ring.count_queued()), (1, 0, 0));
         drop(producer);
     });
 }
@@ -173,19 +173,19 @@ fn loom_ring_frees_the_chunk_of_a_large_record_with_the_record() {
 #[test]
 fn loom_claim_by_producer() {
     explore(None, || {
-        let supply = Supply::new(1 << 20);
+        let budget = MemoryBudget::new(1 << 20);
         let (ring, mut producer) = Ring::new(0);
         for number in 0..2 {
-            producer.push(&supply, 0, &record(number)).unwrap();
+            producer.push(&budget, 0, &record(number)).unwrap();
         }
         let draining = {
             let ring = Arc::clone(&ring);
             spawn(move || [1, u32::MAX].map(|records| numbers(&detach(&ring, Limit { records, ..ALL }))).concat())
         };
         // As a producer does that sheds its oldest records.
-        producer.push(&supply, 0, &record(2)).unwrap();
+        producer.push(&budget, 0, &record(2)).unwrap();
         let mut shed = numbers(&detach(&ring, Limit { records: 1, ..ALL }));
-        producer.push(&supply, 0, &record(3)).unwrap();
+        producer.push(&budget, 0, &record(3)).unwrap();
         let drained = draining.join().unwrap();
         shed.extend(numbers(&detach(&ring, ALL)));
         assert!(shed.is_sorted() && drained.is_sorted());

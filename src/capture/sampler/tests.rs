@@ -4,18 +4,18 @@ use proptest::prelude::*;
 
 use super::{builtin::threshold, *};
 use crate::{
-    capture::{Intake, Limits, Scope, SpanId, Tracer},
+    capture::{Limits, Recorder, Scope, SpanId, Tracer},
     stats::Snapshot,
 };
 
 mod plugged_in;
 
-fn intake() -> Arc<Intake> {
-    Intake::new(Limits::default())
+fn recorder() -> Arc<Recorder> {
+    Recorder::new(Limits::default())
 }
 
-fn counted(intake: &Intake) -> Snapshot {
-    intake.stats.snapshot(|| intake.registry.totals())
+fn counted(recorder: &Recorder) -> Snapshot {
+    recorder.stats.snapshot(|| recorder.registry.totals())
 }
 
 fn share(threshold: u64) -> f64 {
@@ -62,9 +62,9 @@ fn the_last_seven_bytes_of_the_trace_id_decide_unless_the_trace_state_does() {
 #[test]
 fn explicit_randomness_decides_about_a_root_and_is_kept() {
     // SMP-10, SMP-11
-    let intake = intake();
-    let tracer = Tracer::bound(Some(&intake), Scope::new("test"));
-    intake.sampling.set(threshold(0.5));
+    let recorder = recorder();
+    let tracer = Tracer::bound(Some(&recorder), Scope::new("test"));
+    recorder.sampling.set(threshold(0.5));
     for (random, is_kept) in [("80000000000000", true), ("7fffffffffffff", false)] {
         let state = TraceState::parse(&format!("ot=rv:{random},a=1")).unwrap();
         let begin = SpanContext::INVALID.with_trace_state(state.clone());
@@ -78,15 +78,15 @@ fn explicit_randomness_decides_about_a_root_and_is_kept() {
 #[test]
 fn a_trace_is_recorded_whole_or_not_at_all_and_says_by_which_threshold() {
     // SMP-01, SMP-11, SPAN-03, OBS-02
-    let intake = intake();
-    let tracer = Tracer::bound(Some(&intake), Scope::new("test"));
-    intake.sampling.set(threshold(0.5));
+    let recorder = recorder();
+    let tracer = Tracer::bound(Some(&recorder), Scope::new("test"));
+    recorder.sampling.set(threshold(0.5));
     let (mut kept, mut left_out) = (0, 0);
     for _ in 0..200 {
         let root = tracer.span("root").root().start();
         let _entered = root.enter();
         // Whatever changes meanwhile, the trace stays as it is.
-        intake.sampling.set(if root.is_recording() { VALUES - 1 } else { 0 });
+        recorder.sampling.set(if root.is_recording() { VALUES - 1 } else { 0 });
         let child = tracer.start("child");
         let grandchild = tracer.span("grandchild").parent(&child.context()).start();
         for span in [&child, &grandchild] {
@@ -99,14 +99,14 @@ fn a_trace_is_recorded_whole_or_not_at_all_and_says_by_which_threshold() {
         assert_eq!(root.context().trace_state().header(), if root.is_recording() { "ot=th:8" } else { "" });
         let expected = if root.is_recording() { &mut kept } else { &mut left_out };
         *expected += 1;
-        assert_eq!(counted(&intake).open, if root.is_recording() { 3 } else { 0 });
+        assert_eq!(counted(&recorder).open, if root.is_recording() { 3 } else { 0 });
         drop((child, grandchild));
         drop(_entered);
         drop(root);
-        intake.sampling.set(threshold(0.5));
+        recorder.sampling.set(threshold(0.5));
     }
     assert!(kept > 50 && left_out > 50, "{kept} kept");
-    let counted = counted(&intake);
+    let counted = counted(&recorder);
     assert_eq!((counted.started, counted.sampled_out, counted.ended, counted.open), (600, 3 * left_out, 3 * kept, 0));
     assert_eq!(counted.started_by.0, [kept, 2 * kept, 0, 0, 0, 0, 0, 0, 0, left_out, 2 * left_out, 0]);
 }
@@ -114,9 +114,9 @@ fn a_trace_is_recorded_whole_or_not_at_all_and_says_by_which_threshold() {
 #[test]
 fn the_threshold_is_not_asked_about_a_trace_that_began_elsewhere() {
     // SMP-08, OBS-02
-    let intake = intake();
-    let tracer = Tracer::bound(Some(&intake), Scope::new("test"));
-    intake.sampling.set(VALUES - 1);
+    let recorder = recorder();
+    let tracer = Tracer::bound(Some(&recorder), Scope::new("test"));
+    recorder.sampling.set(VALUES - 1);
     let state = TraceState::parse("a=1,ot=th:8;rv:00000000000001").unwrap();
     let ids = (trace_id(0), SpanId::from_bytes([1; 8]));
     for (flags, is_recorded) in [(1, true), (0, false)] {
@@ -126,49 +126,49 @@ fn the_threshold_is_not_asked_about_a_trace_that_began_elsewhere() {
         assert_eq!(span.context().trace_state(), &state);
         assert!(!span.context().is_remote());
     }
-    assert_eq!(counted(&intake).started_by.0, [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(counted(&recorder).started_by.0, [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 }
 
 #[test]
 fn without_a_threshold_every_root_is_recorded_and_has_no_trace_state() {
-    let intake = intake();
-    let tracer = Tracer::bound(Some(&intake), Scope::new("test"));
+    let recorder = recorder();
+    let tracer = Tracer::bound(Some(&recorder), Scope::new("test"));
     for _ in 0..100 {
         let root = tracer.start("root");
         assert!(root.is_recording() && root.context().trace_state().is_empty());
     }
-    assert_eq!(counted(&intake).started_by.0, [100, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(counted(&recorder).started_by.0, [100, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]
 fn spans_are_open_until_they_end_on_whatever_thread() {
-    let intake = intake();
-    let tracer = Tracer::bound(Some(&intake), Scope::new("test"));
+    let recorder = recorder();
+    let tracer = Tracer::bound(Some(&recorder), Scope::new("test"));
     let span = tracer.start("moved");
     drop(tracer.span("never started"));
-    assert_eq!((counted(&intake).started, counted(&intake).open), (1, 1));
+    assert_eq!((counted(&recorder).started, counted(&recorder).open), (1, 1));
     std::thread::spawn(move || span.end()).join().unwrap();
-    assert_eq!((counted(&intake).ended, counted(&intake).open), (1, 0));
+    assert_eq!((counted(&recorder).ended, counted(&recorder).open), (1, 0));
     let late = tracer.start("late");
-    intake.close();
+    recorder.close();
     late.end();
-    assert_eq!((counted(&intake).started, counted(&intake).ended, counted(&intake).open), (2, 2, 0));
+    assert_eq!((counted(&recorder).started, counted(&recorder).ended, counted(&recorder).open), (2, 2, 0));
     tracer.start("after the end").end();
-    assert_eq!(counted(&intake).started, 2);
+    assert_eq!(counted(&recorder).started, 2);
 }
 
 #[test]
 fn what_finds_no_memory_is_lost_only_where_it_would_have_been_recorded() {
     let limits = |memory_bytes| Limits { memory_bytes, ..Limits::default() };
-    let intake = Intake::new(limits(0));
-    let tracer = Tracer::bound(Some(&intake), Scope::new("test"));
+    let recorder = Recorder::new(limits(0));
+    let tracer = Tracer::bound(Some(&recorder), Scope::new("test"));
     let unsampled = SpanContext::new(trace_id(0), SpanId::from_bytes([1; 8]), 0, false);
     tracer.span("unsampled").parent(&unsampled).start().end();
     drop(tracer.span("never started"));
-    assert_eq!((counted(&intake).ended, counted(&intake).sampled_out), (0, 1));
+    assert_eq!((counted(&recorder).ended, counted(&recorder).sampled_out), (0, 1));
     tracer.span("lost").start().end();
     tracer.start("lost").end();
-    let counted = counted(&intake);
+    let counted = counted(&recorder);
     assert_eq!((counted.started, counted.ended, counted.dropped.total(), counted.open), (3, 2, 2, 0));
 }
 

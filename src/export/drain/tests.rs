@@ -5,7 +5,7 @@ use std::{
 
 use super::{super::ledger::Ledger, *};
 use crate::{
-    capture::{Intake, Limit, Limits, Slice},
+    capture::{Limit, Limits, Recorder, Slice},
     sync::{
         AtomicU64,
         scenario::{explore, spawn, yield_now},
@@ -18,8 +18,8 @@ fn records(slices: &[Slice]) -> u64 {
     slices.iter().map(|slice| u64::from(slice.records())).sum()
 }
 
-fn intake() -> Arc<Intake> {
-    Intake::new(Limits { memory_bytes: 1 << 20, ready_spans: 1, ..Limits::default() })
+fn recorder() -> Arc<Recorder> {
+    Recorder::new(Limits { memory_bytes: 1 << 20, ready_spans: 1, ..Limits::default() })
 }
 
 fn far() -> Instant {
@@ -43,14 +43,14 @@ fn loom_flush_watermark() {
     // Three threads and a lock that all of them take: all interleavings take hours.
     explore(Some(3), || {
         let (ledger, settled) = (RingArc::new(Ledger::default()), Arc::new(AtomicU64::new(0)));
-        let intake = intake();
+        let recorder = recorder();
         let (ring, mut producer) = Ring::new(0);
-        producer.push(&intake.supply, 0, &[7; 8]).unwrap();
+        producer.push(&recorder.budget, 0, &[7; 8]).unwrap();
         let working = [(); 2].map(|()| {
             let (ledger, ring, settled) = (RingArc::clone(&ledger), RingArc::clone(&ring), Arc::clone(&settled));
             spawn(move || deliver(&ledger, &ring, &settled))
         });
-        producer.push(&intake.supply, 0, &[7; 8]).unwrap();
+        producer.push(&recorder.budget, 0, &[7; 8]).unwrap();
         let mut watermark = Watermark::new(vec![RingArc::clone(&ring)]);
         // Asked while records may still be in the ring.
         ledger.wait_until(far(), |open| {
@@ -84,9 +84,9 @@ mod on_real_threads {
 
     #[test]
     fn a_watermark_covers_what_waits_and_what_is_on_its_way_and_nothing_later() {
-        let (ledger, settled, intake) = (Ledger::default(), AtomicU64::new(0), intake());
+        let (ledger, settled, recorder) = (Ledger::default(), AtomicU64::new(0), recorder());
         let (ring, mut producer) = Ring::new(0);
-        let mut push = || _ = producer.push(&intake.supply, 0, &[7; 8]).unwrap();
+        let mut push = || _ = producer.push(&recorder.budget, 0, &[7; 8]).unwrap();
         let take = |records: u32| {
             ledger.begin(|| {
                 let mut slices = Vec::new();
@@ -126,9 +126,9 @@ mod on_real_threads {
     fn exporter_without_threads(endpoint: String) -> (Arc<Exporter>, Tracer) {
         let options = Options { endpoint: Some(endpoint), ..Options::default() };
         let (settings, _) = Settings::resolve(options, Environment::default()).unwrap();
-        let intake = intake();
-        let tracer = Tracer::bound(Some(&intake), "threadless".into());
-        (Exporter::new(settings, intake, Diagnostics::new(LogLevel::None, None)), tracer)
+        let recorder = recorder();
+        let tracer = Tracer::bound(Some(&recorder), "threadless".into());
+        (Exporter::new(settings, recorder, Diagnostics::new(LogLevel::None, None)), tracer)
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod on_real_threads {
     #[test]
     fn a_flush_returns_only_after_all_that_was_recorded_before_it_is_settled() {
         within_a_minute(|| {
-            let (ledger, intake) = (&Ledger::default(), &*intake());
+            let (ledger, recorder) = (&Ledger::default(), &*recorder());
             let (mut lines, mut producers) = (Vec::new(), Vec::new());
             for _ in 0..3 {
                 let (ring, producer) = Ring::new(0);
@@ -267,7 +267,7 @@ mod on_real_threads {
                             let mut number = 0_u64;
                             while Instant::now() < until && number < RECORDS as u64 {
                                 // What found no room is made again: the workers are slower than this.
-                                match producer.push(&intake.supply, 0, &number.to_le_bytes()) {
+                                match producer.push(&recorder.budget, 0, &number.to_le_bytes()) {
                                     Ok(_) => number += 1,
                                     Err(_) => yield_now(),
                                 }
@@ -281,7 +281,7 @@ mod on_real_threads {
                 let (mut flushes, mut checked) = (0, [0; 3]);
                 let mut number = 0_u64;
                 while Instant::now() < until && number < RECORDS as u64 {
-                    if own.push(&intake.supply, 0, &number.to_le_bytes()).is_err() {
+                    if own.push(&recorder.budget, 0, &number.to_le_bytes()).is_err() {
                         yield_now();
                         continue;
                     }

@@ -1,6 +1,6 @@
 //! Metrics as protobuf: an `ExportMetricsServiceRequest` and what stands in it.
 
-use crate::{capture::put_attribute, export::frame::EncodedResource, value::KeyValue, wire::Buffer};
+use crate::{capture::put_attribute, export::encode::protobuf::EncodedResource, value::KeyValue, wire::Buffer};
 
 /// `ExportMetricsServiceRequest.resource_metrics`; `ResourceMetrics.scope_metrics`, whose resource and schema URL have
 /// the numbers they have with spans; `ScopeMetrics`; `InstrumentationScope`.

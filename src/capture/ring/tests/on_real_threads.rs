@@ -10,9 +10,9 @@ use crate::sync::scenario::within_a_minute;
 
 #[test]
 fn a_claim_that_another_thread_holds_detaches_nothing() {
-    let supply = Supply::new(1 << 20);
+    let budget = MemoryBudget::new(1 << 20);
     let (ring, mut producer) = Ring::new(0);
-    producer.push(&supply, 0, &record(0)).unwrap();
+    producer.push(&budget, 0, &record(0)).unwrap();
     let claim = ring.consumer.lock();
     assert!(detach(&ring, ALL).is_empty());
     assert_eq!((ring.taken(), ring.waiting()), (0, 1));
@@ -22,26 +22,26 @@ fn a_claim_that_another_thread_holds_detaches_nothing() {
 
 #[test]
 fn a_ring_takes_no_memory_before_its_first_record_and_keeps_one_chunk_when_it_is_drained() {
-    let supply = Supply::with_chunks_of(1 << 20, 64);
+    let budget = MemoryBudget::with_chunks_of(1 << 20, 64);
     let (ring, mut producer) = Ring::new(0);
-    assert_eq!(supply.held(), 0);
+    assert_eq!(budget.held(), 0);
     for number in 0..40 {
-        producer.push(&supply, 0, &record(number)).unwrap();
+        producer.push(&budget, 0, &record(number)).unwrap();
     }
-    assert_eq!(supply.held(), 10 * 64);
+    assert_eq!(budget.held(), 10 * 64);
     drop(detach(&ring, ALL));
-    // Fails if the supply has to keep more than the tail.
-    assert!(supply.reserve((1 << 20) - 64));
-    assert_eq!(supply.held(), 1 << 20);
+    // Fails if the budget has to keep more than the tail.
+    assert!(budget.reserve((1 << 20) - 64));
+    assert_eq!(budget.held(), 1 << 20);
 }
 
 #[test]
 fn a_record_that_finds_no_room_changes_nothing_and_a_smaller_one_may_still_fit() {
-    let supply = Supply::with_chunks_of(64, 64);
+    let budget = MemoryBudget::with_chunks_of(64, 64);
     let (ring, mut producer) = Ring::new(0);
-    assert_eq!(producer.push(&supply, 0, &[1; 40]), Ok(Pushed::Linked));
-    assert_eq!(producer.push(&supply, 0, &[2; 20]), Err(Full));
-    assert_eq!(producer.push(&supply, 0, &[3; 8]), Ok(Pushed::InPlace));
+    assert_eq!(producer.push(&budget, 0, &[1; 40]), Ok(Pushed::Linked));
+    assert_eq!(producer.push(&budget, 0, &[2; 20]), Err(Full));
+    assert_eq!(producer.push(&budget, 0, &[3; 8]), Ok(Pushed::InPlace));
     assert_eq!((ring.pushed(), ring.refused()), (2, 0));
     let slices = detach(&ring, ALL);
     let runs: Vec<_> = slices.iter().flat_map(Slice::runs).collect();
@@ -50,15 +50,15 @@ fn a_record_that_finds_no_room_changes_nothing_and_a_smaller_one_may_still_fit()
 
 #[test]
 fn a_chain_of_any_length_is_freed_without_recursion() {
-    let supply = Supply::with_chunks_of(usize::MAX, 16);
+    let budget = MemoryBudget::with_chunks_of(usize::MAX, 16);
     let (ring, mut producer) = Ring::new(0);
     for number in 0..200_000 {
-        producer.push(&supply, 0, &record(number)).unwrap();
+        producer.push(&budget, 0, &record(number)).unwrap();
     }
     let small_stack = thread::Builder::new().stack_size(64 * 1024);
     small_stack.spawn(move || drop((ring, producer))).unwrap().join().unwrap();
-    supply.trim();
-    assert!(supply.held() < 64 * 1024);
+    budget.trim();
+    assert!(budget.held() < 64 * 1024);
 }
 
 /// Makes sums of record numbers tell lost, doubled and swapped records apart.
@@ -127,7 +127,7 @@ fn consume(ring: &Ring, is_over: &AtomicBool, seed: u64) -> (u64, u64) {
 fn two_consumers_take_every_record_once_and_each_of_them_in_order() {
     within_a_minute(|| {
         let limit = 64 * 1024;
-        let supply = &*Supply::with_chunks_of(limit, 512);
+        let budget = &*MemoryBudget::with_chunks_of(limit, 512);
         let (ring, mut producer) = Ring::new(0);
         let (shared, is_over) = (&*ring, &AtomicBool::new(false));
         let until = Instant::now() + Duration::from_secs(2);
@@ -135,14 +135,14 @@ fn two_consumers_take_every_record_once_and_each_of_them_in_order() {
             let consumers = [1, 2].map(|seed| threads.spawn(move || consume(shared, is_over, seed << 40)));
             let (mut count, mut sum) = (0, 0_u64);
             while Instant::now() < until {
-                if producer.push(supply, (count % 3) as u32, &varied(count)).is_ok() {
+                if producer.push(budget, (count % 3) as u32, &varied(count)).is_ok() {
                     sum = sum.wrapping_add(mixed(count));
                     count += 1;
                 } else {
                     producer.refuse();
                     yield_now();
                 }
-                assert!(supply.held() <= limit);
+                assert!(budget.held() <= limit);
             }
             is_over.store(true, Ordering::Release);
             let taken = consumers.map(|consumer| consumer.join().unwrap());
@@ -152,6 +152,6 @@ fn two_consumers_take_every_record_once_and_each_of_them_in_order() {
         assert!(pushed.0 > 0);
         assert_eq!((ring.pushed(), ring.taken(), ring.count_queued()), (pushed.0, pushed.0, 0));
         drop((ring, producer));
-        assert_all_is_returned(supply, limit);
+        assert_all_is_returned(budget, limit);
     });
 }

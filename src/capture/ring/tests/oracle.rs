@@ -76,7 +76,7 @@ enum Last {
 }
 
 fn play(limit: usize, steps: Vec<Step>, last: Last) {
-    let supply = Supply::with_chunks_of(limit, CHUNK);
+    let budget = MemoryBudget::with_chunks_of(limit, CHUNK);
     let (ring, mut producer) = Ring::new(0);
     let mut queue = VecDeque::new();
     let mut held: Vec<(Slice, Vec<Model>)> = Vec::new();
@@ -85,14 +85,14 @@ fn play(limit: usize, steps: Vec<Step>, last: Last) {
         match step {
             Step::Push { scope, len } => {
                 let record = vec![number as u8; len];
-                match producer.push(&supply, scope, &record) {
+                match producer.push(&budget, scope, &record) {
                     Ok(_) => {
                         queue.push_back((scope, record));
                         pushed += 1;
                     }
                     Err(Full) => {
                         let needed = (len + ENTRY_BYTES).max(CHUNK).next_multiple_of(8);
-                        assert!(supply.held() + needed > limit, "there was room");
+                        assert!(budget.held() + needed > limit, "there was room");
                         producer.refuse();
                         refused += 1;
                     }
@@ -119,7 +119,7 @@ fn play(limit: usize, steps: Vec<Step>, last: Last) {
         let waiting = queue.len() as u64;
         assert_eq!((ring.pushed(), ring.refused(), ring.taken()), (pushed, refused, taken));
         assert_eq!((ring.waiting(), ring.count_queued()), (waiting, waiting));
-        assert!(supply.held() <= limit);
+        assert!(budget.held() <= limit);
     }
     held.iter().for_each(|(slice, expected)| assert_holds(slice, expected));
     match last {
@@ -131,7 +131,7 @@ fn play(limit: usize, steps: Vec<Step>, last: Last) {
             drop(held);
         }
     }
-    assert_all_is_returned(&supply, limit);
+    assert_all_is_returned(&budget, limit);
 }
 
 proptest! {

@@ -7,17 +7,17 @@ use crate::{
     capture::{
         SpanKind,
         ended::EndedSpan,
-        intake::Recording,
         processor::{Processors, SpanProcessor},
+        recorder::Recording,
     },
     value::KeyValue,
 };
 
-fn recording(sampler: impl Sampler + 'static) -> (Arc<Intake>, Tracer) {
+fn recording(sampler: impl Sampler + 'static) -> (Arc<Recorder>, Tracer) {
     let limits = Limits::default();
-    let intake = Intake::recording(limits, Recording { sampler: Some(Arc::new(sampler)), ..Recording::default() });
-    let tracer = Tracer::bound(Some(&intake), Scope::new("test"));
-    (intake, tracer)
+    let recorder = Recorder::recording(limits, Recording { sampler: Some(Arc::new(sampler)), ..Recording::default() });
+    let tracer = Tracer::bound(Some(&recorder), Scope::new("test"));
+    (recorder, tracer)
 }
 
 /// Answers what it was made of, and remembers what it was asked.
@@ -91,9 +91,10 @@ fn each_decision_is_what_it_says_and_every_span_has_an_id_of_its_own() {
     ] {
         static DECISION: Mutex<SamplingDecision> = Mutex::new(SamplingDecision::Drop);
         *DECISION.lock().unwrap() = decision;
-        let (intake, tracer) = recording(Scripted::new(|input| SamplingResult::new(*DECISION.lock().unwrap(), input)));
-        let tell = |intake: &Intake| {
-            let counted = counted(intake);
+        let (recorder, tracer) =
+            recording(Scripted::new(|input| SamplingResult::new(*DECISION.lock().unwrap(), input)));
+        let tell = |recorder: &Recorder| {
+            let counted = counted(recorder);
             (counted.started, counted.sampled_out, counted.open, counted.ended)
         };
         for flags in 0..4 {
@@ -107,21 +108,21 @@ fn each_decision_is_what_it_says_and_every_span_has_an_id_of_its_own() {
         let root = tracer.start("root");
         assert_eq!(root.context().trace_flags(), RANDOM | u8::from(is_sampled));
         let (once, open) = (u64::from(is_sampled), u64::from(is_recording));
-        assert_eq!(tell(&intake), (5, 5 * (1 - once), open, 4 * once), "{decision:?}");
+        assert_eq!(tell(&recorder), (5, 5 * (1 - once), open, 4 * once), "{decision:?}");
         root.end_at(std::time::SystemTime::now());
         tracer.span("timed").start_time(std::time::UNIX_EPOCH).start().end();
-        assert_eq!(tell(&intake), (6, 6 * (1 - once), 0, 6 * once), "{decision:?}");
+        assert_eq!(tell(&recorder), (6, 6 * (1 - once), 0, 6 * once), "{decision:?}");
         let late = tracer.start("late");
-        intake.close();
-        assert_eq!(tell(&intake), (7, 7 * (1 - once), open, 6 * once), "{decision:?}");
+        recorder.close();
+        assert_eq!(tell(&recorder), (7, 7 * (1 - once), open, 6 * once), "{decision:?}");
         late.end();
-        assert_eq!(tell(&intake), (7, 7 * (1 - once), 0, 7 * once), "{decision:?}");
+        assert_eq!(tell(&recorder), (7, 7 * (1 - once), 0, 7 * once), "{decision:?}");
         let result = match decision {
             SamplingDecision::Drop => "DROP",
             SamplingDecision::RecordOnly => "RECORD_ONLY",
             SamplingDecision::RecordAndSample => "RECORD_AND_SAMPLE",
         };
-        let kinds = counted(&intake).started_by.by_kind().into_iter().filter(|(.., spans)| *spans > 0);
+        let kinds = counted(&recorder).started_by.by_kind().into_iter().filter(|(.., spans)| *spans > 0);
         assert_eq!(Vec::from_iter(kinds), [("none", result, 3), ("remote", result, 4)]);
     }
 }
@@ -139,40 +140,40 @@ fn what_only_processors_are_told_of_is_started_as_it_is_sampled_and_open_until_i
     let limits = |memory_bytes| Limits { memory_bytes, ..Limits::default() };
     let telling = |memory_bytes| {
         let processors = Processors::new(vec![Arc::new(Told)], false);
-        let intake = Intake::recording(limits(memory_bytes), Recording { processors, ..Recording::default() });
-        let tracer = Tracer::bound(Some(&intake), Scope::new("test"));
-        (intake, tracer)
+        let recorder = Recorder::recording(limits(memory_bytes), Recording { processors, ..Recording::default() });
+        let tracer = Tracer::bound(Some(&recorder), Scope::new("test"));
+        (recorder, tracer)
     };
-    let (intake, tracer) = telling(Limits::default().memory_bytes);
+    let (recorder, tracer) = telling(Limits::default().memory_bytes);
     let (root, child) = (tracer.start("root"), tracer.span("child").parent(&remote(1)).start());
     let unsampled = tracer.span("unsampled").parent(&remote(0)).start();
     assert!(root.is_recording() && root.context().is_sampled() && !unsampled.is_recording());
-    let kinds = |intake: &Intake| {
-        let kinds = counted(intake).started_by.by_kind();
+    let kinds = |recorder: &Recorder| {
+        let kinds = counted(recorder).started_by.by_kind();
         Vec::from_iter(kinds.into_iter().filter(|(.., spans)| *spans > 0))
     };
     let started = [("none", "RECORD_AND_SAMPLE", 1), ("remote", "RECORD_AND_SAMPLE", 1), ("remote", "DROP", 1)];
-    assert_eq!(kinds(&intake), started);
-    let tell = |intake: &Intake| {
-        let counted = counted(intake);
+    assert_eq!(kinds(&recorder), started);
+    let tell = |recorder: &Recorder| {
+        let counted = counted(recorder);
         (counted.started, counted.sampled_out, counted.open, counted.ended, counted.dropped.total())
     };
-    assert_eq!(tell(&intake), (3, 3, 2, 0, 0));
+    assert_eq!(tell(&recorder), (3, 3, 2, 0, 0));
     root.end();
-    assert_eq!(tell(&intake), (3, 3, 1, 0, 0));
-    intake.close();
+    assert_eq!(tell(&recorder), (3, 3, 1, 0, 0));
+    recorder.close();
     drop((child, unsampled));
-    assert_eq!(tell(&intake), (3, 3, 0, 0, 0));
+    assert_eq!(tell(&recorder), (3, 3, 0, 0, 0));
 
     // What finds no memory is not recorded, and no loss.
-    let (intake, tracer) = telling(0);
+    let (recorder, tracer) = telling(0);
     let root = tracer.start("root");
-    assert_eq!((root.is_recording(), tell(&intake)), (false, (1, 1, 0, 0, 0)));
+    assert_eq!((root.is_recording(), tell(&recorder)), (false, (1, 1, 0, 0, 0)));
 }
 
 #[test]
 fn a_record_that_was_not_exported_is_used_again_for_one_that_is() {
-    let (intake, tracer) =
+    let (recorder, tracer) =
         recording(ParentBased::new(AlwaysRecord::new(AlwaysOff)).with_remote_parent_sampled(AlwaysOn));
     for _ in 0..3 {
         let root = tracer.start("root");
@@ -180,7 +181,7 @@ fn a_record_that_was_not_exported_is_used_again_for_one_that_is() {
         root.end();
         tracer.span("child").parent(&remote(1)).start().end();
     }
-    assert_eq!((counted(&intake).ended, counted(&intake).sampled_out), (3, 3));
+    assert_eq!((counted(&recorder).ended, counted(&recorder).sampled_out), (3, 3));
 }
 
 #[test]
@@ -206,7 +207,7 @@ fn a_sampler_that_panics_harms_nobody_and_one_that_records_spans_may() {
     assert!(!tracer.span("child").parent(&remote(0)).start().is_recording());
 
     static INNER: Mutex<Option<Tracer>> = Mutex::new(None);
-    let (intake, tracer) = recording(Scripted::new(|input| {
+    let (recorder, tracer) = recording(Scripted::new(|input| {
         let inner = INNER.lock().unwrap().take();
         let decision = if inner.is_some() { SamplingDecision::Drop } else { SamplingDecision::RecordAndSample };
         inner.into_iter().for_each(|tracer| tracer.start("inner").end());
@@ -214,7 +215,7 @@ fn a_sampler_that_panics_harms_nobody_and_one_that_records_spans_may() {
     }));
     *INNER.lock().unwrap() = Some(tracer.clone());
     assert!(!tracer.start("outer").is_recording());
-    assert_eq!(counted(&intake).ended, 1);
+    assert_eq!(counted(&recorder).ended, 1);
 }
 
 #[test]

@@ -1,0 +1,20 @@
+//! The one bound in bytes on what a client holds: who may hold how much, and what becomes of what finds no room.
+//!
+//! `budget` accounts for everything, `pool` keeps chunks for their next use, `quota` bounds the spans that wait where
+//! `max_queue_size` is set, and `overflow` decides what makes room. Rings import this room, and never the other way.
+
+mod budget;
+mod chunk;
+mod emergency;
+mod idle;
+mod overflow;
+mod pool;
+mod quota;
+
+pub(crate) use budget::MemoryBudget;
+pub(in crate::capture) use chunk::{Chunk, ChunkRef, ENTRY_BYTES};
+pub(crate) use chunk::{Limit, Slice};
+pub(in crate::capture) use overflow::Prospect;
+pub(crate) use overflow::{Overflow, Shed};
+pub(crate) use pool::Pooling;
+pub(crate) use quota::{Arrivals, Quota};

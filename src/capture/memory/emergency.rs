@@ -1,0 +1,115 @@
+//! Room that is set aside for when the system gives no more memory.
+//!
+//! A bound that is larger than what the process may have (`RLIMIT_AS`, a machine without overcommit) would otherwise be
+//! filled to the last page, and the next thing that anybody in the process allocates, however small, would abort it.
+//! So a client keeps some address space that nothing is ever written to, and that takes no memory. It gives it up when
+//! it is refused memory, or finds now and then that little is left, and takes no more until there is twice as much.
+
+use memmap2::MmapMut;
+
+use crate::sync::{AtomicU32, Mutex, Ordering};
+
+/// Enough for a worker's stack and what it needs to compress and send, with some left to the program.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+/// Of the bound.
+const SHARE: usize = 8;
+/// How often it is asked before it looks what is left: chunks of that time take a quarter of what it looks for.
+const LOOK_EVERY: u32 = 32;
+
+pub(super) struct EmergencyReserve {
+    bytes: usize,
+    pages: Mutex<Option<MmapMut>>,
+    /// 1 while it is given up.
+    given_up: AtomicU32,
+    /// How often it was asked since there might last have been more.
+    asked: AtomicU32,
+}
+
+impl EmergencyReserve {
+    pub(super) fn new(limit: usize) -> Self {
+        // A model has all the memory it needs.
+        let bytes = if cfg!(loom) { 0 } else { MOST_BYTES.min(limit / SHARE) };
+        let pages = map(bytes);
+        Self {
+            bytes,
+            given_up: AtomicU32::new((bytes > 0 && pages.is_none()).into()),
+            pages: Mutex::new(pages),
+            asked: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether it is there; it is taken back if it can be. Asked before each chunk.
+    pub(super) fn is_there(&self) -> bool {
+        let looks = self.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY);
+        if self.is_given_up() {
+            // Looking takes for a moment what is there: not in vain while nothing has changed.
+            return looks && self.take_back();
+        }
+        if looks && self.bytes > 0 && map(self.bytes / 2).is_none() {
+            self.give_up();
+            return false;
+        }
+        true
+    }
+
+    /// Something was given back to the system.
+    pub(super) fn note_freed(&self) {
+        if self.is_given_up() {
+            self.asked.store(0, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed) != 0
+    }
+
+    #[cold]
+    fn take_back(&self) -> bool {
+        let Some(mut pages) = self.pages.try_lock() else { return false };
+        // With as much again beside it: what was given up is for others.
+        if pages.is_none() && map(2 * self.bytes).is_some() {
+            *pages = map(self.bytes);
+        }
+        let is_there = pages.is_some();
+        if is_there {
+            self.given_up.store(0, Ordering::Relaxed);
+        }
+        is_there
+    }
+
+    /// Gives it up, for whoever needs memory now.
+    pub(super) fn give_up(&self) {
+        if self.bytes == 0 {
+            return;
+        }
+        self.given_up.store(1, Ordering::Relaxed);
+        self.asked.store(1, Ordering::Relaxed);
+        // Nothing of the allocator's: pages come from the system and go back to it. Who holds it is giving it up too.
+        if let Some(mut pages) = self.pages.try_lock() {
+            *pages = None;
+        }
+    }
+}
+
+fn map(bytes: usize) -> Option<MmapMut> {
+    if bytes == 0 { None } else { MmapMut::map_anon(bytes).ok() }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_taken_back_as_soon_as_it_can_be_and_takes_no_more_than_a_share() {
+        let emergency = EmergencyReserve::new(1 << 20);
+        assert!(emergency.is_there() && emergency.bytes == 1 << 17);
+        emergency.give_up();
+        assert!(emergency.is_given_up() && !emergency.is_there());
+        emergency.note_freed();
+        assert!(emergency.is_there() && !emergency.is_given_up());
+        assert_eq!(EmergencyReserve::new(usize::MAX).bytes, MOST_BYTES);
+        let none = EmergencyReserve::new(0);
+        none.give_up();
+        assert!(none.is_there(), "a bound too small for one has none to give up");
+    }
+}

@@ -1,0 +1,71 @@
+//! What a client measures and adjusts while it runs: when, and what the last interval came to.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    controls::Controls,
+    scheduler::{Scheduler, Task},
+};
+use crate::{
+    export::{Exporter, Window},
+    stats::PerformanceMetrics,
+    sync::locks::Mutex,
+};
+
+/// Conducts one client. Its threads start with the first worker, each if there is anything for it to do.
+pub(super) struct Housekeeping {
+    /// The interval that is being measured, and what was measured in the last one.
+    performance: Arc<Mutex<(Window, Option<PerformanceMetrics>)>>,
+    /// What measures and adjusts, and is not to wait for anything; and what waits for the receiver.
+    schedulers: [Arc<Scheduler>; 2],
+}
+
+impl Housekeeping {
+    /// For one engine; `controls` tell what there is to do.
+    pub(super) fn new(exporter: &Arc<Exporter>, controls: &Controls) -> Self {
+        let performance = Arc::new(Mutex::new((Window::new(), None)));
+        let mut adjusting = controls.tasks(exporter);
+        if let Some(interval) = exporter.settings().metrics_interval() {
+            let measured = Arc::clone(&performance);
+            let begin: Task = Box::new(move |exporter| {
+                let (window, last) = &mut *measured.lock();
+                *last = Some(exporter.measure(window));
+                interval
+            });
+            adjusting.push((interval, begin));
+        }
+        let schedulers =
+            [Scheduler::new("otlp-conductor", adjusting), Scheduler::new("otlp-metrics", report(exporter))];
+        let (started, served) = (schedulers.clone(), Arc::downgrade(exporter));
+        exporter.when_working(move || {
+            if let Some(exporter) = served.upgrade() {
+                started.iter().for_each(|scheduler| scheduler.start(&exporter));
+            }
+        });
+        Self { performance, schedulers }
+    }
+
+    /// What was measured in the last interval; before its end, what there is of the first.
+    pub(super) fn performance(&self, exporter: &Exporter) -> PerformanceMetrics {
+        let (window, last) = &*self.performance.lock();
+        last.clone().unwrap_or_else(|| exporter.measure(&mut window.clone()))
+    }
+
+    /// Has the threads leave.
+    pub(super) fn stop(&self) {
+        self.schedulers.iter().for_each(|scheduler| scheduler.stop());
+    }
+}
+
+/// Telling the client's own metrics, if somebody asked for them.
+fn report(exporter: &Exporter) -> Vec<(Duration, Task)> {
+    if exporter.settings().metrics_endpoint().is_none() {
+        return Vec::new();
+    }
+    let interval = exporter.settings().monitoring.metrics_interval;
+    let export: Task = Box::new(move |exporter| {
+        exporter.export_metrics(interval);
+        interval
+    });
+    vec![(interval, export)]
+}

@@ -1,0 +1,23 @@
+//! Bytes both ways: names resolved, proxies asked, sockets opened, TLS agreed on, and one HTTP/1.1 exchange over what
+//! comes of it. Nothing here knows what the bytes mean.
+
+pub(super) mod buffers;
+pub(super) mod deadline;
+pub(super) mod dial;
+pub(super) mod exchange;
+pub(super) mod fault;
+mod interface;
+pub(super) mod permits;
+pub(super) mod pool;
+pub(super) mod proxy;
+pub(super) mod request_head;
+pub(super) mod resolver;
+pub(super) mod response;
+pub(super) mod socket;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "net/no_tls.rs"]
+mod tls;
+
+pub(crate) use socket::Carried;

@@ -1,0 +1,90 @@
+//! One request and its answer over a connection, within a deadline.
+
+use ureq::unversioned::transport::Transport;
+
+use super::{
+    deadline::Deadline,
+    fault::Fault,
+    response::{Body, Head, HeadReader, Progress},
+};
+
+/// What came back.
+#[derive(Debug)]
+pub(in crate::export) struct Answer {
+    pub(in crate::export) head: Head,
+    /// As much of the body as came. The status line has decided: a body that breaks off adds nothing and takes nothing
+    /// back.
+    pub(in crate::export) body: Vec<u8>,
+    /// The body is larger than what is read.
+    pub(in crate::export) is_too_large: bool,
+    /// The connection is as it was before: another request may follow.
+    pub(in crate::export) is_over: bool,
+}
+
+/// Sends a request of these parts and reads its answer, up to so many bytes of its body.
+pub(in crate::export) fn exchange(
+    transport: &mut dyn Transport,
+    request: [&[u8]; 2],
+    most: usize,
+    deadline: Deadline,
+) -> Result<Answer, Fault> {
+    send(transport, request, deadline)?;
+    let head = read_head(transport, deadline)?;
+    let mut body = Body::of(&head, most);
+    let progress = read_body(transport, &mut body, deadline);
+    let is_whole = progress == Progress::Whole;
+    // What follows an answer was not asked for, and must not be taken for the next one.
+    let is_over = is_whole && head.keeps_alive && transport.buffers().input().is_empty();
+    Ok(Answer { head, body: body.into_bytes(), is_too_large: progress == Progress::TooLarge, is_over })
+}
+
+/// Sends what stands in these parts, as much as there is room for at once.
+pub(in crate::export) fn send(
+    transport: &mut dyn Transport,
+    mut parts: [&[u8]; 2],
+    deadline: Deadline,
+) -> Result<(), Fault> {
+    while parts.iter().any(|part| !part.is_empty()) {
+        let output = transport.buffers().output();
+        let mut filled = 0;
+        for part in &mut parts {
+            let (now, rest) = part.split_at(part.len().min(output.len() - filled));
+            output[filled..filled + now.len()].copy_from_slice(now);
+            filled += now.len();
+            *part = rest;
+        }
+        transport.transmit_output(filled, deadline.timeout())?;
+    }
+    Ok(())
+}
+
+/// Reads the head of the answer that counts: interim ones are skipped, whatever they say (RFC 9110, 15.2).
+pub(in crate::export) fn read_head(transport: &mut dyn Transport, deadline: Deadline) -> Result<Head, Fault> {
+    let mut reader = HeadReader::default();
+    loop {
+        match reader.read(transport.buffers().input())? {
+            Some((head, length)) => {
+                transport.buffers().input_consume(length);
+                if !head.is_interim() {
+                    return Ok(head);
+                }
+                reader = HeadReader::default();
+                // Without end they would go on for as long as they come.
+                deadline.left()?;
+            }
+            None if transport.await_input(deadline.timeout())? => {}
+            None => return Err(Fault::Closed),
+        }
+    }
+}
+
+/// Reads the body as far as it comes.
+fn read_body(transport: &mut dyn Transport, body: &mut Body, deadline: Deadline) -> Progress {
+    loop {
+        let (used, progress) = body.take(transport.buffers().input());
+        transport.buffers().input_consume(used);
+        if progress != Progress::Open || !transport.await_input(deadline.timeout()).unwrap_or(false) {
+            return progress;
+        }
+    }
+}

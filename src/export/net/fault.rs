@@ -1,0 +1,129 @@
+//! Why an exchange brought no answer.
+
+use std::{io, time::Duration};
+
+use ureq::{Error, Timeout};
+
+use super::{dial::Route, proxy::ProxyOnTheWay, response::Unusable, socket, tls};
+use crate::{config::Secrets, export::outcome::Failure};
+
+/// What went wrong, by where it did.
+#[derive(Debug)]
+pub(in crate::export) enum Fault {
+    /// Below HTTP: the name, the socket, TLS, or the time there was.
+    Line(Error),
+    /// The receiver closed the connection, in the middle of the head of an answer or before it.
+    Closed,
+    /// What came is no answer.
+    Unusable(Unusable),
+    /// The proxy on the way made no connection, and why.
+    Proxy(ProxyFault),
+}
+
+/// Why a proxy made no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::export) enum ProxyFault {
+    /// It answered with this status.
+    Refused(u16),
+    /// It closed the connection without an answer.
+    Closed,
+    /// What it said is no answer.
+    Unusable(Unusable),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Line(error)
+    }
+}
+
+impl From<Unusable> for Fault {
+    fn from(what: Unusable) -> Self {
+        Self::Unusable(what)
+    }
+}
+
+/// What is told of a fault that is not for its own words alone.
+pub(in crate::export) struct Circumstances<'a> {
+    /// The way to the receiver.
+    pub(in crate::export) route: &'a Route,
+    /// The time for a connection.
+    pub(in crate::export) connecting: Duration,
+    /// The time for all.
+    pub(in crate::export) timeout: Duration,
+    pub(in crate::export) secrets: &'a Secrets,
+}
+
+impl Fault {
+    /// What kind of failure this is, and the words for it.
+    pub(in crate::export) fn told(&self, circumstances: &Circumstances<'_>) -> (Failure, String) {
+        let address = || circumstances.route.proxy.as_ref().map(ProxyOnTheWay::address);
+        match self {
+            Self::Line(error) => match tls::failure(error) {
+                // These words may come from a certificate of the other side's.
+                Some(words) => (Failure::Tls, circumstances.secrets.cleaned(&words)),
+                None => line(error, circumstances, address()),
+            },
+            Self::Closed => {
+                (Failure::Broken, "the connection broke: it was closed before the answer had come".to_owned())
+            }
+            Self::Unusable(what) => (Failure::Unusable, unusable(*what)),
+            Self::Proxy(fault) => {
+                let reason = match fault {
+                    ProxyFault::Refused(407) => {
+                        "it answered 407; its URL takes credentials, as in http://user:password@host:port".to_owned()
+                    }
+                    ProxyFault::Refused(status) => format!("it answered {status}"),
+                    ProxyFault::Closed => "it closed the connection without an answer".to_owned(),
+                    ProxyFault::Unusable(_) => "its answer is not HTTP/1.1".to_owned(),
+                };
+                (Failure::Refused, format!("the proxy {} made no connection: {reason}", address().unwrap_or_default()))
+            }
+        }
+    }
+}
+
+fn unusable(what: Unusable) -> String {
+    match what {
+        Unusable::OtherProtocol => {
+            "the answer is not HTTP/1.1; is it the port for gRPC, or should the URL be https?".to_owned()
+        }
+        Unusable::Malformed(how) => format!("the answer is not valid HTTP/1.1: {how}"),
+        Unusable::Endless => "the answer's headers do not end, or are too many".to_owned(),
+    }
+}
+
+/// What went wrong below HTTP, and not in TLS.
+fn line(error: &Error, circumstances: &Circumstances<'_>, proxy: Option<String>) -> (Failure, String) {
+    let Circumstances { route, connecting, timeout, .. } = *circumstances;
+    match error {
+        Error::Io(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused => match proxy {
+                Some(proxy) => (Failure::Refused, format!("connection refused by the proxy {proxy}")),
+                None => (Failure::Refused, socket::refusal(error)),
+            },
+            // There is no such network interface.
+            io::ErrorKind::NotFound => (Failure::Resolve, error.to_string()),
+            io::ErrorKind::TimedOut => (Failure::Timeout, "connecting timed out".to_owned()),
+            _ => (Failure::Broken, format!("the connection broke: {error}")),
+        },
+        Error::Timeout(Timeout::Connect) => {
+            (Failure::Timeout, format!("no connection within {:?}", shown(connecting.min(timeout))))
+        }
+        Error::Timeout(_) => (Failure::Timeout, format!("no answer within {:?}", shown(timeout))),
+        Error::HostNotFound => match proxy {
+            Some(proxy) => (Failure::Resolve, format!("the host name of the proxy {proxy} is not known")),
+            None => (Failure::Resolve, format!("the host name is not known: {}", route.url.host().unwrap_or_default())),
+        },
+        Error::ConnectionFailed => (Failure::Refused, "no connection could be made".to_owned()),
+        other => (Failure::Broken, format!("the exchange failed: {other}")),
+    }
+}
+
+/// A time as it is told: nobody reads nanoseconds.
+fn shown(time: Duration) -> Duration {
+    match time.as_micros() {
+        short @ 0..1_000 => Duration::from_micros(short as u64),
+        micros => Duration::from_millis(u64::try_from((micros + 500) / 1_000).unwrap_or(u64::MAX)),
+    }
+}

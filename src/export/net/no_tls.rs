@@ -1,0 +1,34 @@
+//! What stands in the place of TLS where it is not compiled in: nothing goes to a URL that wants it.
+
+use ureq::{
+    Error,
+    unversioned::transport::{ConnectionDetails, Connector, Transport},
+};
+
+use crate::config::Tls;
+
+/// Takes connections as they are. A receiver that wants TLS was no valid setting, but a proxy may want it.
+#[derive(Debug)]
+pub(in crate::export) struct TlsConnector;
+
+impl TlsConnector {
+    pub(in crate::export) fn new(_: &Tls, _: usize) -> Self {
+        Self
+    }
+
+    pub(in crate::export) fn take_remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl<In: Transport> Connector<In> for TlsConnector {
+    type Out = In;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<In>, Error> {
+        if details.needs_tls() { Err(Error::TlsRequired) } else { Ok(chained) }
+    }
+}
+
+pub(in crate::export) fn failure(error: &Error) -> Option<String> {
+    matches!(error, Error::TlsRequired).then(|| "the proxy wants TLS: needs the cargo feature `tls`".to_owned())
+}

@@ -1,0 +1,294 @@
+//! The connections that are open: which of them a request takes, and when one has had its day.
+//!
+//! A request leases one that is idle, or a new one. When the exchange is over, and the connection is as it was before, it
+//! comes back here.
+
+use std::{
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ureq::{Error, unversioned::transport::Transport};
+
+use super::{deadline::Deadline, dial::Route, fault::Fault};
+use crate::{
+    config::{ConnectionSettings, ReuseStrategy},
+    sync::{Runs, locks::Mutex, spawn},
+};
+
+/// How long a TLS connection on which something came is given to show that it was nothing but a session ticket.
+const TICKET: Duration = Duration::from_millis(10);
+
+pub(in crate::export) struct Connections {
+    route: Arc<Route>,
+    settings: ConnectionSettings,
+    pool: Mutex<Pool>,
+}
+
+struct Pool {
+    /// In the order in which they were used.
+    idle: Vec<Kept>,
+    /// In use, or being opened for a request.
+    leased: usize,
+    /// The most of both.
+    most: usize,
+    /// A thread is opening connections ahead.
+    is_warming: bool,
+    is_closed: bool,
+}
+
+/// An open connection.
+struct Kept {
+    transport: Box<dyn Transport>,
+    opened: Instant,
+    /// When it was used last, or opened.
+    used: Instant,
+    /// When it was last known to be open.
+    checked: Instant,
+}
+
+impl Connections {
+    pub(in crate::export) fn new(route: Arc<Route>, settings: ConnectionSettings) -> Arc<Self> {
+        let most = settings.max_connections;
+        let pool = Pool { idle: Vec::new(), leased: 0, most, is_warming: false, is_closed: false };
+        Arc::new(Self { route, settings, pool: Mutex::new(pool) })
+    }
+
+    /// A connection for one request: the idle one that was used last, if there is one that can be trusted, or a new one
+    /// that is open before `deadline`.
+    pub(in crate::export) fn lease(self: &Arc<Self>, deadline: Deadline) -> Result<Lease, Fault> {
+        if self.are_kept()
+            && let Some(lease) = self.take()
+        {
+            return Ok(lease);
+        }
+        self.pool.lock().leased += 1;
+        // Dropped if there is no connection.
+        let mut lease = Lease { kept: None, is_reused: false, is_reusable: false, connections: Arc::clone(self) };
+        lease.kept = Some(Kept::new(self.route.open(deadline, self.settings.connect_timeout)?));
+        Ok(lease)
+    }
+
+    /// Whether a connection serves more than one request.
+    fn are_kept(&self) -> bool {
+        self.settings.reuse != ReuseStrategy::Never
+    }
+
+    /// How many are idle.
+    pub(in crate::export) fn idle(&self) -> usize {
+        self.pool.lock().idle.len()
+    }
+
+    /// Changes how many there may be.
+    pub(in crate::export) fn set_most(&self, most: usize) {
+        self.pool.lock().most = most;
+    }
+
+    /// Closes all that are idle: a connection that breaks was mostly forgotten by something on the way, together with
+    /// all others that were silent.
+    pub(in crate::export) fn distrust(&self) {
+        let idle = mem::take(&mut self.pool.lock().idle);
+        drop(idle);
+    }
+
+    /// Closes all that are idle, and keeps none from now on.
+    pub(in crate::export) fn close(&self) {
+        self.pool.lock().is_closed = true;
+        self.distrust();
+    }
+
+    /// The idle connection that was used last, if there is one that can be trusted.
+    fn take(self: &Arc<Self>) -> Option<Lease> {
+        loop {
+            let now = Instant::now();
+            let mut pool = self.pool.lock();
+            let retired = pool.retire(now, &self.settings);
+            let kept = pool.idle.pop();
+            pool.leased += usize::from(kept.is_some());
+            drop(pool);
+            drop(retired);
+            let connections = Arc::clone(self);
+            let mut lease = Lease { kept: Some(kept?), is_reused: true, is_reusable: false, connections };
+            if !self.is_doubtful(lease.kept(), now) || lease.kept_mut().is_alive() {
+                return Some(lease);
+            }
+        }
+    }
+
+    /// Whether an idle connection is probed before it is used.
+    fn is_doubtful(&self, kept: &Kept, now: Instant) -> bool {
+        let is_unchecked = |interval| now.saturating_duration_since(kept.checked) >= interval;
+        self.settings.reuse == ReuseStrategy::Conservative
+            || self.settings.validation_interval.is_some_and(is_unchecked)
+    }
+
+    fn give_back(&self, mut kept: Kept) {
+        let now = Instant::now();
+        (kept.used, kept.checked) = (now, now);
+        let mut pool = self.pool.lock();
+        pool.keep(kept);
+        let retired = pool.retire(now, &self.settings);
+        drop(pool);
+        drop(retired);
+    }
+
+    /// When there will be something to look after, if nothing happens meanwhile.
+    pub(in crate::export) fn next_upkeep(&self) -> Option<Instant> {
+        let settings = &self.settings;
+        let next = |kept: &Kept| {
+            let expiry = (kept.used + settings.idle_timeout).min(kept.opened + settings.max_lifetime);
+            settings.validation_interval.map_or(expiry, |interval| expiry.min(kept.checked + interval))
+        };
+        self.pool.lock().idle.iter().map(next).min()
+    }
+
+    /// Closes idle connections that have had their day, and probes those that are due; true if one of these was found
+    /// dead.
+    pub(in crate::export) fn look_after(&self, now: Instant) -> bool {
+        let mut pool = self.pool.lock();
+        let retired = pool.retire(now, &self.settings);
+        let is_due = |kept: &Kept, interval| now.saturating_duration_since(kept.checked) >= interval;
+        let mut due: Vec<Kept> = match self.settings.validation_interval {
+            Some(interval) => pool.idle.extract_if(.., |kept| is_due(kept, interval)).collect(),
+            None => Vec::new(),
+        };
+        let probed = due.len();
+        pool.leased += probed;
+        drop(pool);
+        drop(retired);
+        if probed == 0 {
+            return false;
+        }
+        due.retain_mut(Kept::is_alive);
+        let is_any_dead = due.len() < probed;
+        let mut pool = self.pool.lock();
+        pool.leased -= probed;
+        for mut kept in due {
+            kept.checked = now;
+            pool.keep(kept);
+        }
+        is_any_dead
+    }
+
+    /// Opens as many connections as are to be there before they are needed, on a thread of its own: connecting may
+    /// take long. Gives up at the first that cannot be opened. In the end `done` is told how it went.
+    pub(in crate::export) fn open_ahead(self: &Arc<Self>, done: impl FnOnce(Result<(), Fault>) + Send + 'static) {
+        {
+            let mut pool = self.pool.lock();
+            if pool.is_warming || !pool.lacks(self.settings.prewarmed) {
+                return;
+            }
+            pool.is_warming = true;
+        }
+        let connections = Arc::clone(self);
+        let spawned = spawn("otlp-connect", Runs::OwnCode, move || {
+            let warmed = connections.warm();
+            connections.pool.lock().is_warming = false;
+            done(warmed);
+        });
+        if spawned.is_err() {
+            self.pool.lock().is_warming = false;
+        }
+    }
+
+    fn warm(&self) -> Result<(), Fault> {
+        while self.pool.lock().lacks(self.settings.prewarmed) {
+            let timeout = self.settings.connect_timeout;
+            let kept = Kept::new(self.route.open(Deadline::connecting(timeout), timeout)?);
+            let mut pool = self.pool.lock();
+            // It is no request's.
+            if pool.lacks(pool.most) {
+                pool.idle.insert(0, kept);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Pool {
+    /// Whether fewer are open than `wanted`, and another one may be opened.
+    fn lacks(&self, wanted: usize) -> bool {
+        !self.is_closed && self.idle.len() + self.leased < wanted.min(self.most)
+    }
+
+    fn keep(&mut self, kept: Kept) {
+        let at = self.idle.partition_point(|other| other.used <= kept.used);
+        self.idle.insert(at, kept);
+    }
+
+    /// Takes out what is not to be used any more, to be closed outside the lock.
+    fn retire(&mut self, now: Instant, settings: &ConnectionSettings) -> Vec<Kept> {
+        let limit = if self.is_closed { 0 } else { settings.max_idle.min(self.most) };
+        let too_many = self.idle.len().saturating_sub(limit);
+        let mut at = 0;
+        let is_retired = |kept: &mut Kept| {
+            at += 1;
+            at <= too_many
+                || now.saturating_duration_since(kept.used) >= settings.idle_timeout
+                || now.saturating_duration_since(kept.opened) >= settings.max_lifetime
+        };
+        self.idle.extract_if(.., is_retired).collect()
+    }
+}
+
+impl Kept {
+    fn new(transport: Box<dyn Transport>) -> Self {
+        let now = Instant::now();
+        Self { transport, opened: now, used: now, checked: now }
+    }
+
+    /// Whether nothing has come while the connection was idle: neither its end nor bytes that nobody asked for.
+    fn is_alive(&mut self) -> bool {
+        if self.transport.is_open() {
+            return true;
+        }
+        // A TLS server sends tickets for later sessions when it likes to; they are read on the way to what was asked
+        // for.
+        let soon = Deadline::within(TICKET).timeout();
+        self.transport.is_tls() && matches!(self.transport.await_input(soon), Err(Error::Timeout(_)))
+    }
+}
+
+/// A connection while it serves a request.
+pub(in crate::export) struct Lease {
+    /// None only while it is opened, and when it is given back.
+    kept: Option<Kept>,
+    is_reused: bool,
+    is_reusable: bool,
+    connections: Arc<Connections>,
+}
+
+impl Lease {
+    /// Bytes both ways.
+    pub(in crate::export) fn transport(&mut self) -> &mut dyn Transport {
+        &mut *self.kept_mut().transport
+    }
+
+    /// Whether the connection had served before, or could have.
+    pub(in crate::export) fn is_reused(&self) -> bool {
+        self.is_reused
+    }
+
+    /// Gives the connection back for other requests, if it is still open.
+    pub(in crate::export) fn give_back(mut self) {
+        self.is_reusable = self.connections.are_kept() && self.kept_mut().is_alive();
+    }
+
+    fn kept(&self) -> &Kept {
+        self.kept.as_ref().expect("a lease that was handed out has a connection")
+    }
+
+    fn kept_mut(&mut self) -> &mut Kept {
+        self.kept.as_mut().expect("a lease that was handed out has a connection")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.connections.pool.lock().leased -= 1;
+        if let Some(kept) = self.kept.take().filter(|_| self.is_reusable) {
+            self.connections.give_back(kept);
+        }
+    }
+}

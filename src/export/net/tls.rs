@@ -1,0 +1,190 @@
+//! TLS over whatever carries bytes: agreed on once for each connection, with what the files of its settings hold then.
+
+use std::{
+    fmt,
+    io::{self, Read as _, Write as _},
+    sync::Arc,
+};
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName, sign::SingleCertAndKey};
+use ureq::{
+    Error,
+    unversioned::transport::{
+        Buffers, ConnectionDetails, Connector, Either, NextTimeout, Transport, TransportAdapter,
+        time::{Duration as UreqDuration, Instant as UreqInstant},
+    },
+};
+
+mod failure;
+mod trust;
+
+pub(super) use failure::failure;
+
+use super::buffers::GrowingBuffers;
+use crate::{
+    config::{Renewal, Tls},
+    sync::locks::Mutex,
+};
+
+/// Where nobody asks for them.
+const MOST_REMARKS: usize = 4;
+
+/// Makes connections secure where the URL says so.
+pub(in crate::export) struct TlsConnector {
+    state: Mutex<State>,
+    /// What there is to say about files that were renewed and cannot be used.
+    remarks: Mutex<Vec<String>>,
+    /// Bytes of what the settings put into the head of a request.
+    head: usize,
+}
+
+struct State {
+    renewal: Renewal,
+    /// What connections share, the sessions that can be resumed among it; none before the first, and once files have
+    /// changed.
+    config: Option<Arc<ClientConfig>>,
+}
+
+impl TlsConnector {
+    pub(in crate::export) fn new(tls: &Tls, head: usize) -> Self {
+        let state = State { renewal: Renewal::new(tls.clone()), config: None };
+        Self { state: Mutex::new(state), remarks: Mutex::default(), head }
+    }
+
+    /// What there is to say since the last time.
+    pub(in crate::export) fn take_remarks(&self) -> Vec<String> {
+        std::mem::take(&mut self.remarks.lock())
+    }
+
+    /// What holds for a connection that is opened now.
+    fn config(&self) -> Result<Arc<ClientConfig>, Error> {
+        let mut state = self.state.lock();
+        let State { renewal, config } = &mut *state;
+        let note = |remark| {
+            let mut remarks = self.remarks.lock();
+            if remarks.len() < MOST_REMARKS {
+                remarks.push(remark);
+            }
+        };
+        if renewal.look(note) {
+            *config = None;
+        }
+        if let Some(config) = config {
+            return Ok(Arc::clone(config));
+        }
+        let made = Arc::new(configured(renewal.tls()).map_err(wrapped)?);
+        *config = Some(Arc::clone(&made));
+        Ok(made)
+    }
+}
+
+fn configured(tls: &Tls) -> Result<ClientConfig, rustls::Error> {
+    let provider = Tls::provider();
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    // Not dangerous: all of it is as strict as what rustls does by itself.
+    let builder = builder.dangerous().with_custom_certificate_verifier(trust::verifier(&tls.roots, provider)?);
+    Ok(match &tls.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&identity.pair))))
+        }
+    })
+}
+
+impl<In: Transport> Connector<In> for TlsConnector {
+    type Out = Either<In, TlsStream>;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
+        let Some(transport) = chained else { return Ok(None) };
+        // To a proxy it may be secure already.
+        if !details.needs_tls() || transport.is_tls() {
+            return Ok(Some(Either::A(transport)));
+        }
+        let name = server_name(details.uri.host().unwrap_or_default())?;
+        let mut connection = ClientConnection::new(self.config()?, name).map_err(wrapped)?;
+        let mut socket = TransportAdapter::new(transport.boxed(), Arc::clone(&details.current_time));
+        socket.set_timeout(left(details));
+        connection.complete_io(&mut socket)?;
+        let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
+        Ok(Some(Either::B(TlsStream {
+            buffers: GrowingBuffers::new(input, self.head, output),
+            stream: StreamOwned::new(connection, socket),
+        })))
+    }
+}
+
+/// The time that connecting may take, without what it took so far.
+fn left(details: &ConnectionDetails<'_>) -> NextTimeout {
+    let after = match (details.timeout.after, details.now, (details.current_time)()) {
+        (UreqDuration::Exact(after), UreqInstant::Exact(begun), UreqInstant::Exact(now)) => {
+            after.saturating_sub(now.saturating_duration_since(begun)).into()
+        }
+        (after, _, _) => after,
+    };
+    NextTimeout { after, ..details.timeout }
+}
+
+/// The name that a certificate must be for: an address without brackets, a host without the dot of the root.
+fn server_name(host: &str) -> Result<ServerName<'static>, Error> {
+    let bare = host.trim_matches(['[', ']']);
+    let name = ServerName::try_from(bare.strip_suffix('.').unwrap_or(bare).to_owned());
+    name.map_err(|_| Error::Tls("the host of the URL is no name that a certificate could be for"))
+}
+
+fn wrapped(error: rustls::Error) -> Error {
+    Error::Io(io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// A connection that is secure.
+pub(in crate::export) struct TlsStream {
+    buffers: GrowingBuffers,
+    stream: StreamOwned<ClientConnection, TransportAdapter>,
+}
+
+impl TlsStream {
+    /// Sends the first `amount` bytes of the output.
+    fn write(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        self.stream.write_all(self.buffers.written(amount))?;
+        self.stream.flush()?;
+        self.buffers.sent(amount);
+        Ok(())
+    }
+}
+
+impl Transport for TlsStream {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.write(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        let amount = self.stream.read(self.buffers.input_append_buf())?;
+        self.buffers.input_appended(amount);
+        Ok(amount > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.get_mut().get_mut().is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for TlsConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsConnector").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TlsStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsStream").finish_non_exhaustive()
+    }
+}

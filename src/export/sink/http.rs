@@ -1,0 +1,206 @@
+//! OTLP over HTTP/1.1: one blocking POST per attempt, over connections that are kept alive.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::classify::classify;
+use crate::{
+    config::{Compression, ConnectionSettings, ReuseStrategy, Secrets, Settings},
+    export::{
+        net::{
+            Carried,
+            deadline::Deadline,
+            dial::Route,
+            exchange::{Answer, exchange},
+            fault::{Circumstances, Fault},
+            permits::{NoPermit, Permit, Permits},
+            pool::Connections,
+            proxy::ProxyOnTheWay,
+            request_head::RequestHead,
+        },
+        outcome::{Failure, Outcome},
+    },
+};
+
+/// What some servers say when they close a connection that was idle for too long. It answers no request.
+const REQUEST_TIMEOUT: u16 = 408;
+
+pub(crate) struct HttpTransport {
+    head: RequestHead,
+    connect_timeout: Duration,
+    max_response_bytes: usize,
+    route: Arc<Route>,
+    connections: Arc<Connections>,
+    permits: Permits,
+    secrets: Arc<Secrets>,
+    closed: AtomicBool,
+}
+
+impl HttpTransport {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let url = settings.endpoint.url();
+        // What is on this machine is not on the other side of a proxy.
+        let proxy = if settings.endpoint.is_loopback() { None } else { ProxyOnTheWay::from_env(url) };
+        let mut secrets = Secrets::of(settings);
+        for secret in proxy.iter().flat_map(ProxyOnTheWay::secrets) {
+            secrets.add(secret.as_bytes());
+        }
+        let ConnectionSettings { reuse, connect_timeout, max_connections, .. } = settings.connections;
+        let head = RequestHead::new(url, &settings.headers, reuse != ReuseStrategy::Never);
+        let route = Route::new(&settings.endpoint, head.most_bytes(), &settings.tls, proxy);
+        Self {
+            connections: Connections::new(Arc::clone(&route), settings.connections.clone()),
+            head,
+            route,
+            permits: Permits::new(max_connections),
+            connect_timeout,
+            max_response_bytes: settings.max_response_bytes,
+            secrets: Arc::new(secrets),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Waits until `deadline` for the right to use a connection, which whoever sends must hold.
+    pub(crate) fn permit(&self, deadline: Instant) -> Result<Permit<'_>, Outcome> {
+        self.permits.acquire(deadline).map_err(|why| {
+            let (failure, message) = match why {
+                NoPermit::Closed => (Failure::Shutdown, "the client was shut down".to_owned()),
+                NoPermit::Timeout => {
+                    (Failure::Timeout, format!("all connections, {} of them, were in use", self.permits.most()))
+                }
+            };
+            Outcome::Failed { failure, message, retry_after: None }
+        })
+    }
+
+    /// Changes how many connections may be in use at once; those that are too many are not cut.
+    pub(crate) fn set_max_connections(&self, connections: usize) {
+        self.permits.set_most(connections);
+        self.connections.set_most(connections);
+    }
+
+    /// Posts `body` and waits at most `timeout` for the answer.
+    pub(crate) fn send(&self, body: &[u8], compression: Compression, timeout: Duration) -> Outcome {
+        let deadline = Deadline::within(timeout);
+        let mut lease = match self.connections.lease(deadline) {
+            Ok(lease) => lease,
+            Err(fault) => return self.failed(&fault, false, timeout),
+        };
+        let is_reused = lease.is_reused();
+        let head = self.head.of(body.len(), compression);
+        match exchange(lease.transport(), [&head, body], self.max_response_bytes, deadline) {
+            Ok(answer) => {
+                if answer.is_over {
+                    lease.give_back();
+                }
+                self.answered(answer, is_reused)
+            }
+            Err(fault) => {
+                drop(lease);
+                self.failed(&fault, is_reused, timeout)
+            }
+        }
+    }
+
+    fn answered(&self, answer: Answer, is_reused: bool) -> Outcome {
+        let Answer { head, body, is_too_large, .. } = answer;
+        if is_too_large {
+            // RTY-09: an answer beyond the limit is final, whatever it would have said.
+            let message = format!("the answer is larger than {} bytes", self.max_response_bytes);
+            return Outcome::Refused { status: head.status, message };
+        }
+        if head.status == REQUEST_TIMEOUT && is_reused {
+            return self.gone("a connection that was kept open had been given up by the receiver".to_owned());
+        }
+        classify(head.status, head.retry_after.as_deref(), &body, &self.secrets, SystemTime::now())
+    }
+
+    fn failed(&self, fault: &Fault, is_reused: bool, timeout: Duration) -> Outcome {
+        let (failure, message) = if self.closed.load(Ordering::Acquire) {
+            (Failure::Shutdown, "the client was shut down".to_owned())
+        } else {
+            fault.told(&Circumstances {
+                route: &self.route,
+                connecting: self.connect_timeout,
+                timeout,
+                secrets: &self.secrets,
+            })
+        };
+        if failure == Failure::Broken {
+            if is_reused {
+                return self.gone(message);
+            }
+            self.connections.distrust();
+        }
+        Outcome::Failed { failure, message, retry_after: None }
+    }
+
+    /// A connection that was kept open was none any more; nor are the others.
+    fn gone(&self, message: String) -> Outcome {
+        self.connections.distrust();
+        Outcome::Failed { failure: Failure::Gone, message, retry_after: None }
+    }
+
+    /// When a connection last got somewhere: it was made, or bytes of a request were taken.
+    pub(crate) fn progress(&self) -> Option<Instant> {
+        self.route.sockets.traffic.last()
+    }
+
+    /// About a round trip to the receiver; nothing before the first connection.
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.route.sockets.traffic.round_trip()
+    }
+
+    /// What went over all connections so far.
+    pub(crate) fn carried(&self) -> Carried {
+        self.route.sockets.traffic.carried()
+    }
+
+    /// What there is to say about connections since the last time.
+    pub(crate) fn take_remarks(&self) -> Vec<String> {
+        self.route.take_remarks()
+    }
+
+    /// A host that the system has not found an address of so far, and is still asked for.
+    pub(crate) fn unresolved(&self) -> Option<String> {
+        self.route.resolver.unanswered()
+    }
+
+    /// Connections that are open and serve no request.
+    pub(crate) fn idle_connections(&self) -> usize {
+        self.connections.idle()
+    }
+
+    /// When idle connections should be looked after, though nothing else happens.
+    pub(crate) fn next_upkeep(&self) -> Option<Instant> {
+        self.connections.next_upkeep()
+    }
+
+    /// Looks after idle connections; true if the receiver turns out to have closed one.
+    pub(crate) fn look_after(&self, now: Instant) -> bool {
+        self.connections.look_after(now)
+    }
+
+    /// Opens, on a thread of its own, the connections that are to be there before they are needed; `done` is told how
+    /// it went.
+    pub(crate) fn open_ahead(&self, done: impl FnOnce(Result<(), String>) + Send + 'static) {
+        let (route, secrets, timeout) = (Arc::clone(&self.route), Arc::clone(&self.secrets), self.connect_timeout);
+        self.connections.open_ahead(move |opened| {
+            let circumstances = Circumstances { route: &route, connecting: timeout, timeout, secrets: &secrets };
+            done(opened.map_err(|fault| fault.told(&circumstances).1));
+        });
+    }
+
+    /// Cuts every exchange that is under way and refuses new ones.
+    pub(crate) fn shutdown(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.permits.close();
+        self.connections.close();
+        self.route.sockets.cut();
+    }
+}
