@@ -56,7 +56,7 @@ pub(crate) use attribute::{attribute_field_len, put_attribute, recorded};
 pub(crate) use clock::Clock;
 pub(crate) use installed::{ask_about, ask_threads, install, is_installed};
 pub(crate) use local::OwnThread;
-pub(crate) use memory::{Limit, Pooling, Shed, Slice};
+pub(crate) use memory::{Limit, MemoryBudget, Pooling, Reservation, Shed, Slice};
 pub(crate) use notice::Notice;
 pub(crate) use processor::{Processors, processing};
 #[cfg(test)]

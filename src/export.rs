@@ -11,9 +11,11 @@ use std::{
 
 mod advice;
 mod delivery;
+mod destination;
 mod direct;
 mod drain;
 mod encode;
+mod failures;
 mod holdings;
 mod ledger;
 mod meter;
@@ -23,6 +25,7 @@ mod operations;
 mod outbox;
 mod outcome;
 mod pace;
+mod packing;
 mod queue;
 mod recording_reports;
 mod request;
@@ -45,18 +48,18 @@ pub use span_buffer::SpanBuffer;
 #[cfg(feature = "bench")]
 pub use stages::Stages;
 
+use destination::Destination;
 use encode::protobuf::EncodedResource;
+use failures::Failures;
 use ledger::Ledger;
 use meter::Meter;
-use net::Carried;
 use operations::Operations;
-use outbox::Outbox;
+use outbox::{Outbox, OutboxLimits};
 use queue::Gatherer;
 use recording_reports::RecordingReports;
-use sink::HttpTransport;
+use sink::Sink;
 use span_buffer::IdleBuffers;
 use spooling::Spooling;
-use summary::LastFailure;
 use tracing::OwnTracing;
 
 use crate::{
@@ -76,8 +79,10 @@ pub(crate) struct Exporter {
     settings: Settings,
     diagnostics: Arc<Diagnostics>,
     resource: EncodedResource,
-    transport: HttpTransport,
-    metrics_transport: Option<HttpTransport>,
+    /// Where spans go.
+    traces: Destination,
+    /// Where the client's own metrics go, if anybody asked for them.
+    metrics: Option<Destination>,
     meter: Meter,
     operations: Operations,
     own_tracing: Option<OwnTracing>,
@@ -96,8 +101,6 @@ pub(crate) struct Exporter {
     hurried: OnceLock<Instant>,
     /// Nothing more comes; workers leave when nothing is left.
     stopping: AtomicBool,
-    /// The receiver does not support the compression that was chosen.
-    only_gzip: AtomicBool,
     tuning: Mutex<Tuning>,
     /// What was last changed in it, and why.
     decision: Mutex<Option<String>>,
@@ -106,8 +109,7 @@ pub(crate) struct Exporter {
     /// Undelivered bodies on disk, if the user wants them there.
     spooling: Option<Spooling>,
     recording_reports: RecordingReports,
-    /// Why the last attempt that failed did, for the line at the end.
-    last_failure: Mutex<Option<LastFailure>>,
+    failures: Failures,
     /// The trace of some span that was sent, for who asks what was.
     example: OnceLock<TraceId>,
     /// State of the generator behind the retry jitter.
@@ -118,31 +120,36 @@ pub(crate) struct Exporter {
 
 impl Exporter {
     pub(crate) fn new(settings: Settings, recorder: Arc<Recorder>, diagnostics: Diagnostics) -> Arc<Self> {
+        let sink = Sink::new(&settings);
+        Self::with_sink(settings, recorder, diagnostics, sink)
+    }
+
+    fn with_sink(settings: Settings, recorder: Arc<Recorder>, diagnostics: Diagnostics, sink: Sink) -> Arc<Self> {
         let (attributes, schema_url) = settings.resource.in_this_process();
+        let traces = Destination::new(settings.endpoint.clone(), sink);
         let exporter = Arc::new(Self {
             resource: EncodedResource::new(&attributes, schema_url),
-            transport: HttpTransport::new(&settings),
-            metrics_transport: metrics::transport(&settings),
+            metrics: metrics::destination(&settings),
             meter: Meter::new(&settings.measured),
             operations: Operations::default(),
             own_tracing: OwnTracing::new(&settings, &recorder),
             number: CLIENTS.fetch_add(1, Ordering::Relaxed),
             began: SystemTime::now(),
             ledger: Ledger::default(),
-            outbox: Mutex::new(Outbox::new(&settings)),
+            outbox: Mutex::new(Outbox::new(OutboxLimits::of(&settings), &recorder.budget, Arc::clone(&traces.pause))),
+            traces,
             buffers: IdleBuffers::default(),
             gatherer: Mutex::new(Gatherer::new(Arc::clone(&recorder), &settings)),
             flushing: AtomicUsize::new(0),
             exiting: AtomicBool::new(false),
             hurried: OnceLock::new(),
             stopping: AtomicBool::new(false),
-            only_gzip: AtomicBool::new(false),
             tuning: Mutex::new(tune::initial(&settings)),
             decision: Mutex::new(None),
             in_trouble: AtomicBool::new(false),
             spooling: Spooling::new(&settings),
             recording_reports: RecordingReports::default(),
-            last_failure: Mutex::new(None),
+            failures: Failures::default(),
             example: OnceLock::new(),
             chance: AtomicU64::new(std::process::id().into()),
             working: OnceLock::new(),
@@ -209,13 +216,13 @@ impl Exporter {
         let gathering = self.gatherer.lock();
         let queued = recorder.registry.count_queued() + self.ledger.spans();
         drop(gathering);
-        let Carried { connections, bytes } = self.transport.carried();
+        let vitals = self.traces.sink.vitals();
         Snapshot {
             queued,
             memory_bytes: recorder.budget.held() as u64,
-            wire_bytes: bytes,
-            connections,
-            idle_connections: self.transport.idle_connections() as u64,
+            wire_bytes: vitals.carried.bytes,
+            connections: vitals.carried.connections,
+            idle_connections: vitals.idle_connections as u64,
             diagnostics_lost: self.diagnostics.lost(),
             ..counted
         }
@@ -246,7 +253,7 @@ impl Exporter {
     fn open_ahead(&self) {
         let (diagnostics, endpoint) = (Arc::clone(&self.diagnostics), self.settings.endpoint.clone());
         let recorder = Arc::clone(&self.recorder);
-        self.transport.open_ahead(move |opened| {
+        self.traces.sink.open_ahead(move |opened| {
             if let Err(why) = opened {
                 let line = format_args!("{endpoint}: no connection could be opened ahead: {why}");
                 diagnostics.say(LogLevel::Debug, Subject::Export, line);
@@ -258,7 +265,7 @@ impl Exporter {
 
     /// Closes idle connections that have had their day, and replaces what the receiver closed.
     fn look_after_connections(&self) {
-        if self.transport.look_after(Instant::now()) {
+        if self.traces.sink.upkeep(Instant::now()) {
             self.open_ahead();
         }
     }

@@ -94,16 +94,77 @@ fn a_delay_of_nothing_or_in_the_past_does_not_use_the_attempts_up_at_once() {
 }
 
 #[test]
-fn a_delay_beyond_the_time_of_the_batch_gives_it_up_at_once() {
-    // RTY-12
-    let receiver = scripted(|_| Response::status(503).header("retry-after", "3600"));
+fn in_a_pause_that_the_receiver_asked_for_nothing_is_sent_and_nothing_is_dropped_that_fits() {
+    // RTY-04, RTY-12
+    for status in [429, 503] {
+        let receiver = scripted(move |_| Response::status(status).header("retry-after", "3600"));
+        let client = client_of(&receiver).with_request_timeout(Duration::from_millis(200)).build().unwrap();
+        record(&client, 4);
+        let receipt = client.flush(Duration::from_millis(600));
+        assert_eq!((receipt.pending, receipt.dropped_total()), (4, 0), "{status}: the batch's own time stands still");
+        record(&client, 5_000);
+        assert_eq!(client.flush(Duration::from_millis(100)).pending, 5_004);
+        // Who waits for an answer gets one in its time.
+        let begun = Instant::now();
+        let direct = client.export_spans(otlp::testing::generate_test_spans(3)).unwrap_err();
+        assert!(direct.to_string().contains("pause"), "{direct}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert_eq!(receiver.requests().len(), 1, "{status}");
+        assert_accounted(&client);
+        let receipt = client.shutdown(Duration::from_millis(100));
+        assert_eq!((receipt.dropped.get(DropReason::Shutdown), receipt.pending), (5_004, 0));
+        assert_eq!(receiver.requests().len(), 1, "{status}");
+        assert_accounted(&client);
+    }
+}
+
+#[test]
+fn after_a_pause_everything_that_waited_is_sent() {
+    // RTY-04
+    let receiver = scripted(|n| match n {
+        1..=2 => Response::status(429).header("retry-after", "1"),
+        _ => Response::ok(),
+    });
+    let client = client_of(&receiver).with_request_timeout(Duration::from_millis(500)).build().unwrap();
+    record(&client, 20);
+    client.flush(Duration::from_millis(50));
+    record(&client, 20_000);
+    assert!(client.flush(LONG).is_complete());
+    let requests = receiver.requests();
+    let asked = requests[0].received_at;
+    let sooner = requests[1..].iter().filter(|request| request.received_at - asked < Duration::from_millis(950));
+    // What was under way already when the first was answered.
+    assert!(sooner.count() <= 3);
+    assert_eq!(assert_accounted(&client).exported, 20_020);
+}
+
+#[test]
+fn a_pause_that_ends_within_the_exit_budget_is_waited_for() {
+    // RTY-04
+    for pause in ["1", "2"] {
+        let receiver = scripted(move |n| match n {
+            1 => Response::status(429).header("retry-after", pause),
+            _ => Response::ok(),
+        });
+        // Without progress for a second, it would give up.
+        let client = client_of(&receiver).build().unwrap();
+        record(&client, 20);
+        let receipt = client.close();
+        assert!(receipt.is_complete(), "{receipt:?}");
+        assert_eq!((receiver.span_count(), receiver.requests().len()), (20, 2));
+        assert_accounted(&client);
+    }
+}
+
+#[test]
+fn a_pause_beyond_the_exit_budget_is_not_waited_for() {
+    let receiver = scripted(|_| Response::status(429).header("retry-after", "60"));
     let client = client_of(&receiver).build().unwrap();
-    record(&client, 4);
+    record(&client, 20);
     let begun = Instant::now();
-    let receipt = client.flush(LONG);
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    assert_eq!(receipt.dropped.get(DropReason::Undelivered), 4);
-    assert_eq!(receiver.requests().len(), 1);
+    assert_eq!(client.close().dropped.get(DropReason::Shutdown), 20);
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert_accounted(&client);
 }
 
 #[test]
@@ -181,10 +242,11 @@ fn a_single_span_that_is_too_large_is_an_error_for_who_exports_it_directly() {
 #[test]
 fn other_workers_go_on_while_a_batch_waits_for_its_next_attempt() {
     let receiver = scripted(|n| match n {
-        1 => Response::status(503).header("retry-after", "2"),
+        1 => Response::status(503),
         _ => Response::ok(),
     });
-    let client = client_of(&receiver).with_worker_count(2).build().unwrap();
+    let slow = RetryConfig { initial_interval: Duration::from_secs(2), ..quick() };
+    let client = client_of(&receiver).with_worker_count(2).with_retry_config(slow).build().unwrap();
     record(&client, 5);
     // The first batch is refused for two seconds...
     thread::scope(|scope| {

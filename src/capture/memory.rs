@@ -10,6 +10,7 @@ mod idle;
 mod overflow;
 mod pool;
 mod quota;
+mod reservation;
 
 pub(crate) use budget::MemoryBudget;
 pub(in crate::capture) use chunk::{Chunk, ChunkRef, ENTRY_BYTES};
@@ -18,3 +19,4 @@ pub(in crate::capture) use overflow::Prospect;
 pub(crate) use overflow::{Overflow, Shed};
 pub(crate) use pool::Pooling;
 pub(crate) use quota::{Arrivals, Quota};
+pub(crate) use reservation::Reservation;

@@ -1,17 +1,13 @@
 //! Spans that are complete already: encoded and sent on the caller's thread, with the answer returned.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
-};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::Instant};
 
 use super::{
     Exporter, SpanBuffer,
-    delivery::Request,
+    delivery::{Fate, Settle},
     encode::compress::NoMemory,
     outcome::{Failure, Outcome},
-    retry::Verdict,
+    request::Request,
     workers::LoseOnPanic,
 };
 use crate::{
@@ -47,7 +43,6 @@ impl Exporter {
             rest = &rest[taken..];
             let sent = request.and_then(|request| {
                 let unsettled = LoseOnPanic::direct(self, request.id);
-                let _held = self.recorder.budget.hold_for_now(request.memory());
                 let sent = self.deliver(request, &mut report);
                 std::mem::forget(unsettled);
                 sent
@@ -80,10 +75,7 @@ impl Exporter {
         self.recorder.stats.lacking(truncated, limited);
         let unsettled = LoseOnPanic::direct(self, id);
         let sent = match self.pack_request(id, spans, &pages, len) {
-            Ok(request) => {
-                let _held = self.recorder.budget.hold_for_now(request.memory());
-                self.deliver(request, &mut report)
-            }
+            Ok(request) => self.deliver(request, &mut report),
             Err(NoMemory) => Err(self.lose_for_memory(id)),
         };
         std::mem::forget(unsettled);
@@ -133,62 +125,11 @@ impl Exporter {
         Error::Unreachable { endpoint, message: "the system gives no memory for the request; nothing was sent".into() }
     }
 
-    /// Sends one request, or its parts, and settles them. Their spans never were in the queue, so that nothing goes
-    /// back to its quota.
+    /// Sends one request, or its parts, and settles them.
     fn deliver(&self, request: Request, report: &mut ExportReport) -> Result<(), Error> {
-        let id = request.id;
-        let mut requests = vec![request];
-        while let Some(mut request) = requests.pop() {
-            let (verdict, outcome) = self.attempt(&mut request);
-            if matches!(verdict, Verdict::Done { .. } | Verdict::GiveUp(_)) {
-                self.conclude(&request, &outcome);
-            }
-            let last = outcome.clone();
-            let lost = match verdict {
-                Verdict::Wait(wait) => {
-                    let until = Instant::now() + wait;
-                    requests.push(request);
-                    if !self.ledger.wait_until(until, |_| self.stopping.load(Ordering::SeqCst)) {
-                        continue;
-                    }
-                    (DropReason::Shutdown, Error::Shutdown)
-                }
-                Verdict::Done { rejected } => {
-                    let rejected = rejected.min(request.spans);
-                    self.ledger.settle(id, request.spans, Some(Instant::now()), |spans| {
-                        self.recorder.stats.exported(spans - rejected.min(spans));
-                        self.recorder.stats.dropped(DropReason::Rejected, rejected.min(spans));
-                    });
-                    report.accepted += request.spans - rejected;
-                    report.rejected += rejected;
-                    if let Outcome::Accepted { message: Some(message), .. } = outcome {
-                        report.message = message;
-                    }
-                    continue;
-                }
-                Verdict::Split => match self.split(&request) {
-                    Some(halves) => {
-                        requests.extend(halves.into_iter().rev());
-                        continue;
-                    }
-                    None => {
-                        if matches!(outcome, Outcome::Oversized { .. }) {
-                            self.say_failure(LogLevel::Error, &request, &outcome, format_args!("the span was dropped"));
-                        }
-                        (DropReason::TooLarge, self.error(outcome))
-                    }
-                },
-                Verdict::GiveUp(reason) => (reason, self.error(outcome)),
-            };
-            let (reason, error) = lost;
-            // The rest of the batch shares the fate of the part that failed.
-            self.ledger.settle(id, u64::MAX, None, |spans| {
-                self.recorder.stats.dropped(reason, spans);
-                self.operations.lose(&last, spans);
-            });
-            return Err(error);
-        }
-        Ok(())
+        let mut direct = Direct { report, error: None };
+        self.drive_here(request, None, &mut direct);
+        direct.error.map_or(Ok(()), Err)
     }
 
     fn error(&self, outcome: Outcome) -> Error {
@@ -202,5 +143,48 @@ impl Exporter {
             Outcome::Failed { message, .. } => Error::Unreachable { endpoint, message },
             Outcome::Accepted { .. } => Error::Unreachable { endpoint, message: "accepted, but not settled".into() },
         }
+    }
+}
+
+/// Settles what a caller waits for. Its spans never were in the queue, so that nothing goes back to its quota.
+struct Direct<'a> {
+    report: &'a mut ExportReport,
+    error: Option<Error>,
+}
+
+impl Settle for Direct<'_> {
+    fn settle(&mut self, exporter: &Exporter, request: &mut Request, fate: Fate, outcome: &Outcome) -> ControlFlow<()> {
+        match fate {
+            Fate::Accepted { rejected } => {
+                exporter.ledger.settle(request.id, request.spans, Some(Instant::now()), |spans| {
+                    let rejected = rejected.min(spans);
+                    exporter.recorder.stats.exported(spans - rejected);
+                    exporter.recorder.stats.dropped(DropReason::Rejected, rejected);
+                });
+                self.report.accepted += request.spans - rejected;
+                self.report.rejected += rejected;
+                if let Outcome::Accepted { message: Some(message), .. } = outcome {
+                    self.report.message.clone_from(message);
+                }
+                ControlFlow::Continue(())
+            }
+            Fate::Lost(reason) => {
+                if matches!(outcome, Outcome::Oversized { .. }) {
+                    exporter.say_failure(LogLevel::Error, request, outcome, format_args!("the span was dropped"));
+                }
+                self.error = Some(exporter.error(request.most_telling(outcome).clone()));
+                // The rest of the batch shares the fate of the part that failed.
+                exporter.ledger.settle(request.id, u64::MAX, None, |spans| {
+                    exporter.recorder.stats.dropped(reason, spans);
+                    exporter.operations.lose(outcome, spans);
+                });
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// The call has a time of its own.
+    fn waits_for_pauses(&self, _: &Exporter) -> bool {
+        false
     }
 }

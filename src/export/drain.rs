@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
-    Exporter, LastFailure,
+    Exporter,
     encode::compress::Encoder,
+    failures::LastFailure,
     ledger::Open,
     queue::{Extent, Lane},
 };
@@ -146,18 +147,18 @@ impl Exporter {
         let mut watermark = Watermark::new(self.recorder.registry.rings());
         self.flushing.fetch_add(1, Ordering::SeqCst);
         if !self.ledger.wait_until(Instant::now(), |open| watermark.is_passed(open)) {
-            self.wake_or_work(&mut watermark, patience.deadline(begun, begun));
+            self.wake_or_work(&mut watermark, || patience.deadline(begun, self.progress_since(begun, patience)));
         }
         let mut pending = 0;
         loop {
-            let progress = self.progress().map_or(begun, |at| at.max(begun));
+            let progress = self.progress_since(begun, patience);
             let deadline = patience.deadline(begun, progress);
             let passed = self.ledger.wait_until(deadline, |open| {
                 let passed = watermark.is_passed(open);
                 pending = if passed { 0 } else { watermark.pending(open) };
                 passed
             });
-            let progressed = self.progress().is_some_and(|at| at > progress);
+            let progressed = self.progress_since(begun, patience) > progress;
             if passed || !progressed || Instant::now() >= patience.deadline(begun, Instant::now()) {
                 break;
             }
@@ -181,21 +182,34 @@ impl Exporter {
         self.ledger.wait_until(Instant::now(), |open| !open.any_before(barrier.0))
     }
 
+    /// When something last went forward since `begun`. What the receiver asked for in between is no standstill: the end
+    /// of its pause counts, where there is time for what comes after it.
+    fn progress_since(&self, begun: Instant, patience: &Patience) -> Instant {
+        let progress = self.progress().map_or(begun, |at| at.max(begun));
+        match self.traces.pause.until(progress) {
+            Some(until) if until < patience.deadline(begun, until) => until,
+            _ => progress,
+        }
+    }
+
     /// When something last went forward: a batch was acknowledged, a connection made, bytes of a request taken. What
     /// is done over again is no step forward.
     fn progress(&self) -> Option<Instant> {
-        let on_the_way = self.transport.progress().filter(|_| !self.in_trouble.load(Ordering::Relaxed));
+        let on_the_way = self.traces.sink.vitals().progress.filter(|_| !self.in_trouble.load(Ordering::Relaxed));
         self.ledger.acknowledged().max(on_the_way)
     }
 
     /// Has the workers look at once. Where no thread can be started, the calling one does their work.
-    fn wake_or_work(&self, watermark: &mut Watermark, deadline: Instant) {
+    fn wake_or_work(&self, watermark: &mut Watermark, deadline: impl Fn() -> Instant) {
         self.ring_for_all();
         let mut encoder = None;
         while self.recorder.doorbell.workers().0 == 0
             && !self.ledger.wait_until(Instant::now(), |open| watermark.is_passed(open))
-            && Instant::now() < deadline
         {
+            let deadline = deadline();
+            if Instant::now() >= deadline {
+                break;
+            }
             let encoder = encoder.get_or_insert_with(|| Encoder::new(self.encoding()));
             // As a worker does: a fault costs the batch at hand, and does not unwind into the program.
             match catch_unwind(AssertUnwindSafe(|| self.work_for_flush(encoder, deadline))) {
@@ -234,15 +248,15 @@ impl Exporter {
         self.recorder.doorbell.close();
         if pending > 0 || !self.ledger.restored().is_empty() {
             // Whoever is blocked in an exchange comes back now.
-            self.transport.shutdown();
+            self.traces.sink.close();
         }
         self.spool_rest();
         self.write_off();
         self.recorder.doorbell.ring_all();
         self.ledger.wait_until(Instant::now() + LEAVE_GRACE, |_| self.recorder.doorbell.workers().0 == 0);
-        self.transport.shutdown();
-        if let Some(transport) = &self.metrics_transport {
-            transport.shutdown();
+        self.traces.sink.close();
+        if let Some(metrics) = &self.metrics {
+            metrics.sink.close();
         }
         // Threads that recorded here keep what they share with the client for as long as they meet no other one.
         self.trim_now();
@@ -257,22 +271,20 @@ impl Exporter {
 
     /// Keeps for the line at the end that everything waits for the system to find an address.
     fn remember_unresolved(&self) {
-        if let Some(host) = self.transport.unresolved() {
-            let message = format!("the host name {host} was not resolved in time");
-            *self.last_failure.lock() = Some(LastFailure { message, nobody_at_default: false, is_nameless: true });
+        if let Some(host) = self.traces.sink.unresolved() {
+            self.failures.stand(LastFailure::unresolved(&host));
         }
     }
 
     /// Gives up everything that is left.
     pub(super) fn write_off(&self) {
         // Where there was no address to send to, it was not the shutdown that cost them.
-        let is_nameless = self.last_failure.lock().as_ref().is_some_and(|failure| failure.is_nameless);
+        let is_nameless = self.failures.standing().is_some_and(|failure| failure.is_nameless);
         let reason = if is_nameless { DropReason::Undelivered } else { DropReason::Shutdown };
         let mut gatherer = self.gatherer.lock();
         while gatherer.gather(Lane::Whole, &Extent::Everything, self.batch_limits(), &self.ledger).is_some() {}
         drop(gatherer);
-        let held = self.outbox.lock().clear();
-        self.recorder.budget.release(held);
+        self.outbox.lock().clear();
         self.ledger.write_off(|spans| {
             self.recorder.stats.dropped(reason, spans);
             self.recorder.quota.give_back(spans);

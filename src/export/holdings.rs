@@ -36,7 +36,6 @@ impl Exporter {
     /// bodies and buffers. What threads keep for their next spans stays with them.
     pub(crate) fn trim_now(&self) -> usize {
         let bodies = self.outbox.lock().drop_spare();
-        self.recorder.budget.release(bodies);
         let buffers = self.buffers.clear();
         self.recorder.budget.release_buffer(buffers);
         self.recorder.budget.trim_all(bodies + buffers)

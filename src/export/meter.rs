@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Exporter, delivery::Request, encode::protobuf::Runs, outcome::Outcome};
+use super::{Exporter, encode::protobuf::Runs, outcome::Outcome, request::Ages};
 use crate::{
     capture::{ends, unix_nanos},
     config::MetricType,
@@ -66,17 +66,14 @@ impl Meter {
     pub(super) fn ages(&self, runs: &Runs<'_>) -> Option<Ages> {
         self.latency.as_ref()?;
         let now = unix_nanos(SystemTime::now());
-        let age = |end: u64| u32::try_from(now.saturating_sub(end) / 1000).unwrap_or(u32::MAX);
-        let micros = runs.iter().flat_map(|(_, run)| ends(run)).map(age).collect();
-        Some(Ages { at: Instant::now(), micros })
+        Some(Ages::new(now, runs.iter().flat_map(|(_, run)| ends(run))))
     }
 
-    /// The spans of `request` were accepted.
-    pub(super) fn accepted(&self, request: &Request) {
-        if let (Some(latency), Some(ages)) = (&self.latency, &request.ages) {
-            let since = u32::try_from(ages.at.elapsed().as_micros()).unwrap_or(u32::MAX);
+    /// Spans of these ages were accepted.
+    pub(super) fn accepted(&self, ages: Option<&Ages>) {
+        if let (Some(latency), Some(ages)) = (&self.latency, ages) {
             let mut latency = latency.lock();
-            ages.micros.iter().for_each(|age| latency.record(age.saturating_add(since)));
+            ages.now().for_each(|age| latency.record(age));
         }
     }
 
@@ -87,20 +84,6 @@ impl Meter {
             cpu.fetch_add(now.saturating_sub(*spent).as_nanos() as u64, Ordering::Relaxed);
             *spent = now;
         }
-    }
-}
-
-/// When the spans of a batch had ended, at the time it was packed.
-pub(crate) struct Ages {
-    at: Instant,
-    /// Microseconds before that.
-    micros: Vec<u32>,
-}
-
-impl Ages {
-    /// Bytes of memory it takes.
-    pub(super) fn memory(&self) -> usize {
-        self.micros.capacity() * size_of::<u32>()
     }
 }
 

@@ -3,8 +3,9 @@
 
 use std::{
     borrow::Cow,
+    ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 mod message;
@@ -13,10 +14,13 @@ use message::{Attributes, Data, Distribution, Interval, Metric, Point};
 
 use super::{
     Exporter,
-    encode::compress::Encoder,
+    delivery::{Fate, Settle},
+    destination::Destination,
+    encode::compress::{Encoder, NoMemory},
     operations::Operation,
-    outcome::{Failure, Outcome},
-    sink::HttpTransport,
+    outcome::Outcome,
+    request::{Request, Signal},
+    sink::Sink,
 };
 use crate::{
     capture::unix_nanos,
@@ -27,13 +31,14 @@ use crate::{
     wire::Buffer,
 };
 
-/// How metrics travel: over connections of their own, so that they take none from the spans, count as no progress of
+/// Where metrics go: over connections of their own, so that they take none from the spans, count as no progress of
 /// theirs, and bring none of theirs into discredit. None unless somebody asked for metrics.
-pub(super) fn transport(settings: &Settings) -> Option<HttpTransport> {
+pub(super) fn destination(settings: &Settings) -> Option<Destination> {
     let mut settings = Settings { endpoint: settings.metrics_endpoint()?, ..settings.clone() };
     settings.connections.prewarmed = 0;
     settings.connections.max_connections = 1;
-    Some(HttpTransport::new(&settings))
+    let sink = Sink::new(&settings);
+    Some(Destination::new(settings.endpoint, sink))
 }
 
 impl Exporter {
@@ -45,37 +50,34 @@ impl Exporter {
         }
     }
 
-    /// Sends the metrics as they are now, and waits at most for `timeout`.
+    /// Sends the metrics as they are now, tries again as spans are, and waits at most for `timeout`.
     pub(crate) fn export_metrics(&self, timeout: Duration) {
-        let Some(transport) = &self.metrics_transport else { return };
-        let request = self.metrics(SystemTime::now());
-        let request = request.as_slice();
-        let (bytes, limit) = (request.len(), self.settings.max_request_bytes);
-        if bytes > limit {
-            let line =
-                format_args!("the client's own metrics, {bytes} bytes, were not sent: max_request_bytes = {limit}");
-            self.diagnostics.say(LogLevel::Warn, Subject::Metrics, line);
+        if self.metrics.is_none() {
             return;
         }
-        let mut body = Vec::new();
+        let until = Instant::now() + timeout.min(self.settings.export_timeout);
+        match self.pack_metrics(SystemTime::now()) {
+            Ok(request) => self.drive_here(request, Some(until), &mut OwnMetrics),
+            Err(NoMemory) => {
+                let line = format_args!("the client's own metrics were not sent: the system gives no memory for them");
+                self.diagnostics.say(LogLevel::Debug, Subject::Metrics, line);
+            }
+        }
+    }
+
+    fn pack_metrics(&self, now: SystemTime) -> Result<Request, NoMemory> {
+        let message = self.metrics(now);
+        let plain = message.as_slice();
         // Whatever the spans' receiver was found to understand: this may be another one.
-        let way = if self.settings.compression == Compression::None { Encoding::NONE } else { Encoding::GZIP };
-        let mut encoder = Encoder::new(way);
-        if encoder.encode(&mut body, |sink| sink(request)).is_err() {
-            let line = format_args!("the client's own metrics were not sent: the system gives no memory for them");
-            self.diagnostics.say(LogLevel::Debug, Subject::Metrics, line);
-            return;
-        }
-        let send = || transport.send(&body, encoder.compression(), timeout.min(self.settings.export_timeout));
-        let outcome = match send() {
-            // The receiver had closed a connection that was kept alive.
-            Outcome::Failed { failure: Failure::Gone, .. } => send(),
-            outcome => outcome,
-        };
-        if !matches!(outcome, Outcome::Accepted { .. }) {
-            let line = format_args!("the client's own metrics were not accepted: {outcome:?}");
-            self.diagnostics.say(LogLevel::Debug, Subject::Metrics, line);
-        }
+        let encoding = if self.settings.compression == Compression::None { Encoding::NONE } else { Encoding::GZIP };
+        let mut encoder = Encoder::new(encoding);
+        let mut body = Vec::new();
+        encoder.encode(&mut body, |sink| sink(plain))?;
+        let mut request = Request::new(0, 0, body);
+        request.signal = Signal::Metrics;
+        (request.compression, request.uncompressed) = (encoder.compression(), plain.len());
+        request.account(&self.recorder.budget);
+        Ok(request)
     }
 
     /// An `ExportMetricsServiceRequest`.
@@ -206,4 +208,28 @@ fn component(kind: &'static str, client: usize) -> Attributes {
 
 fn with_error(attributes: &Attributes, error: impl Into<Cow<'static, str>>) -> Attributes {
     attributes.iter().cloned().chain([KeyValue::new("error.type", error.into())]).collect()
+}
+
+/// Says what became of metrics. The next ones hold what these did.
+struct OwnMetrics;
+
+impl Settle for OwnMetrics {
+    fn settle(&mut self, exporter: &Exporter, request: &mut Request, fate: Fate, outcome: &Outcome) -> ControlFlow<()> {
+        let line = match (fate, outcome) {
+            (Fate::Accepted { rejected: 0 }, Outcome::Accepted { message: None, .. }) => None,
+            (Fate::Accepted { .. }, _) => Some("some of the client's own metrics were rejected"),
+            (Fate::Lost(_), _) => Some("the client's own metrics of this interval were not delivered"),
+        };
+        if let Some(line) = line {
+            // At the end of the program they are the least of what may be missing.
+            let level = if exporter.recorder.is_closed() { LogLevel::Debug } else { LogLevel::Warn };
+            exporter.say_failure(level, request, outcome, format_args!("{line}"));
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Newer ones come.
+    fn waits_for_pauses(&self, _: &Exporter) -> bool {
+        false
+    }
 }

@@ -1,9 +1,15 @@
 //! Bodies that are compressed and wait to be sent, or to be sent again, and who may send.
 
-use std::{collections::VecDeque, mem, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use super::{delivery::Request, request::body::Body};
-use crate::config::{DropStrategy, Settings};
+use super::{
+    destination::Pause,
+    request::{Body, Request},
+};
+use crate::{
+    capture::{MemoryBudget, Reservation},
+    config::{DropStrategy, Settings},
+};
 
 /// Bodies that are kept for reuse, and how large one may be to be kept.
 const SPARE_BODIES: usize = 8;
@@ -26,22 +32,53 @@ pub(crate) struct Outbox {
     /// Connections there may be: no worker more may send, whoever waits.
     max_connections: usize,
     spare: Vec<Vec<u8>>,
+    /// What they take.
+    spare_memory: Reservation,
     /// Whether bodies are used again.
     recycles: bool,
+    /// The receiver wants nothing for now.
+    pause: Arc<Pause>,
+}
+
+/// What an [`Outbox`] keeps to.
+pub(crate) struct OutboxLimits {
+    /// Bytes that bodies may take.
+    pub(crate) max_bytes: usize,
+    pub(crate) drop_strategy: DropStrategy,
+    /// Workers that may send at once while there is something to compress.
+    pub(crate) max_senders: usize,
+    pub(crate) max_connections: usize,
+    /// Whether bodies are used again.
+    pub(crate) recycles: bool,
+}
+
+impl OutboxLimits {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            max_bytes: settings.max_memory_usage / 4 * 3,
+            drop_strategy: settings.drop_strategy,
+            max_senders: settings.max_senders(),
+            max_connections: settings.connections.max_connections,
+            recycles: settings.recycles,
+        }
+    }
 }
 
 impl Outbox {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    /// An empty one. What it keeps for later uses is accounted for in `budget`, and it hands nothing out in a `pause`.
+    pub(crate) fn new(limits: OutboxLimits, budget: &Arc<MemoryBudget>, pause: Arc<Pause>) -> Self {
         Self {
             requests: VecDeque::new(),
             bytes: 0,
-            max_bytes: settings.max_memory_usage / 4 * 3,
-            sheds_oldest: settings.drop_strategy == DropStrategy::OldestFirst,
+            max_bytes: limits.max_bytes,
+            sheds_oldest: limits.drop_strategy == DropStrategy::OldestFirst,
             senders: 0,
-            max_senders: settings.max_senders(),
-            max_connections: settings.connections.max_connections,
+            max_senders: limits.max_senders,
+            max_connections: limits.max_connections,
             spare: Vec::new(),
-            recycles: settings.recycles,
+            spare_memory: Reservation::hold(budget, 0),
+            recycles: limits.recycles,
+            pause,
         }
     }
 
@@ -54,11 +91,14 @@ impl Outbox {
     /// that is not full gains nothing by being packed.
     pub(crate) fn is_behind(&self, now: Instant) -> bool {
         let senders = self.max_senders.min(self.max_connections);
+        if self.pause.until(now).is_some() {
+            return !self.requests.is_empty();
+        }
         self.requests.iter().filter(|request| request.is_due(now)).nth(senders).is_some()
     }
 
     /// The oldest request, where the last one that was added took its room.
-    pub(crate) fn take_shed(&mut self) -> Option<(Request, usize)> {
+    pub(crate) fn take_shed(&mut self) -> Option<Request> {
         if self.sheds_oldest && self.bytes > self.max_bytes && self.requests.len() > 1 { self.shed() } else { None }
     }
 
@@ -66,27 +106,23 @@ impl Outbox {
         self.requests.is_empty()
     }
 
-    /// Adds a request; returns the bytes that are held on to from now on, or the request where there is no memory for a
-    /// longer list.
+    /// Adds a request; returns it where there is no memory for a longer list.
     #[expect(clippy::result_large_err, reason = "handed back as it came")]
-    pub(crate) fn put(&mut self, mut request: Request) -> Result<usize, Request> {
+    pub(crate) fn put(&mut self, mut request: Request) -> Result<(), Request> {
         if self.requests.try_reserve(1).is_err() {
             return Err(request);
         }
-        let mut held = 0;
         // A backlog is kept tight. A few bodies are not worth the copy: their buffers are used again soon.
         if self.requests.len() >= SPARE_BODIES
-            && let Some(buffer) = request.body.park()
+            && let Some(buffer) = request.park()
         {
-            held += self.keep(Body::Buffer(buffer));
+            self.keep(Body::Buffer(buffer));
         }
-        let bytes = request.memory();
-        self.bytes += bytes;
-        held += bytes;
-        // One that comes back is as old as it was.
-        let at = self.requests.iter().rposition(|other| other.id <= request.id).map_or(0, |before| before + 1);
+        self.bytes += request.memory();
+        // One that comes back is as old as it was, and the halves of one go before what it was followed by.
+        let at = self.requests.iter().rposition(|other| other.id < request.id).map_or(0, |before| before + 1);
         self.requests.insert(at, request);
-        Ok(held)
+        Ok(())
     }
 
     /// The oldest request, due or not, for whoever will not send it.
@@ -96,15 +132,14 @@ impl Outbox {
         Some(request)
     }
 
-    /// The oldest request, to be dropped, and how many bytes are free when it is: its buffer may serve again.
-    pub(crate) fn shed(&mut self) -> Option<(Request, usize)> {
+    /// The oldest request, to be dropped: its buffer may serve again.
+    pub(crate) fn shed(&mut self) -> Option<Request> {
         let mut request = self.pop_oldest()?;
-        let held = request.memory();
-        let kept = match request.body {
-            Body::Buffer(_) => self.keep(mem::take(&mut request.body)),
-            Body::Pages { .. } | Body::Lent { .. } => 0,
-        };
-        Some((request, held - kept))
+        if let Body::Buffer(_) = request.body {
+            let body = request.take_body();
+            self.keep(body);
+        }
+        Some(request)
     }
 
     /// The oldest request that is due, if the caller may send it. The caller is a sender until `sent`.
@@ -132,7 +167,7 @@ impl Outbox {
     }
 
     fn due(&self, now: Instant, all_hands: bool) -> Option<usize> {
-        if !self.has_place(all_hands) {
+        if !self.has_place(all_hands) || self.pause.until(now).is_some() {
             return None;
         }
         self.requests.iter().position(|request| request.is_due(now))
@@ -145,9 +180,13 @@ impl Outbox {
 
     /// When the next request is due that is not yet; never while no other worker may send, since one that
     /// sends looks again when it is done.
-    pub(crate) fn next_due(&self, all_hands: bool) -> Option<Instant> {
+    pub(crate) fn next_due(&self, now: Instant, all_hands: bool) -> Option<Instant> {
         if !self.has_place(all_hands) {
             return None;
+        }
+        if let Some(until) = self.pause.until(now) {
+            // Until then it does not matter when they are due.
+            return self.requests.front().map(|_| until);
         }
         self.requests.iter().filter_map(|request| request.not_before).min()
     }
@@ -159,30 +198,32 @@ impl Outbox {
         }
     }
 
-    /// Everything that waits, to be given up.
-    pub(crate) fn clear(&mut self) -> usize {
+    /// Gives up everything that waits.
+    pub(crate) fn clear(&mut self) {
         self.requests.clear();
-        std::mem::take(&mut self.bytes)
+        self.bytes = 0;
     }
 
     /// An empty buffer for a body.
     pub(crate) fn spare_body(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_default()
+        let body = self.spare.pop().unwrap_or_default();
+        self.account_for_spare();
+        body
     }
 
-    /// Takes a body's buffer back; returns the bytes it holds on to.
-    pub(crate) fn keep(&mut self, body: Body) -> usize {
-        let Body::Buffer(body) = body else { return 0 };
-        let bytes = body.capacity();
+    fn account_for_spare(&mut self) {
+        self.spare_memory.resize(self.spare_bytes());
+    }
+
+    /// Takes a body's buffer back, if it is worth keeping.
+    pub(crate) fn keep(&mut self, body: Body) {
+        let Body::Buffer(body) = body else { return };
         // Together they take a small share of what bodies may, however little that is.
-        if !self.recycles
-            || self.spare.len() >= SPARE_BODIES
-            || bytes > SPARE_BYTES.min(self.max_bytes / (8 * SPARE_BODIES))
-        {
-            return 0;
+        let most = SPARE_BYTES.min(self.max_bytes / (8 * SPARE_BODIES));
+        if self.recycles && self.spare.len() < SPARE_BODIES && body.capacity() <= most {
+            self.spare.push(body);
+            self.account_for_spare();
         }
-        self.spare.push(body);
-        bytes
     }
 
     /// Bytes of the bodies that wait.
@@ -199,26 +240,37 @@ impl Outbox {
     pub(crate) fn drop_spare(&mut self) -> usize {
         let bytes = self.spare_bytes();
         self.spare = Vec::new();
+        self.account_for_spare();
         bytes
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::*;
-    use crate::config::{Options, PerformanceConfig};
+    use std::time::Duration;
 
-    fn outbox(enable_memory_pool: bool) -> Outbox {
-        let performance = PerformanceConfig { enable_memory_pool, ..PerformanceConfig::default() };
-        let options = Options { performance: Some(performance), ..Options::default() };
-        Outbox::new(&Settings::resolve(options, Default::default()).expect("valid settings").0)
+    use super::*;
+    use crate::capture::Pooling;
+
+    fn outbox(limits: OutboxLimits) -> Outbox {
+        Outbox::new(limits, &MemoryBudget::with_pool(1 << 20, Pooling::default()), Arc::default())
+    }
+
+    fn limits() -> OutboxLimits {
+        OutboxLimits {
+            max_bytes: 1 << 20,
+            drop_strategy: DropStrategy::NewestFirst,
+            max_senders: 3,
+            max_connections: 4,
+            recycles: true,
+        }
     }
 
     #[test]
     fn a_buffer_is_kept_for_the_next_body_unless_the_memory_pool_is_off() {
-        for (enable_memory_pool, kept) in [(true, 1000), (false, 0)] {
-            let mut outbox = outbox(enable_memory_pool);
-            assert_eq!(outbox.keep(Body::Buffer(Vec::with_capacity(1000))), kept);
+        for (recycles, kept) in [(true, 1000), (false, 0)] {
+            let mut outbox = outbox(OutboxLimits { recycles, ..limits() });
+            outbox.keep(Body::Buffer(Vec::with_capacity(1000)));
             assert_eq!(outbox.spare_bytes(), kept);
             assert_eq!(outbox.spare_body().capacity(), kept);
         }
@@ -226,8 +278,7 @@ mod tests {
 
     #[test]
     fn more_are_due_than_connections_are_open_once_fewer_are_allowed() {
-        let options = Options { worker_count: Some(4), ..Options::default() };
-        let mut outbox = Outbox::new(&Settings::resolve(options, Default::default()).expect("valid settings").0);
+        let mut outbox = outbox(limits());
         (0..3).for_each(|id| assert!(outbox.put(Request::new(id, 1, Vec::new())).is_ok()));
         let now = Instant::now();
         assert!(!outbox.is_behind(now), "three may be sent at once");
@@ -236,9 +287,24 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_due_in_a_pause_and_all_of_it_after_that() {
+        let pause = Arc::new(Pause::default());
+        let budget = MemoryBudget::with_pool(1 << 20, Pooling::default());
+        let mut outbox = Outbox::new(limits(), &budget, Arc::clone(&pause));
+        (0..3).for_each(|id| assert!(outbox.put(Request::new(id, 1, Vec::new())).is_ok()));
+        let now = Instant::now();
+        assert_eq!(outbox.next_due(now, false), None, "they are due already");
+        pause.begin(Duration::from_secs(60));
+        assert!(outbox.take(now, true).is_none() && outbox.is_behind(now));
+        let due = outbox.next_due(now, false).unwrap();
+        assert!(due >= now + Duration::from_secs(60));
+        assert!(outbox.take(due, false).is_some() && !outbox.is_behind(due));
+    }
+
+    #[test]
     fn spare_buffers_go_back_when_they_are_asked_for() {
-        let mut outbox = outbox(true);
-        (0..3).for_each(|_| _ = outbox.keep(Body::Buffer(Vec::with_capacity(1000))));
+        let mut outbox = outbox(limits());
+        (0..3).for_each(|_| outbox.keep(Body::Buffer(Vec::with_capacity(1000))));
         assert_eq!((outbox.drop_spare(), outbox.spare_bytes(), outbox.drop_spare()), (3000, 0, 0));
     }
 }

@@ -43,6 +43,50 @@ pub(crate) enum Failure {
 }
 
 impl Outcome {
+    /// There was no time to wait for the end of a pause that the receiver had asked for.
+    pub(crate) fn paused(left: Duration) -> Self {
+        let message = format!("the receiver asked for a pause, of which {left:.1?} are left");
+        Self::Failed { failure: Failure::Throttled, message, retry_after: None }
+    }
+
+    /// Not sent, since the receiver calls anything of its batch too large.
+    pub(crate) fn hopeless() -> Self {
+        let message = "even single spans are too large for it, so the rest of the batch was not sent".to_owned();
+        Self::TooLarge { status: 413, message }
+    }
+
+    /// The client was shut down meanwhile.
+    pub(crate) fn shut_down() -> Self {
+        let message = "the client was shut down".to_owned();
+        Self::Failed { failure: Failure::Shutdown, message, retry_after: None }
+    }
+
+    /// How much it tells of what is wrong: an answer more than a line that broke, and that more than silence.
+    pub(crate) fn weight(&self) -> u8 {
+        match self {
+            Self::Failed { failure: Failure::Timeout, .. } => 0,
+            // It is what the program asked for.
+            Self::Failed { failure: Failure::Shutdown, .. } => 3,
+            Self::Failed { failure: Failure::Throttled | Failure::Unavailable(_), .. } => 2,
+            Self::Failed { .. } => 1,
+            _ => 2,
+        }
+    }
+
+    /// What went wrong, for a person; nothing where nothing did.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Refused { status, message } | Self::TooLarge { status, message } => {
+                format!("answered {status}: {message}")
+            }
+            Self::Oversized { bytes, limit } => {
+                format!("a request of {bytes} bytes is larger than max_request_bytes = {limit}")
+            }
+            Self::Failed { message, .. } => message.clone(),
+            Self::Accepted { .. } => String::new(),
+        }
+    }
+
     /// The value of `error.type`: the status where there is one, else the kind of failure. None for full success.
     pub(crate) fn error_type(&self) -> Option<String> {
         let kind = match self {

@@ -1,4 +1,253 @@
-//! A batch on its way: its body, and its halves where it is too large.
+//! One batch on its way: its body with the memory it takes, what was tried, and its halves where it is too large.
 
-pub(super) mod body;
-pub(super) mod split;
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use memmap2::MmapMut;
+
+use super::{
+    encode::compress::{self, Encoder},
+    outcome::Outcome,
+    spool::{Claimed, Contents},
+};
+use crate::{
+    capture::{MemoryBudget, Reservation},
+    config::{Compression, Effort, Encoding},
+    error::Subject,
+};
+
+mod ages;
+mod body;
+mod split;
+
+pub(super) use ages::Ages;
+pub(super) use body::Body;
+
+/// Single spans of one batch that a receiver may find too large before the rest of the batch is not tried any more.
+const TOO_LARGE_ALONE: u32 = 3;
+
+/// What a request carries: it decides where the request goes, and what it counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// Spans: the program's, and those of the client's own requests.
+    Traces,
+    /// The client's own metrics.
+    Metrics,
+}
+
+impl Signal {
+    /// What lines about it are about.
+    pub(super) fn subject(self) -> Subject {
+        match self {
+            Self::Traces => Subject::Export,
+            Self::Metrics => Subject::Metrics,
+        }
+    }
+}
+
+/// A batch that is ready to be sent.
+pub(crate) struct Request {
+    /// Which batch of the ledger it is, or is a part of.
+    pub(super) id: u64,
+    pub(super) signal: Signal,
+    pub(super) spans: u64,
+    pub(super) body: Body,
+    pub(super) compression: Compression,
+    /// Bytes of the body before compression.
+    pub(super) uncompressed: usize,
+    /// The file it was taken from, if it comes from the spool.
+    pub(super) claimed: Option<Claimed>,
+    /// Its requests are to be recorded as spans.
+    pub(super) traced: bool,
+    /// When its spans had ended, if latencies are measured.
+    pub(super) ages: Option<Ages>,
+    pub(super) attempts: u32,
+    /// When delivery was first tried; the batch's time runs from there.
+    begun: Option<Instant>,
+    /// Whether a broken connection was replaced once, at no cost.
+    pub(super) reconnected: bool,
+    /// The last attempt found that nobody listens at a port of this machine.
+    pub(super) nobody_listens: bool,
+    /// When the thread that sends it wants to be back, if it is not a worker.
+    pub(super) expires: Option<Instant>,
+    /// Not to be tried again before.
+    pub(super) not_before: Option<Instant>,
+    /// Shared by all parts of a batch that was halved: how many single spans were too large for the receiver.
+    too_large: Option<Arc<AtomicU32>>,
+    /// The failure of an attempt that tells most of what is wrong.
+    telling: Option<Box<Outcome>>,
+    /// The memory it takes. None is accounted for before [`account`](Self::account).
+    memory: Reservation,
+}
+
+impl Request {
+    pub(super) fn new(id: u64, spans: u64, body: Vec<u8>) -> Self {
+        Self {
+            id,
+            signal: Signal::Traces,
+            spans,
+            body: Body::Buffer(body),
+            compression: Compression::None,
+            uncompressed: 0,
+            claimed: None,
+            traced: false,
+            ages: None,
+            attempts: 0,
+            begun: None,
+            reconnected: false,
+            nobody_listens: false,
+            expires: None,
+            not_before: None,
+            too_large: None,
+            telling: None,
+            memory: Reservation::default(),
+        }
+    }
+
+    /// Bytes of memory it takes.
+    pub(super) fn memory(&self) -> usize {
+        self.body.capacity() + self.ages.as_ref().map_or(0, Ages::memory)
+    }
+
+    /// Has `budget` know of the memory it takes, until it is gone.
+    pub(super) fn account(&mut self, budget: &Arc<MemoryBudget>) {
+        self.memory = Reservation::hold(budget, self.memory());
+    }
+
+    /// Makes the body take no more memory than it needs, and answers the buffer that was freed by that, if one was.
+    pub(super) fn park(&mut self) -> Option<Vec<u8>> {
+        let buffer = self.body.park();
+        self.memory.resize(self.memory());
+        buffer
+    }
+
+    /// Takes the body out, which is accounted for no longer.
+    pub(super) fn take_body(&mut self) -> Body {
+        let body = mem::take(&mut self.body);
+        self.memory.resize(self.memory());
+        body
+    }
+
+    /// An attempt failed so.
+    pub(super) fn note(&mut self, outcome: &Outcome) {
+        let is_more = self.telling.as_deref().is_none_or(|telling| outcome.weight() >= telling.weight());
+        if is_more && matches!(outcome, Outcome::Failed { .. }) {
+            self.telling = Some(Box::new(outcome.clone()));
+        }
+    }
+
+    /// What tells most of why its delivery failed: `last`, or what an earlier attempt came to.
+    pub(super) fn most_telling<'a>(&'a self, last: &'a Outcome) -> &'a Outcome {
+        self.telling.as_deref().filter(|telling| telling.weight() > last.weight()).unwrap_or(last)
+    }
+
+    /// How often it was sent before the attempt at hand.
+    pub(super) fn resends(&self) -> u32 {
+        self.attempts.saturating_sub(1)
+    }
+
+    /// Whether it was tried before.
+    pub(super) fn is_retry(&self) -> bool {
+        self.attempts > 0
+    }
+
+    /// Whether it may be sent `now`.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.not_before.is_none_or(|not_before| not_before <= now)
+    }
+
+    /// When its time is over, of `time` that runs from its first attempt.
+    pub(super) fn deadline(&mut self, time: Duration) -> Instant {
+        *self.begun.get_or_insert_with(Instant::now) + time
+    }
+
+    /// Waits for the end of a pause that the receiver asked for. Its own time stands still meanwhile, and the attempt
+    /// that was answered so is none of those it has.
+    pub(super) fn wait_out(&mut self, pause: Duration) {
+        self.not_before = Some(Instant::now() + pause);
+        self.begun = self.begun.map(|begun| begun + pause);
+        self.attempts -= 1;
+    }
+
+    /// For how long its delivery has been tried.
+    pub(super) fn age(&self) -> Duration {
+        // What begins after a pause has no age yet.
+        self.begun.map_or(Duration::ZERO, |begun| begun.elapsed())
+    }
+
+    /// The receiver found it too large, and it cannot be halved.
+    pub(super) fn is_too_large(&self) {
+        if let Some(too_large) = &self.too_large {
+            too_large.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether so many single spans of its batch were too large that the size is not what the receiver minds.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.too_large.as_ref().is_some_and(|too_large| too_large.load(Ordering::Relaxed) >= TOO_LARGE_ALONE)
+    }
+
+    /// Two requests with half of the spans each; none for a single span. They share the batch and its time.
+    pub(super) fn halves(&mut self) -> Option<[Self; 2]> {
+        if self.signal != Signal::Traces {
+            return None;
+        }
+        let plain = compress::decode(&self.body, self.compression, self.uncompressed)?;
+        let too_large = Arc::clone(self.too_large.get_or_insert_default());
+        let mut encoder = Encoder::new(Encoding { compression: self.compression, effort: Effort::Least });
+        let halves = split::halves(&plain)?.map(|half| {
+            let mut request = Self {
+                begun: self.begun,
+                traced: self.traced,
+                too_large: Some(Arc::clone(&too_large)),
+                ..Self::new(self.id, half.spans, Vec::new())
+            };
+            request.compression = encoder.compression();
+            request.uncompressed = half.request.len();
+            encoder.encode(request.body.buffer(), |sink| sink(&half.request)).ok()?;
+            request.memory = self.memory.beside(request.memory());
+            Some(request)
+        });
+        let [Some(first), Some(second)] = halves else { return None };
+        Some([first, second])
+    }
+
+    /// Makes the body one that every receiver understands; false if it is one, or there is no memory for another.
+    pub(super) fn recompress(&mut self) -> bool {
+        if self.compression == Compression::Gzip {
+            return false;
+        }
+        let Some(plain) = compress::decode(&self.body, self.compression, self.uncompressed) else { return false };
+        let (mut encoder, mut body) = (Encoder::new(Encoding::GZIP), Vec::new());
+        if encoder.encode(&mut body, |sink| sink(&plain)).is_err() {
+            return false;
+        }
+        (self.compression, self.body) = (encoder.compression(), Body::Buffer(body));
+        self.memory.resize(self.memory());
+        true
+    }
+
+    /// Sends the first `len` bytes of `pages` as they are.
+    pub(super) fn lend(&mut self, pages: &Arc<MmapMut>, len: usize) {
+        self.body = Body::Lent { pages: Arc::clone(pages), len };
+    }
+
+    /// What lies in the spool of it is not to be sent again.
+    pub(super) fn leave_spool(&mut self) {
+        if let Some(claimed) = self.claimed.take() {
+            claimed.done();
+        }
+    }
+
+    /// What the spool keeps of it.
+    pub(super) fn contents(&self) -> Contents<'_> {
+        let Self { spans, uncompressed, compression, ref body, .. } = *self;
+        Contents { spans, uncompressed, compression, body }
+    }
+}

@@ -15,6 +15,8 @@ pub(crate) enum Verdict {
     Done { rejected: u64 },
     /// Try again after this long.
     Wait(Duration),
+    /// The receiver asks for a pause of this long, in which nothing is sent.
+    Pause(Duration),
     /// The request is too large: try its halves.
     Split,
     /// It is lost.
@@ -42,9 +44,11 @@ pub(crate) fn decide(config: &RetryConfig, attempt: u32, left: Duration, outcome
         return Verdict::GiveUp(DropReason::Undelivered);
     }
     // A delay of nothing, or a date that has passed by some clock, is no wish to be asked again at once.
-    let asked = after.filter(|after| *after >= config.initial_interval);
-    let wait = asked.unwrap_or_else(|| interval(config, attempt, random));
-    // RTY-12: rather give up early than retry sooner than asked or later than allowed.
+    if let Some(pause) = after.filter(|after| *after >= config.initial_interval) {
+        return Verdict::Pause(pause);
+    }
+    let wait = interval(config, attempt, random);
+    // RTY-12: rather give up early than retry later than allowed.
     if wait >= left { Verdict::GiveUp(DropReason::Undelivered) } else { Verdict::Wait(wait) }
 }
 
@@ -86,8 +90,10 @@ mod tests {
     #[test]
     fn a_delay_the_receiver_asks_for_overrides_the_computed_one() {
         // RTY-04
-        let asked = Duration::from_secs(2);
-        assert_eq!(wait(decide(&RetryConfig::default(), 1, MINUTE, &failed(Some(asked)), 0.5)), asked);
+        for asked in [2, 3600].map(Duration::from_secs) {
+            let verdict = decide(&RetryConfig::default(), 1, MINUTE, &failed(Some(asked)), 0.5);
+            assert_eq!(verdict, Verdict::Pause(asked), "the time of the batch stands still meanwhile");
+        }
         let nothing = failed(Some(Duration::ZERO));
         assert_eq!(wait(decide(&RetryConfig::default(), 2, MINUTE, &nothing, 0.5)), Duration::from_millis(200));
     }
@@ -98,8 +104,9 @@ mod tests {
         let config = RetryConfig::default();
         let late = decide(&config, 1, Duration::from_millis(50), &failed(None), 0.5);
         assert_eq!(late, Verdict::GiveUp(DropReason::Undelivered));
-        let asked = decide(&config, 1, MINUTE, &failed(Some(Duration::from_secs(3600))), 0.5);
-        assert_eq!(asked, Verdict::GiveUp(DropReason::Undelivered));
+        let last = RetryConfig { max_attempts: 1, ..config };
+        let asked = decide(&last, 1, MINUTE, &failed(Some(Duration::from_secs(1))), 0.5);
+        assert_eq!(asked, Verdict::GiveUp(DropReason::Undelivered), "the only attempt there is");
     }
 
     #[test]

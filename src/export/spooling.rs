@@ -8,7 +8,7 @@
 //! + queued + spooled` holds in each process. What was cut off by a shutdown may have arrived: it is kept all the same.
 
 use std::{
-    cell::Cell,
+    cell::RefCell,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant, SystemTime},
@@ -16,15 +16,17 @@ use std::{
 
 use super::{
     Exporter,
-    delivery::{Request, Sent},
+    delivery::{Queued, Sent},
     encode::compress::{Encoder, NoMemory},
     ledger,
     outcome::Outcome,
     queue::{Extent, Lane},
-    spool::{Claimed, Contents, Expired, Found, Spool, StoreError},
+    request::Request,
+    spool::{Claimed, Expired, Found, Spool, StoreError},
     workers::LoseOnPanic,
 };
 use crate::{
+    capture::Reservation,
     config::Settings,
     error::{DropReason, LogLevel, Subject},
     stats::Receipt,
@@ -67,20 +69,6 @@ impl Spooling {
         let gate = Mutex::new(Gate::new(Instant::now()));
         let rest_written = AtomicBool::new(false);
         Some(Self { spool, gate, restoring: Mutex::open_to_callbacks(()), rest_written, swept: Mutex::default() })
-    }
-}
-
-impl Request {
-    /// What lies in the spool of it is not to be sent again.
-    pub(super) fn leave_spool(&mut self) {
-        if let Some(claimed) = self.claimed.take() {
-            claimed.done();
-        }
-    }
-
-    fn contents(&self) -> Contents<'_> {
-        let Self { spans, uncompressed, compression, ref body, .. } = *self;
-        Contents { spans, uncompressed, compression, body }
     }
 }
 
@@ -197,7 +185,6 @@ impl Exporter {
     fn spool_one(&self, encoder: &mut Encoder) -> bool {
         let waiting = self.outbox.lock().pop_oldest();
         if let Some(request) = waiting {
-            self.recorder.budget.release(request.memory());
             self.set_aside_or_lose(request, DropReason::Shutdown);
             return true;
         }
@@ -228,7 +215,7 @@ impl Exporter {
     /// At the end, one line for what is left to a later run.
     pub(super) fn say_spooled(&self, receipt: &Receipt) {
         let Some(spooling) = self.spooling.as_ref().filter(|_| receipt.spooled > 0) else { return };
-        let failure = self.last_failure.lock();
+        let failure = self.failures.standing();
         let why = failure.as_ref().map_or("did not answer in time", |failure| &failure.message);
         let nobody_at_default = failure.as_ref().is_some_and(|failure| failure.nobody_at_default);
         let level = self.level_of_loss(nobody_at_default).max(LogLevel::Info);
@@ -269,26 +256,26 @@ impl Exporter {
         }
         let Some(_restoring) = spooling.restoring.try_lock() else { return false };
         self.sweep(spooling);
-        let reserved = Cell::new(0);
+        // Until the one that is found is a request, which accounts for itself.
+        let reserved = RefCell::new(Vec::new());
         let room = |bytes: u64| {
-            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-            let fits = self.recorder.budget.reserve(bytes);
-            reserved.set(reserved.get() + if fits { bytes } else { 0 });
+            let reservation = Reservation::reserve(&self.recorder.budget, usize::try_from(bytes).unwrap_or(usize::MAX));
+            let fits = reservation.is_some();
+            reserved.borrow_mut().extend(reservation);
             fits
         };
         loop {
             let found = spooling.spool.claim(SystemTime::now(), room);
-            // Accounted for from here on is the one that was found, if any.
-            self.recorder.budget.release(reserved.take());
             match found {
                 Some(Found::Body { claimed, header, body }) => {
-                    let _held = self.recorder.budget.hold_for_now(body.capacity());
                     let (spans, is_own) = (header.spans, claimed.is_own());
                     let count = || self.recorder.stats.restored(spans, is_own);
                     let id = self.ledger.begin_restored(spans, is_own, count);
                     let mut request = Request::new(id, spans, body);
                     (request.compression, request.uncompressed) = (header.compression, header.uncompressed);
                     request.claimed = Some(claimed);
+                    request.account(&self.recorder.budget);
+                    reserved.take();
                     self.send_restored(request);
                     return true;
                 }
@@ -317,7 +304,7 @@ impl Exporter {
             self.recorder.doorbell.ring();
         }
         let unsettled = LoseOnPanic::packed(self, request.id);
-        let sent = self.send(request);
+        let sent = self.drive(request, &mut Queued);
         std::mem::forget(unsettled);
         drop(away);
         if let Sent::Again(requests) = sent {

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::{
     Exporter,
-    delivery::{Request, Sent},
+    delivery::{Queued, Sent},
     encode::compress::Encoder,
     encode::protobuf::{Frame, runs_by_scope},
     queue::{Batch, Extent, Lane},
+    request::Request,
 };
 use crate::{
     capture::{Limits, Recorder, Tracer},
@@ -69,8 +70,8 @@ impl Stages {
 
     /// Sends them; false if the receiver did not take them.
     pub fn post(&mut self, Packed(request): Packed) -> bool {
-        match self.exporter.send(request) {
-            Sent::Settled(mut body) => {
+        match self.exporter.drive(request, &mut Queued) {
+            Sent::Settled(mut body, _) => {
                 self.body = std::mem::take(body.buffer());
                 true
             }

@@ -7,15 +7,6 @@ use crate::{
     stats::Receipt,
 };
 
-/// Why an attempt failed.
-pub(super) struct LastFailure {
-    pub(super) message: String,
-    /// Nobody asked for a collector, and none is there.
-    pub(super) nobody_at_default: bool,
-    /// There was no address to send to: no receiver has seen anything.
-    pub(super) is_nameless: bool,
-}
-
 impl Exporter {
     fn tells_everything(&self) -> bool {
         self.diagnostics.speaks(LogLevel::Debug)
@@ -101,9 +92,10 @@ impl Exporter {
         else {
             return;
         };
-        let failure = self.last_failure.lock().take();
+        let failure = self.failures.of(reason);
         let ended_late = failure.is_none() && pending == 0;
         let nobody_at_default = failure.as_ref().is_some_and(|failure| failure.nobody_at_default);
+        let is_throttled = failure.as_ref().is_some_and(|failure| failure.is_throttled);
         let endpoint = &self.settings.endpoint;
         let why = failure.map_or_else(|| "did not answer in time".to_owned(), |failure| failure.message);
         let advice = match reason {
@@ -125,6 +117,9 @@ impl Exporter {
                     "{endpoint}: {what}; start a collector there, name another one with OTEL_EXPORTER_OTLP_ENDPOINT, or \
                      set OTEL_SDK_DISABLED=true"
                 )
+            }
+            DropReason::Undelivered | DropReason::Shutdown if is_throttled => {
+                format!("{endpoint}: {why}; it has more than it can take: allow more time, or send less")
             }
             DropReason::Undelivered | DropReason::Shutdown => {
                 let joint = if why.ends_with('?') { " " } else { "; " };

@@ -3,13 +3,14 @@
 use std::{thread, time::Duration};
 
 use super::{
-    delivery::Request,
     outcome::{Failure, Outcome},
+    request::Request,
     retry::Verdict,
+    sink::Counting,
     *,
 };
 use crate::{
-    capture::Limits,
+    capture::{Limits, Tracer},
     config::{Compression, ConnectionPoolConfig, Options, RetryConfig},
     testing::{Receiver, Response, generate_test_spans},
 };
@@ -81,17 +82,34 @@ fn who_has_to_be_back_before_a_connection_is_free_has_used_no_attempt_up() {
     let receiver = Receiver::builder().respond_with(|_| Response::ok()).start().unwrap();
     let exporter = exporter(&receiver);
     exporter.set_max_connections(1);
-    let permit = exporter.transport.permit(Instant::now()).unwrap();
+    let permit = exporter.traces.sink.permit(Instant::now()).unwrap();
     let mut request = Request::new(0, 1, Vec::new());
     request.expires = Some(Instant::now() + Duration::from_millis(20));
-    let (verdict, outcome) = exporter.attempt(&mut request);
+    let (verdict, outcome) = exporter.attempt(&mut request, &exporter.traces);
     assert!(
         matches!(&outcome, Outcome::Failed { failure: Failure::Timeout, message, .. } if message.contains("in use"))
     );
     assert_eq!((verdict, request.is_retry()), (Verdict::Wait(Duration::ZERO), false));
     drop(permit);
-    assert!(exporter.transport.permit(Instant::now() + LONG).is_ok());
-    exporter.attempt(&mut request);
+    assert!(exporter.traces.sink.permit(Instant::now() + LONG).is_ok());
+    exporter.attempt(&mut request, &exporter.traces);
     assert!(request.is_retry());
     assert_eq!(receiver.totals().requests, 1);
+}
+
+#[test]
+fn a_sink_that_only_counts_is_enough_to_settle_spans() {
+    let recorder = Recorder::new(Limits { memory_bytes: 1 << 20, workers: 1, ..Limits::default() });
+    let (settings, _) = Settings::resolve(Options::default(), Default::default()).unwrap();
+    let diagnostics = Diagnostics::new(LogLevel::None, None);
+    let sink = Sink::Counting(Counting::default());
+    let exporter = Exporter::with_sink(settings, Arc::clone(&recorder), diagnostics, sink);
+    let tracer = Tracer::bound(Some(&recorder), "counted".into());
+    (0..5).for_each(|_| tracer.start("span").end());
+    assert!(exporter.flush(Patience::Until(LONG)).is_complete());
+    let Sink::Counting(counting) = &exporter.traces.sink else { unreachable!("made above") };
+    assert_eq!((counting.spans.load(Ordering::Relaxed), counting.requests.load(Ordering::Relaxed)), (5, 1));
+    let counted = exporter.snapshot();
+    assert_eq!((counted.exported, counted.queued, counted.requests), (5, 0, 1));
+    exporter.shutdown(Patience::Until(LONG));
 }

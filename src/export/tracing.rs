@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{delivery::Request, encode::protobuf::Runs, outcome::Outcome};
+use super::{encode::protobuf::Runs, outcome::Outcome, request::Request};
 use crate::{
     capture::{Recorder, Scope, Span, SpanKind, Status, Tracer},
     config::Settings,

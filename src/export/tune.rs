@@ -1,7 +1,5 @@
 //! What may change while a client runs, and how it takes effect.
 
-use std::sync::atomic::Ordering;
-
 use super::{Exporter, queue::BatchLimits};
 use crate::{
     config::{Compression, Effort, Encoding, Settings, Tuning},
@@ -57,7 +55,7 @@ impl Exporter {
         let configured = self.settings.connections.max_connections;
         let is_limited = connections < self.settings.max_senders();
         let connections = if is_limited { connections.clamp(1, configured) } else { configured };
-        self.transport.set_max_connections(connections);
+        self.traces.sink.limit(connections);
         self.outbox.lock().set_max_connections(connections);
         // There may be room for another sender.
         self.recorder.doorbell.after_batch();
@@ -76,7 +74,7 @@ impl Exporter {
 
     /// The compressions that are compiled in and that the receiver has not refused.
     pub(crate) fn understood(&self) -> Vec<Compression> {
-        let only_gzip = self.only_gzip.load(Ordering::Relaxed);
+        let only_gzip = self.traces.takes_only_gzip();
         let is_understood = |compression: &Compression| {
             compression.is_compiled_in() && (!only_gzip || *compression == Compression::Gzip)
         };

@@ -10,9 +10,10 @@ use std::{
 
 use super::{
     Exporter,
-    delivery::{QUICK_RETRY, Request, Sent},
+    delivery::{QUICK_RETRY, Queued, Sent},
     encode::compress::{Encoder, NoMemory},
     queue::{Batch, Extent, Lane, Look},
+    request::Request,
 };
 use crate::{
     capture::{OwnThread, Shed},
@@ -183,7 +184,7 @@ impl Exporter {
         let stopping = self.stopping.load(Ordering::Acquire);
         let (due, has_room, is_behind, nothing_to_send) = {
             let outbox = self.outbox.lock();
-            (outbox.next_due(all_hands), outbox.has_room(), outbox.is_behind(now), outbox.is_empty())
+            (outbox.next_due(now, all_hands), outbox.has_room(), outbox.is_behind(now), outbox.is_empty())
         };
         let lane = self.lane(worker);
         let mut gatherer = self.gatherer.lock();
@@ -273,8 +274,8 @@ impl Exporter {
             !self.settings.batch.load_balancing && rest.until.is_none() && self.recorder.registry.waiting() > 0;
         let look = unseen.then(|| Instant::now() + self.settings.batch.batch_timeout / 4);
         let own = rest.until.into_iter().chain(look).chain(linger.filter(|over| *over > Instant::now()));
-        let until = own.chain(self.next_probe()).chain(self.transport.next_upkeep()).min();
-        let is_due_sooner = || self.transport.next_upkeep().is_some_and(|at| until.is_none_or(|until| at < until));
+        let until = own.chain(self.next_probe()).chain(self.traces.sink.next_upkeep()).min();
+        let is_due_sooner = || self.traces.sink.next_upkeep().is_some_and(|at| until.is_none_or(|until| at < until));
         self.recorder.doorbell.rest(until, rest.watches, || self.has_job(worker, rest) || is_due_sooner());
         Done::Rested
     }
@@ -282,7 +283,7 @@ impl Exporter {
     /// Has a worker leave that had nothing to do for long: one of several, or the last of them if there is nothing it
     /// would look after, or nobody left who would record anything.
     fn leave(&self, worker: usize, rest: Rest) -> bool {
-        let has_upkeep = self.next_probe().is_some() || self.transport.next_upkeep().is_some();
+        let has_upkeep = self.next_probe().is_some() || self.traces.sink.next_upkeep().is_some();
         let is_free = !has_upkeep || sync::are_alone();
         self.recorder
             .doorbell
@@ -309,7 +310,8 @@ impl Exporter {
         let all_hands = self.is_all_hands();
         let waiting = self.gatherer.lock().waiting(Lane::Whole);
         let outbox = self.outbox.lock();
-        waiting > 0 || outbox.can_take(Instant::now(), all_hands) || outbox.next_due(all_hands).is_some()
+        let now = Instant::now();
+        waiting > 0 || outbox.can_take(now, all_hands) || outbox.next_due(now, all_hands).is_some()
     }
 
     fn pack_one(&self, mut batch: Batch, encoder: &mut Encoder) {
@@ -320,7 +322,6 @@ impl Exporter {
         let packed = self.pack_or_spare(&mut batch, encoder, self.spare_body());
         std::mem::forget(unsettled);
         let Ok(request) = packed else { return self.lose_unpacked(batch) };
-        // The body is accounted for before the chunks are free: what it takes is not given to rings again.
         self.put(request);
         drop(batch);
         self.recorder.overflow.made_room();
@@ -347,55 +348,44 @@ impl Exporter {
         if packed.is_ok() {
             return packed;
         }
-        let spare = self.outbox.lock().drop_spare();
-        self.recorder.budget.release(spare);
+        self.outbox.lock().drop_spare();
         self.recorder.budget.note_want();
         // Copied already, they are gone with the copy.
         if batch.slices.is_empty() { packed } else { self.pack(batch, encoder, Vec::new()) }
     }
 
     fn spare_body(&self) -> Vec<u8> {
-        let body = self.outbox.lock().spare_body();
-        self.recorder.budget.release(body.capacity());
-        body
+        self.outbox.lock().spare_body()
     }
 
     fn put(&self, request: Request) {
         let mut outbox = self.outbox.lock();
-        match outbox.put(request) {
-            // Under the lock: whoever takes the request releases as much.
-            Ok(held) => self.recorder.budget.hold(held),
-            Err(request) => {
-                drop(outbox);
-                return self.set_aside_or_lose(request, DropReason::NoMemory);
-            }
+        if let Err(request) = outbox.put(request) {
+            drop(outbox);
+            return self.set_aside_or_lose(request, DropReason::NoMemory);
         }
         if self.is_exiting() {
             outbox.hurry(Instant::now() + QUICK_RETRY);
         }
         let shed: Vec<_> = std::iter::from_fn(|| outbox.take_shed()).collect();
         drop(outbox);
-        shed.into_iter().for_each(|(request, free)| self.lose_shed(request, free));
+        shed.into_iter().for_each(|request| self.lose_shed(request));
     }
 
     /// Drops the oldest body that waits to be sent, on a thread that needs its room.
     pub(super) fn shed_oldest(&self) -> Shed {
         let Some(mut outbox) = self.outbox.try_lock() else { return Shed::Busy };
-        let Some((request, free)) = outbox.shed() else { return Shed::Nothing };
+        let Some(request) = outbox.shed() else { return Shed::Nothing };
         drop(outbox);
-        self.lose_shed(request, free);
+        self.lose_shed(request);
         Shed::Done
     }
 
-    fn lose_shed(&self, request: Request, free: usize) {
+    fn lose_shed(&self, request: Request) {
         self.lose_batch(request.id, request.spans, DropReason::QueueFull);
-        // The memory first: what is accounted for as free is.
-        drop(request);
-        self.recorder.budget.release(free);
     }
 
     fn send_one(&self, request: Request) {
-        let held = request.memory();
         // While this worker is blocked, another one minds the time.
         let away = self.recorder.doorbell.hand_over(|| self.has_more());
         let is_retry = request.is_retry();
@@ -404,21 +394,21 @@ impl Exporter {
             // It may take all the time there is, and what is recorded meanwhile has its own.
             self.recorder.doorbell.ring();
         }
-        let unsettled = LoseOnPanic { exporter: self, id: request.id, sending: Some(held), is_queued: true };
-        let sent = self.send(request);
+        let unsettled = LoseOnPanic { exporter: self, id: request.id, is_sending: true, is_queued: true };
+        let sent = self.drive(request, &mut Queued);
         std::mem::forget(unsettled);
         drop(away);
-        self.recorder.budget.release(held);
         self.recorder.overflow.made_room();
         match sent {
-            Sent::Settled(body) => {
+            Sent::Settled(body, _) => {
                 let mut outbox = self.outbox.lock();
                 outbox.sent();
-                self.recorder.budget.hold(outbox.keep(body));
+                outbox.keep(body);
             }
             Sent::Again(requests) => {
                 self.outbox.lock().sent();
-                for request in requests {
+                // The first of them goes before the others, and is put before them.
+                for request in requests.into_iter().rev() {
                     if self.is_stopped() {
                         // Written off, or about to be: nobody waits for another attempt.
                         self.set_aside_or_lose(request, DropReason::Shutdown);
@@ -435,8 +425,8 @@ impl Exporter {
 pub(super) struct LoseOnPanic<'a> {
     exporter: &'a Exporter,
     id: u64,
-    /// Bytes of the body it was sending.
-    sending: Option<usize>,
+    /// It was sending, on a worker.
+    is_sending: bool,
     /// Its spans count towards `max_queue_size`.
     is_queued: bool,
 }
@@ -444,20 +434,19 @@ pub(super) struct LoseOnPanic<'a> {
 impl<'a> LoseOnPanic<'a> {
     /// For a batch whose body is not being sent by a worker.
     pub(super) fn packed(exporter: &'a Exporter, id: u64) -> Self {
-        Self { exporter, id, sending: None, is_queued: true }
+        Self { exporter, id, is_sending: false, is_queued: true }
     }
 
     /// For a batch of spans that never were in the queue.
     pub(super) fn direct(exporter: &'a Exporter, id: u64) -> Self {
-        Self { exporter, id, sending: None, is_queued: false }
+        Self { exporter, id, is_sending: false, is_queued: false }
     }
 }
 
 impl Drop for LoseOnPanic<'_> {
     fn drop(&mut self) {
-        if let Some(held) = self.sending {
+        if self.is_sending {
             self.exporter.outbox.lock().sent();
-            self.exporter.recorder.budget.release(held);
         }
         // All that is left of the batch: which part was at hand is not known any more.
         if self.is_queued {

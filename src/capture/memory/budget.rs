@@ -195,7 +195,7 @@ impl MemoryBudget {
     }
 
     /// Accounts for `bytes` of a body if there is room for them.
-    pub(crate) fn reserve(&self, bytes: usize) -> bool {
+    pub(in crate::capture) fn reserve(&self, bytes: usize) -> bool {
         let reserved = self.account(bytes);
         if reserved {
             self.bodies.fetch_add(bytes, Ordering::Relaxed);
@@ -204,22 +204,16 @@ impl MemoryBudget {
     }
 
     /// Accounts for `bytes` of a body that exists already.
-    pub(crate) fn hold(&self, bytes: usize) {
+    pub(super) fn hold(&self, bytes: usize) {
         self.bodies.fetch_add(bytes, Ordering::Relaxed);
         self.account_anyway(bytes);
     }
 
     /// Gives bytes of a body back.
-    pub(crate) fn release(&self, bytes: usize) {
+    pub(in crate::capture) fn release(&self, bytes: usize) {
         self.emergency.note_freed();
         self.bodies.fetch_sub(bytes, Ordering::Relaxed);
         self.held.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Accounts for `bytes` of a body that exists already, for as long as the answer lives.
-    pub(crate) fn hold_for_now(&self, bytes: usize) -> Held<'_> {
-        self.hold(bytes);
-        Held(self, bytes)
     }
 
     /// Accounts for a buffer if there is room for it.
@@ -381,15 +375,6 @@ impl Drop for MemoryBudget {
     fn drop(&mut self) {
         // Not recycled again: `home` cannot be upgraded any more.
         while self.pool.take().is_some() {}
-    }
-}
-
-/// Bytes of a body that are accounted for as long as this lives.
-pub(crate) struct Held<'a>(&'a MemoryBudget, usize);
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.release(self.1);
     }
 }
 

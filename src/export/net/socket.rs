@@ -40,7 +40,7 @@ pub(crate) struct Traffic {
 }
 
 /// The same at one moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Carried {
     /// Connections that were opened.
     pub(crate) connections: u64,

@@ -10,6 +10,8 @@ use crate::{
 
 /// How much of a receiver's own words is repeated.
 const MESSAGE_CHARS: usize = 256;
+/// What stands beside them, at most.
+const BESIDE_WORDS: usize = 80;
 /// How much behind it is looked at, for secrets that begin in it.
 const CONTEXT_CHARS: usize = 1024;
 
@@ -32,14 +34,58 @@ pub(super) fn classify(
                 message: (!partial.message.is_empty()).then(|| excerpt(partial.message, secrets)),
             }
         }
-        429 | 502 | 503 | 504 => Outcome::Failed {
-            failure: if status == 429 { Failure::Throttled } else { Failure::Unavailable(status) },
-            message: format!("status {status}"),
-            retry_after: retry_after.and_then(|value| delay(value.trim(), now)),
-        },
+        429 | 502 | 503 | 504 => {
+            let retry_after = retry_after.and_then(|value| delay(value.trim(), now));
+            Outcome::Failed {
+                failure: if status == 429 { Failure::Throttled } else { Failure::Unavailable(status) },
+                message: unavailable(status, &refusal(body, secrets), retry_after),
+                retry_after,
+            }
+        }
         413 => Outcome::TooLarge { status, message: refusal(body, secrets) },
+        400 => {
+            let message = refusal(body, secrets);
+            if names_size(&message) {
+                Outcome::TooLarge { status, message }
+            } else {
+                Outcome::Refused { status, message }
+            }
+        }
         _ => Outcome::Refused { status, message: refusal(body, secrets) },
     }
+}
+
+/// A status that asks to come back, with the receiver's own words and wishes.
+fn unavailable(status: u16, words: &str, retry_after: Option<Duration>) -> String {
+    let mut message = format!("status {status}");
+    let words: String = without_markup(words).chars().take(MESSAGE_CHARS - BESIDE_WORDS).collect();
+    if !words.is_empty() {
+        message.push_str(": ");
+        message.push_str(&words);
+    }
+    if let Some(pause) = retry_after.filter(|pause| !pause.is_zero()) {
+        message.push_str(&format!(" (asks for a pause of {pause:?})"));
+    }
+    message
+}
+
+/// Whether a bad request is one for its size: servers that read no more than so much call what is left bad.
+fn names_size(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    let is_size = ["too large", "too big", "larger than", "exceeds"].iter().any(|words| message.contains(words));
+    is_size && ["body", "request", "message", "payload", "entity"].iter().any(|of| message.contains(of))
+}
+
+/// The text of a page that was written for browsers; other text as it is.
+fn without_markup(text: &str) -> String {
+    if !text.starts_with('<') {
+        return text.to_owned();
+    }
+    let texts = text.split('<').filter_map(|piece| piece.split_once('>')).map(|(_, text)| text.trim());
+    let mut words: Vec<_> = texts.filter(|text| !text.is_empty()).collect();
+    // The title says often what the heading says.
+    words.dedup();
+    words.join(" ")
 }
 
 /// `Retry-After`, as seconds or as an HTTP date; none where it is neither.
@@ -130,6 +176,31 @@ mod tests {
         assert_eq!(delay("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
         assert_eq!(delay("99999999999999999999999999"), Some(Duration::MAX));
         assert_eq!((delay("soon"), delay("-1"), delay("")), (None, None, None));
+    }
+
+    #[test]
+    fn who_asks_to_come_back_is_quoted_and_pages_lose_their_markup() {
+        let told = |retry_after, body: &[u8]| match classify(503, retry_after, body, NOW) {
+            Outcome::Failed { message, .. } => message,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told(None, b""), "status 503");
+        assert_eq!(told(Some("7"), b"\x08\x0e\x12\x04busy"), "status 503: busy (asks for a pause of 7s)");
+        let page = b"<html><body><h1>503 Service Unavailable</h1>\nNo server is available.\n</body></html>";
+        assert_eq!(told(None, page), "status 503: 503 Service Unavailable No server is available.");
+    }
+
+    #[test]
+    fn a_bad_request_that_names_its_size_is_too_large() {
+        let is_too_large = |body: &[u8]| matches!(classify(400, None, body, NOW), Outcome::TooLarge { .. });
+        for text in
+            [&b"http: request body too large"[..], b"Message is larger than max (9 vs. 4)", b"payload exceeds 4MB"]
+        {
+            assert!(is_too_large(text));
+        }
+        for text in [&b""[..], b"wrong", b"too large a number of attributes", b"request has no body"] {
+            assert!(!is_too_large(text));
+        }
     }
 
     #[test]

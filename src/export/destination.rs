@@ -1,0 +1,108 @@
+//! The receiver of one signal: the sink that leads to it, and what was learnt about it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{outcome::Outcome, sink::Sink};
+use crate::{
+    config::{Compression, Endpoint},
+    sync::locks::Mutex,
+};
+
+/// The longest pause that is kept without asking again. A receiver that says more, by mistake perhaps, is asked then.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+pub(crate) struct Destination {
+    pub(super) endpoint: Endpoint,
+    pub(super) sink: Sink,
+    pub(super) pause: Arc<Pause>,
+    /// It does not support the compression that was chosen.
+    only_gzip: AtomicBool,
+    /// It accepted a request that was compressed as chosen.
+    is_proven: AtomicBool,
+}
+
+impl Destination {
+    pub(super) fn new(endpoint: Endpoint, sink: Sink) -> Self {
+        Self {
+            endpoint,
+            sink,
+            pause: Arc::default(),
+            only_gzip: AtomicBool::new(false),
+            is_proven: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether gzip is all that it takes.
+    pub(super) fn takes_only_gzip(&self) -> bool {
+        self.only_gzip.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that gzip is all it takes; false if that was known.
+    pub(super) fn settle_for_gzip(&self) -> bool {
+        !self.only_gzip.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether an answer may be due to the compression alone: it says so, or a compression that not everybody knows has
+    /// not been accepted yet, and the request is called a bad one.
+    pub(super) fn may_not_know(&self, compression: Compression, outcome: &Outcome) -> bool {
+        let is_usual = matches!(compression, Compression::None | Compression::Gzip);
+        match outcome {
+            Outcome::Refused { status: 415, .. } => true,
+            Outcome::Refused { status: 400..=499, .. } => !is_usual && !self.is_proven.load(Ordering::Relaxed),
+            _ => false,
+        }
+    }
+
+    /// Notes an answer to a request that was compressed as chosen.
+    pub(super) fn note_answer(&self, outcome: &Outcome) {
+        if matches!(outcome, Outcome::Accepted { .. }) {
+            self.is_proven.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A pause that the receiver asked for. It counts for all that is sent there
+/// ([OTLP/HTTP throttling](https://opentelemetry.io/docs/specs/otlp/#otlphttp-throttling)).
+#[derive(Debug, Default)]
+pub(crate) struct Pause(Mutex<Option<Instant>>);
+
+impl Pause {
+    /// Nothing is sent for `time` from now on, or for as long as was asked for before, whatever ends later. Answers how
+    /// long that is.
+    pub(super) fn begin(&self, time: Duration) -> Duration {
+        let now = Instant::now();
+        let until = now + time.min(LONGEST_PAUSE);
+        let mut pause = self.0.lock();
+        let until = pause.map_or(until, |before| before.max(until));
+        *pause = Some(until);
+        until - now
+    }
+
+    /// When it ends, if that is after `now`.
+    pub(super) fn until(&self, now: Instant) -> Option<Instant> {
+        self.0.lock().filter(|until| *until > now)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_pauses_that_overlap_the_later_end_counts_and_none_is_endless() {
+        let (pause, now) = (Pause::default(), Instant::now());
+        assert_eq!(pause.until(now), None);
+        pause.begin(Duration::from_secs(60));
+        pause.begin(Duration::from_secs(1));
+        let until = pause.until(now).unwrap();
+        assert!(until >= now + Duration::from_secs(60));
+        assert_eq!(pause.until(until), None, "it is over");
+        assert!(pause.begin(Duration::MAX) <= LONGEST_PAUSE);
+    }
+}
