@@ -53,11 +53,16 @@ fn a_compression_that_is_not_compiled_in_is_an_error_that_names_the_feature() {
 #[test]
 fn a_receiver_that_knows_only_gzip_gets_gzip_from_its_first_refusal_on() {
     // RTY-03
-    for (compression, encoding, _) in ALL.into_iter().filter(|(_, _, is_there)| *is_there) {
+    // Not everyone says what it is that they do not know: some call the request a bad one.
+    let there = ALL.into_iter().filter(|(_, _, is_there)| *is_there);
+    for ((compression, encoding, _), status) in there.flat_map(|compression| [(compression, 415), (compression, 400)]) {
+        if compression == Compression::None && status == 400 {
+            continue;
+        }
         let receiver = Receiver::builder()
-            .respond_with(|request| match request.header("content-encoding") {
+            .respond_with(move |request| match request.header("content-encoding") {
                 Some("gzip") => Response::ok(),
-                _ => Response::status(415),
+                _ => Response::status(status),
             })
             .start()
             .unwrap();

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use faults::{Closed, Extent, FaultServer, accept, stall_after};
+use faults::{Answer, Closed, Extent, FaultServer, accept, answer, stall_after};
 use otlp::{
     BatchConfig, Client, DropReason, RetryConfig, SpoolConfig,
     testing::{Receiver, ReceiverBuilder, Request, Response},
@@ -46,6 +46,16 @@ fn child() {
             let closed = Closed::refusing();
             let client = Client::builder().with_endpoint(closed.endpoint());
             let client = client.with_request_timeout(Duration::from_millis(200)).build().unwrap();
+            record(&client, 3);
+            client.flush(LONG);
+            client.shutdown(LONG);
+        }
+        // An answer, and then silence: the answer tells more.
+        Ok("busy") => {
+            let busy = Answer::status(503).header("retry-after", "0").body("no worker is free");
+            let server = FaultServer::plain([answer(busy), stall_after(Extent::Whole)]);
+            let client = Client::builder().with_endpoint(server.endpoint());
+            let client = client.with_request_timeout(Duration::from_millis(400)).build().unwrap();
             record(&client, 3);
             client.flush(LONG);
             client.shutdown(LONG);
@@ -130,8 +140,9 @@ fn said(output: &Output) -> Vec<String> {
 fn every_way_to_lose_spans_is_told_on_stderr_with_its_reason_and_never_on_stdout() {
     // ERR-05, HTTP-09, RTY-03
     for (role, words) in [
-        ("queue_full", &["more was recorded than could be sent"][..]),
-        ("rejected", &["rejected 2 spans: bad"]),
+        ("busy", &["no worker is free (attempt 2)", "no worker is free; it has more than it can take"][..]),
+        ("queue_full", &["more was recorded than could be sent"]),
+        ("rejected", &["rejected 2 spans: bad", "did not accept them: bad"]),
         ("refused", &["answered 400: no such tenant"]),
         ("too_large", &["answered 413"]),
         ("undelivered", &["connection refused"]),
@@ -140,6 +151,7 @@ fn every_way_to_lose_spans_is_told_on_stderr_with_its_reason_and_never_on_stdout
     ] {
         let output = run(role, &[]);
         let said = said(&output);
+        let role = if role == "busy" { "undelivered" } else { role };
         // At the end they are told by their reasons, and how many there were.
         let end = said.iter().filter(|line| line.contains(" lost {") && line.contains(&format!("{role:?}: ")));
         assert_eq!(end.count(), 1, "{role}: {said:?}");

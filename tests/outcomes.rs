@@ -231,6 +231,43 @@ fn a_request_that_is_too_large_is_halved_until_the_span_at_fault_is_alone() {
 }
 
 #[test]
+fn a_bad_request_that_names_its_size_is_halved_like_one_that_is_too_large() {
+    let receiver = ReceiverBuilder::default()
+        .respond_with(|request| match request.decoded_len {
+            ..20_000 => Response::ok(),
+            _ => Response::status(400).body("http: request body too large"),
+        })
+        .start()
+        .unwrap();
+    let client = client_of(&receiver).build().unwrap();
+    let tracer = client.tracer("large");
+    for _ in 0..200 {
+        tracer.in_span("span", |span| {
+            span.set_attribute("padding", "y".repeat(500));
+        });
+    }
+    let receipt = client.flush(LONG);
+    assert!(receipt.is_complete(), "{receipt:?}");
+    assert_eq!(assert_accounted(&client).exported, 200);
+}
+
+#[test]
+fn where_single_spans_are_too_large_the_rest_of_the_batch_is_not_tried() {
+    // RTY-03
+    for spans in [100, 20_000] {
+        let receiver = scripted(|_| Response::status(413));
+        let client = client_of(&receiver).build().unwrap();
+        record(&client, spans);
+        let receipt = client.flush(LONG);
+        assert_eq!(receipt.dropped.get(DropReason::TooLarge), spans as u64);
+        let (requests, batches) = (receiver.requests().len(), spans.div_ceil(512));
+        // Down to the first single span, and a few more: other workers are at other parts meanwhile.
+        assert!(requests <= batches * 40, "{requests} requests for {spans} spans");
+        assert_accounted(&client);
+    }
+}
+
+#[test]
 fn a_single_span_that_is_too_large_is_an_error_for_who_exports_it_directly() {
     let receiver = scripted(|_| Response::status(413));
     let client = client_of(&receiver).build().unwrap();

@@ -1,6 +1,8 @@
 //! The client's own metrics, as a receiver of `/v1/metrics` gets them.
 #![cfg(feature = "testing")]
 
+#[path = "support/faults.rs"]
+mod faults;
 mod support;
 
 use std::{
@@ -12,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use faults::{Answer, FaultServer, accept, answer};
 use otlp::{
     BatchConfig, Client, LogLevel,
     config::MonitoringConfig,
@@ -389,4 +392,17 @@ fn metrics_take_no_connection_from_the_spans_and_count_as_none_of_their_bytes() 
     assert!(receiver.wait_for_metrics(receiver.metrics().len() + 3, LONG));
     let after = client.stats();
     assert_eq!((after.wire_bytes, after.connections), (before.wire_bytes, before.connections));
+}
+
+#[test]
+fn metrics_that_meet_a_busy_receiver_are_sent_again_like_spans() {
+    // RTY-02
+    let server = FaultServer::plain([accept(), answer(Answer::status(503)), accept()]);
+    let client = Client::builder().with_endpoint(server.endpoint()).with_monitoring_config(config(NEVER));
+    let client = client.build().unwrap();
+    record(&client, 3);
+    assert!(client.close().is_complete());
+    let paths: Vec<_> = server.requests().iter().map(|seen| seen.head.split(' ').nth(1).unwrap().to_owned()).collect();
+    assert_eq!(paths, ["/v1/traces", "/v1/metrics", "/v1/metrics"]);
+    assert_accounted(&client);
 }

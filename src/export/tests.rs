@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     capture::{Limits, Tracer},
-    config::{Compression, ConnectionPoolConfig, Options, RetryConfig},
+    config::{BatchConfig, Compression, ConnectionPoolConfig, ExitBudget, Options, RetryConfig},
     testing::{Receiver, Response, generate_test_spans},
 };
 
@@ -112,4 +112,20 @@ fn a_sink_that_only_counts_is_enough_to_settle_spans() {
     let counted = exporter.snapshot();
     assert_eq!((counted.exported, counted.queued, counted.requests), (5, 0, 1));
     exporter.shutdown(Patience::Until(LONG));
+}
+
+#[test]
+fn without_any_thread_the_end_goes_on_for_as_long_as_it_makes_progress() {
+    // PROC-07
+    let receiver = Receiver::builder().response_delay(Duration::from_millis(60)).start().unwrap();
+    let batch = BatchConfig { max_batch_size: 10, ..BatchConfig::default() };
+    let options = Options { endpoint: Some(receiver.endpoint()), batch: Some(batch), ..Options::default() };
+    let (settings, _) = Settings::resolve(options, Default::default()).unwrap();
+    let recorder = Recorder::new(Limits { memory_bytes: 1 << 20, workers: 0, ..Limits::default() });
+    let exporter = Exporter::new(settings, Arc::clone(&recorder), Diagnostics::new(LogLevel::None, None));
+    let tracer = Tracer::bound(Some(&recorder), "test".into());
+    (0..80).for_each(|_| tracer.start("span").end());
+    let budget = ExitBudget { stall: Duration::from_millis(300), total: LONG };
+    let receipt = exporter.shutdown(Patience::WhileProgress(budget));
+    assert_eq!((receipt.exported, receipt.pending, receiver.span_count()), (80, 0, 80));
 }

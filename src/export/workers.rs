@@ -27,6 +27,7 @@ use crate::{
 const LINGER: Duration = Duration::from_secs(5);
 
 /// What a worker does next.
+#[expect(clippy::large_enum_variant, reason = "handed on at once, and kept nowhere")]
 enum Job {
     Send(Request),
     Pack(Batch),

@@ -376,7 +376,8 @@ impl Shared {
             Extent::Whole => length,
         };
         let body = line.read_body(wanted)?;
-        let ids = (wanted == length).then(|| span_ids(&body, header(&head, "content-encoding")));
+        let brings_spans = !head.starts_with("post /v1/metrics ");
+        let ids = (wanted == length && brings_spans).then(|| span_ids(&body, header(&head, "content-encoding")));
         self.change(|log| (log.requests[at].ids, log.requests[at].at) = (ids, Instant::now()));
         Ok(())
     }
