@@ -26,6 +26,7 @@ mod outbox;
 mod outcome;
 mod pace;
 mod packing;
+mod policy;
 mod queue;
 mod recording_reports;
 mod request;

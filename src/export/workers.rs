@@ -12,6 +12,7 @@ use super::{
     Exporter,
     delivery::{QUICK_RETRY, Queued, Sent},
     encode::compress::{Encoder, NoMemory},
+    policy::Situation,
     queue::{Batch, Extent, Lane, Look},
     request::Request,
 };
@@ -190,15 +191,18 @@ impl Exporter {
         let lane = self.lane(worker);
         let mut gatherer = self.gatherer.lock();
         let Look { waiting, next, overdue } = gatherer.look(lane, now);
-        let leaves = if waiting > 0 && self.is_urgent() {
-            Some((Departure::Urgent, Extent::Everything))
-        } else if waiting >= self.recorder.arrivals.ready() {
-            Some((Departure::Full, Extent::Everything))
-        } else {
-            overdue.filter(|_| !is_behind).map(|extent| (Departure::TimedOut, extent))
+        let situation = Situation {
+            waiting,
+            ready: self.recorder.arrivals.ready(),
+            is_urgent: self.is_urgent(),
+            is_overdue: overdue.is_some(),
+            is_behind,
+            has_room,
         };
-        if has_room
-            && let Some((why, extent)) = leaves
+        // What is only overdue takes along what is as old, and leaves the rest.
+        let extent = |why| if why == Departure::TimedOut { overdue } else { None }.unwrap_or(Extent::Everything);
+        if let Some(why) = situation.departure()
+            && let extent = extent(why)
             && let Some(batch) = gatherer.gather(lane, &extent, self.batch_limits(), &self.ledger)
         {
             self.recorder.stats.batches.left(why, batch.spans);
@@ -247,9 +251,10 @@ impl Exporter {
         Some(request)
     }
 
-    /// Whether so many waiting spans are to leave now, whatever their age.
-    fn is_ready(&self, waiting: u64) -> bool {
-        waiting >= self.recorder.arrivals.ready() || waiting > 0 && self.is_urgent()
+    /// Whether so many waiting spans leave now, whatever their age.
+    fn would_leave(&self, waiting: u64, has_room: bool) -> bool {
+        let (ready, is_urgent) = (self.recorder.arrivals.ready(), self.is_urgent());
+        Situation { waiting, ready, is_urgent, has_room, ..Situation::default() }.departure().is_some()
     }
 
     /// Whether all that waits is to leave now, whatever it is.
@@ -301,7 +306,7 @@ impl Exporter {
         outbox.can_take(now, all_hands)
             || begins
             || rest.is_behind && rest.watches && !outbox.is_behind(now)
-            || outbox.has_room() && self.is_ready(waiting)
+            || self.would_leave(waiting, outbox.has_room())
             || self.stopping.load(Ordering::SeqCst) && waiting == 0 && outbox.is_empty()
     }
 
