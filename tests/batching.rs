@@ -11,7 +11,7 @@ use std::{
 };
 
 use otlp::{
-    BatchConfig, BatchStrategy, Client, Tracer,
+    BatchConfig, BatchStrategy, Client, RetryConfig, Tracer,
     testing::{Receiver, Request, Response},
 };
 use support::{LONG, assert_accounted, client_of, gate, wait_for};
@@ -253,12 +253,14 @@ fn a_lane_of_its_own_keeps_the_time_of_its_spans() {
 #[test]
 fn spans_do_not_wait_for_older_ones_that_are_to_be_tried_again_later() {
     let fail_twice = |request: &Request| match request.number {
-        1 | 2 => Response::status(503).header("retry-after", "5"),
+        1 | 2 => Response::status(503),
         _ => Response::ok(),
     };
     let receiver = Receiver::builder().respond_with(fail_twice).start().unwrap();
     let batch = BatchConfig { batch_timeout: Duration::from_millis(20), ..BatchConfig::default() };
-    let client = client_of(&receiver).with_worker_count(1).with_batch_config(batch).build().unwrap();
+    let late = RetryConfig { initial_interval: Duration::from_secs(5), ..RetryConfig::default() };
+    let client = client_of(&receiver).with_worker_count(1).with_batch_config(batch).with_retry_config(late);
+    let client = client.build().unwrap();
     let tracer = client.tracer("test");
     for requests in [1, 2] {
         tracer.start("unlucky").end();

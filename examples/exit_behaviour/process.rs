@@ -50,6 +50,8 @@ pub(crate) fn run(case: &Case, name: impl FnOnce(&mut Command) -> &mut Command) 
         command.env_remove(variable);
     }
     name(&mut command).env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+    // A backtrace takes as long as the end it would be in the way of.
+    command.env("RUST_BACKTRACE", "0");
     let begun = Instant::now();
     let output = command.output()?;
     let took = begun.elapsed();
