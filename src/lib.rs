@@ -76,6 +76,7 @@ mod hostile;
 mod plugin;
 pub mod processing;
 pub mod propagation;
+mod proto;
 mod resource;
 mod stats;
 mod sync;

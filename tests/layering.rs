@@ -10,6 +10,7 @@ use std::{
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("sync", &[]),
     ("wire", &[]),
+    ("proto", &[]),
     ("value", &[]),
     ("error", &["plugin", "sync"]),
     ("plugin", &[]),
@@ -20,8 +21,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("env", &["error"]),
     ("resource", &["env", "value"]),
     ("config", &["env", "error", "resource", "sync", "value"]),
-    ("capture", &["config", "error", "fork", "plugin", "stats", "sync", "value", "wire"]),
-    ("export", &["capture", "config", "error", "stats", "sync", "value", "wire"]),
+    ("capture", &["config", "error", "fork", "plugin", "proto", "stats", "sync", "value", "wire"]),
+    ("export", &["capture", "config", "error", "proto", "stats", "sync", "value", "wire"]),
     ("control", &["config", "error", "stats"]),
     ("compat", &["client", "config", "control", "export", "stats"]),
     ("processing", &["capture", "error", "plugin", "sync", "value"]),

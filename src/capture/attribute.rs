@@ -1,27 +1,16 @@
 //! Attributes as protobuf: `KeyValue`, `AnyValue` and what they nest.
 
 use crate::{
+    proto::{
+        any_value::{ARRAY, BOOL, BYTES, DOUBLE, INT, MAP, STRING},
+        key_value::{KEY, VALUE},
+        list::VALUES,
+    },
     value::{KeyValue, Value},
     wire::{Buffer, field_len, varint_len},
 };
 
 pub(super) mod short;
-
-/// `KeyValue.key` and `KeyValue.value`.
-pub(super) const KEY: u32 = 1;
-pub(super) const VALUE: u32 = 2;
-
-/// The cases of `AnyValue`.
-pub(super) const STRING: u32 = 1;
-pub(super) const BOOL: u32 = 2;
-pub(super) const INT: u32 = 3;
-pub(super) const DOUBLE: u32 = 4;
-pub(super) const ARRAY: u32 = 5;
-pub(super) const MAP: u32 = 6;
-pub(super) const BYTES: u32 = 7;
-
-/// `ArrayValue.values` and `KeyValueList.values`.
-pub(super) const VALUES: u32 = 1;
 
 /// How much of a value is kept, at whatever depth.
 #[derive(Debug, Clone, Copy)]

@@ -4,14 +4,21 @@
 use std::borrow::Cow;
 
 use super::{
-    attribute::{ARRAY, BOOL, BYTES, DOUBLE, INT, KEY, MAP, STRING, VALUE, VALUES},
     context::SpanContext,
     id::{SpanId, TraceId},
-    record::{self, event, link},
+    record,
     status::{SpanKind, Status},
     tracestate::TraceState,
 };
 use crate::{
+    proto::{
+        any_value::{ARRAY, BOOL, BYTES, DOUBLE, INT, MAP, STRING},
+        event,
+        key_value::{KEY, VALUE},
+        link,
+        list::VALUES,
+        span, status,
+    },
     value::{KeyValue, Value},
     wire::{FIXED32, FIXED64, Fields, LEN, VARINT, read_varint, tag},
 };
@@ -27,7 +34,7 @@ fn text(bytes: &[u8]) -> &str {
 
 /// The name in a record.
 pub(super) fn name(record: &[u8]) -> &str {
-    bodies(record, record::FIELDS_AT, tag(record::NAME, LEN)).next().map_or("", text)
+    bodies(record, record::FIELDS_AT, tag(span::NAME, LEN)).next().map_or("", text)
 }
 
 /// The kind in a record.
@@ -53,17 +60,17 @@ fn fixed64(bytes: Option<&[u8]>) -> u64 {
 
 /// The attributes in a record.
 pub(super) fn attributes(record: &[u8]) -> Vec<KeyValue<'_>> {
-    bodies(record, record::FIELDS_AT, tag(record::ATTRIBUTES, LEN)).map(key_value).collect()
+    bodies(record, record::FIELDS_AT, tag(span::ATTRIBUTES, LEN)).map(key_value).collect()
 }
 
 /// The links in a record.
 pub(super) fn links(record: &[u8]) -> Vec<(SpanContext, Vec<KeyValue<'_>>)> {
-    bodies(record, record::FIELDS_AT, tag(record::LINKS, LEN)).map(read_link).collect()
+    bodies(record, record::FIELDS_AT, tag(span::LINKS, LEN)).map(read_link).collect()
 }
 
 /// The events in a record: names, times, attributes.
 pub(super) fn events(record: &[u8]) -> impl Iterator<Item = (&str, u64, Vec<KeyValue<'_>>)> {
-    bodies(record, record::FIELDS_AT, tag(record::EVENTS, LEN)).map(|message| {
+    bodies(record, record::FIELDS_AT, tag(span::EVENTS, LEN)).map(|message| {
         let name = bodies(message, 0, tag(event::NAME, LEN)).next().map_or("", text);
         let time = fixed64(bodies(message, 0, tag(event::TIME, FIXED64)).next());
         (name, time, bodies(message, 0, tag(event::ATTRIBUTES, LEN)).map(key_value).collect())
@@ -72,8 +79,8 @@ pub(super) fn events(record: &[u8]) -> impl Iterator<Item = (&str, u64, Vec<KeyV
 
 /// The status in a record that is closed.
 pub(super) fn status(record: &[u8]) -> Status {
-    use record::status::{CODE, ERROR, MESSAGE, OK};
-    let Some(message) = bodies(record, record::FIELDS_AT, tag(record::STATUS, LEN)).next() else {
+    use status::{CODE, ERROR, MESSAGE, OK};
+    let Some(message) = bodies(record, record::FIELDS_AT, tag(span::STATUS, LEN)).next() else {
         return Status::Unset;
     };
     let code = bodies(message, 0, tag(CODE, VARINT)).next().and_then(read_varint).map(|(code, _)| code);

@@ -16,7 +16,11 @@ use super::{
 };
 use crate::{
     config::SpanLimits,
-    wire::{Buffer, Fields, LEN, field_len, tag, varint_len, write_varint},
+    proto::{
+        scope_spans::SPANS,
+        span::{self, NAME, PARENT_SPAN_ID, TRACE_STATE},
+    },
+    wire::{Buffer, FIXED32, FIXED64, Fields, LEN, VARINT, field_len, tag, varint_len, write_varint},
 };
 
 mod attributes;
@@ -40,21 +44,6 @@ const KEPT_BYTES: usize = 16 * 1024;
 
 /// Room for the head of the field around the span: a one-byte tag and a length of at most five bytes.
 const PREFIX: usize = 6;
-
-/// `ScopeSpans.spans`.
-const SPANS: u32 = 2;
-
-/// The fields of `Span`.
-const TRACE_STATE: u32 = 3;
-const PARENT_SPAN_ID: u32 = 4;
-pub(super) const NAME: u32 = 5;
-pub(super) const ATTRIBUTES: u32 = 9;
-const DROPPED_ATTRIBUTES: u32 = 10;
-pub(super) const EVENTS: u32 = 11;
-const DROPPED_EVENTS: u32 = 12;
-pub(super) const LINKS: u32 = 13;
-const DROPPED_LINKS: u32 = 14;
-pub(super) const STATUS: u32 = 15;
 
 /// The field of the parent's id stands before all others, so that where everything else stands does not depend on
 /// whether there is one: without it a record begins behind it.
@@ -81,38 +70,24 @@ pub(super) const START_AT: usize = HEAD_AT + 37;
 pub(super) const END_AT: usize = HEAD_AT + 46;
 pub(super) const FIELDS_AT: usize = HEAD_AT + HEAD.len();
 
+// What `HEAD` spells out is what it stands for.
+const _: () = {
+    assert!(HEAD[0] as u32 == tag(span::TRACE_ID, LEN) && HEAD[18] as u32 == tag(span::SPAN_ID, LEN));
+    assert!((HEAD[28] & 0x7f) as u32 | (HEAD[29] as u32) << 7 == tag(span::FLAGS, FIXED32));
+    assert!(HEAD[34] as u32 == tag(span::KIND, VARINT));
+    assert!(HEAD[36] as u32 == tag(span::START, FIXED64) && HEAD[45] as u32 == tag(span::END, FIXED64));
+};
+
+/// The fields that every span has, as they stand at the front of its record: whoever reads records by their layout
+/// checks it against this.
+pub(crate) const RECORD_HEAD: &[u8] = &HEAD;
+
 /// Room at the front for these and a name that is short, and for what copying it writes beyond that.
 const FRONT: usize = 256;
 
 /// Bits 8 and 9 of `flags`: whether the parent is remote is known, and it is.
 const HAS_IS_REMOTE: u32 = 0x100;
 pub(super) const IS_REMOTE: u32 = 0x200;
-
-/// The fields of `Link`.
-pub(super) mod link {
-    pub(in crate::capture) const TRACE_ID: u32 = 1;
-    pub(in crate::capture) const SPAN_ID: u32 = 2;
-    pub(in crate::capture) const TRACE_STATE: u32 = 3;
-    pub(in crate::capture) const ATTRIBUTES: u32 = 4;
-    pub(in crate::capture) const DROPPED_ATTRIBUTES: u32 = 5;
-    pub(in crate::capture) const FLAGS: u32 = 6;
-}
-
-/// The fields of `Event`.
-pub(super) mod event {
-    pub(in crate::capture) const TIME: u32 = 1;
-    pub(in crate::capture) const NAME: u32 = 2;
-    pub(in crate::capture) const ATTRIBUTES: u32 = 3;
-    pub(in crate::capture) const DROPPED_ATTRIBUTES: u32 = 4;
-}
-
-/// The fields of `Status`, and its codes.
-pub(super) mod status {
-    pub(in crate::capture) const MESSAGE: u32 = 2;
-    pub(in crate::capture) const CODE: u32 = 3;
-    pub(in crate::capture) const OK: u8 = 1;
-    pub(in crate::capture) const ERROR: u8 = 2;
-}
 
 /// What the fixed fields of a span hold.
 #[derive(Debug, Clone, Copy)]

@@ -4,6 +4,10 @@ use std::{borrow::Cow, collections::HashMap, mem, sync::Arc};
 
 use super::attribute::{attribute_field_len, put_attribute, recorded};
 use crate::{
+    proto::{
+        scope::{ATTRIBUTES, NAME, VERSION},
+        scope_spans::{SCHEMA_URL, SCOPE},
+    },
     sync::locks::Mutex,
     value::KeyValue,
     wire::{Buffer, field_len},
@@ -65,11 +69,6 @@ impl Scope {
     }
 
     fn encode(&self) -> EncodedScope {
-        const SCOPE: u32 = 1;
-        const SCHEMA_URL: u32 = 3;
-        const NAME: u32 = 1;
-        const VERSION: u32 = 2;
-        const ATTRIBUTES: u32 = 3;
         let text_len = |text: &str| if text.is_empty() { 0 } else { field_len(text.len()) };
         let message = text_len(&self.name)
             + text_len(&self.version)

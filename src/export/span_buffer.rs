@@ -8,15 +8,12 @@ use super::Exporter;
 use crate::{
     capture::{Record, SpanData},
     error::Error,
+    proto::{resource_spans::SCOPE_SPANS, traces::RESOURCE_SPANS},
     sync::locks::Mutex,
     wire::{PADDED_HEAD_BYTES, put_padded_head},
 };
 
 const PAGE_BYTES: usize = 4 * 1024;
-
-/// `ExportTraceServiceRequest.resource_spans`, `ResourceSpans.scope_spans`.
-const RESOURCE_SPANS: u32 = 1;
-const SCOPE_SPANS: u32 = 2;
 
 /// Buffers that wait to be handed out again, and the share of the bound they may take together.
 const IDLE_BUFFERS: usize = 4;

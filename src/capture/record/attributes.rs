@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
-use super::{ATTRIBUTES, FIELDS_AT, Record, keys::key_bit};
+use super::{FIELDS_AT, Record, keys::key_bit};
 use crate::{
     capture::attribute::{
         bounded_field_len, put_bounded,
         short::{self, Scalar, Window},
     },
+    proto::span::ATTRIBUTES,
     value::Value,
     wire::{Fields, LEN, tag},
 };

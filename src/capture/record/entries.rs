@@ -1,11 +1,15 @@
 //! What a span may have several of, beside attributes: events and links.
 
-use super::{EVENTS, HAS_IS_REMOTE, IS_REMOTE, LINKS, Record, event, link};
+use super::{HAS_IS_REMOTE, IS_REMOTE, Record};
 use crate::{
     capture::{
         attribute::{bounded_field_len, put_bounded, recorded_of},
         context::SpanContext,
         tracestate::INLINE_BYTES,
+    },
+    proto::{
+        event, link,
+        span::{EVENTS, LINKS},
     },
     value::KeyValue,
     wire::{field_len, varint_len},

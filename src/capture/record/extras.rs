@@ -1,10 +1,12 @@
 //! What few spans have: events, links, a status, and what was left out of them.
 
-use super::{
-    DROPPED_ATTRIBUTES, DROPPED_EVENTS, DROPPED_LINKS, MAX_RECORD_BYTES, Record, STATUS, TAIL_BYTES, prefix, status,
-};
+use super::{MAX_RECORD_BYTES, Record, TAIL_BYTES, prefix};
 use crate::{
     capture::{local, status::Status},
+    proto::{
+        span::{DROPPED_ATTRIBUTES, DROPPED_EVENTS, DROPPED_LINKS, STATUS},
+        status,
+    },
     wire::field_len,
 };
 

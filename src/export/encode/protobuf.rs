@@ -6,17 +6,14 @@ use std::sync::Arc;
 use super::compress::{NoMemory, can_have};
 use crate::{
     capture::{EncodedScope, Recorder, Slice, attribute_field_len, put_attribute, recorded},
+    proto::{
+        resource::ATTRIBUTES,
+        resource_spans::{RESOURCE, SCHEMA_URL, SCOPE_SPANS},
+        traces::RESOURCE_SPANS,
+    },
     value::KeyValue,
     wire::{Buffer, field_len},
 };
-
-/// `ExportTraceServiceRequest.resource_spans`, and the fields of `ResourceSpans`.
-const RESOURCE_SPANS: u32 = 1;
-const RESOURCE: u32 = 1;
-const SCOPE_SPANS: u32 = 2;
-const SCHEMA_URL: u32 = 3;
-/// `Resource.attributes`.
-const ATTRIBUTES: u32 = 1;
 
 /// A resource as it stands in every request of a client, its schema URL behind it if it has one.
 pub(crate) struct EncodedResource(Box<[u8]>);

@@ -1,41 +1,21 @@
 //! Metrics as protobuf: an `ExportMetricsServiceRequest` and what stands in it.
 
-use crate::{capture::put_attribute, export::encode::protobuf::EncodedResource, value::KeyValue, wire::Buffer};
-
-/// `ExportMetricsServiceRequest.resource_metrics`; `ResourceMetrics.scope_metrics`, whose resource and schema URL have
-/// the numbers they have with spans; `ScopeMetrics`; `InstrumentationScope`.
-const RESOURCE_METRICS: u32 = 1;
-const SCOPE_METRICS: u32 = 2;
-const SCOPE: u32 = 1;
-const METRICS: u32 = 2;
-const SCOPE_NAME: u32 = 1;
-const SCOPE_VERSION: u32 = 2;
-
-/// `Metric`.
-const NAME: u32 = 1;
-const UNIT: u32 = 3;
-const GAUGE: u32 = 5;
-const SUM: u32 = 7;
-const HISTOGRAM: u32 = 9;
-
-/// `Gauge`, `Sum` and `Histogram`.
-const DATA_POINTS: u32 = 1;
-const TEMPORALITY: u32 = 2;
-const IS_MONOTONIC: u32 = 3;
-/// `AGGREGATION_TEMPORALITY_CUMULATIVE`.
-const CUMULATIVE: u64 = 2;
-
-/// `NumberDataPoint` and `HistogramDataPoint`.
-const START: u32 = 2;
-const TIME: u32 = 3;
-const AS_INT: u32 = 6;
-const POINT_ATTRIBUTES: u32 = 7;
-const COUNT: u32 = 4;
-const TOTAL: u32 = 5;
-const BUCKET_COUNTS: u32 = 6;
-const DISTRIBUTION_ATTRIBUTES: u32 = 9;
-const MIN: u32 = 11;
-const MAX: u32 = 12;
+use crate::{
+    capture::put_attribute,
+    export::encode::protobuf::EncodedResource,
+    proto::{
+        data::{CUMULATIVE, DATA_POINTS, IS_MONOTONIC, TEMPORALITY},
+        histogram_point::{self, BUCKET_COUNTS, COUNT, MAX, MIN},
+        metric::{GAUGE, HISTOGRAM, NAME, SUM, UNIT},
+        metrics::RESOURCE_METRICS,
+        number_point::{self, AS_INT, START, TIME},
+        resource_metrics::SCOPE_METRICS,
+        scope,
+        scope_metrics::{METRICS, SCOPE},
+    },
+    value::KeyValue,
+    wire::Buffer,
+};
 
 /// What a data point is about; no name twice.
 pub(super) type Attributes = Vec<KeyValue<'static>>;
@@ -80,9 +60,9 @@ pub(super) fn request(resource: &EncodedResource, metrics: &[Metric], interval: 
     request.message_field(RESOURCE_METRICS, |resource_metrics| {
         resource_metrics.raw(resource.as_slice());
         resource_metrics.message_field(SCOPE_METRICS, |scope_metrics| {
-            scope_metrics.message_field(SCOPE, |scope| {
-                scope.bytes_field(SCOPE_NAME, env!("CARGO_PKG_NAME").as_bytes());
-                scope.bytes_field(SCOPE_VERSION, env!("CARGO_PKG_VERSION").as_bytes());
+            scope_metrics.message_field(SCOPE, |named| {
+                named.bytes_field(scope::NAME, env!("CARGO_PKG_NAME").as_bytes());
+                named.bytes_field(scope::VERSION, env!("CARGO_PKG_VERSION").as_bytes());
             });
             for metric in metrics {
                 scope_metrics.message_field(METRICS, |to| metric.put(to, interval));
@@ -118,7 +98,7 @@ fn put_points(to: &mut Buffer, points: &[Point], interval: Interval) {
         to.message_field(DATA_POINTS, |to| {
             interval.put(to);
             to.fixed64_field(AS_INT, point.value as u64);
-            put_attributes(to, POINT_ATTRIBUTES, &point.attributes);
+            put_attributes(to, number_point::ATTRIBUTES, &point.attributes);
         });
     }
 }
@@ -127,10 +107,10 @@ impl Distribution {
     fn put(&self, to: &mut Buffer, interval: Interval) {
         interval.put(to);
         to.fixed64_field(COUNT, self.count);
-        to.fixed64_field(TOTAL, self.sum.to_bits());
+        to.fixed64_field(histogram_point::SUM, self.sum.to_bits());
         // Packed, as repeated numbers are.
         to.bytes_field(BUCKET_COUNTS, &self.count.to_le_bytes());
-        put_attributes(to, DISTRIBUTION_ATTRIBUTES, &self.attributes);
+        put_attributes(to, histogram_point::ATTRIBUTES, &self.attributes);
         to.fixed64_field(MIN, self.min.to_bits());
         to.fixed64_field(MAX, self.max.to_bits());
     }

@@ -1,12 +1,10 @@
 //! Halving a request that a receiver found too large. Off every fast path: the body is taken apart again.
 
-use crate::export::encode::compress::can_have;
-use crate::wire::{Buffer, Fields, LEN, tag};
-
-/// `ExportTraceServiceRequest.resource_spans`, `ResourceSpans.scope_spans`, `ScopeSpans.spans`.
-const RESOURCE_SPANS: u32 = 1;
-const SCOPE_SPANS: u32 = 2;
-const SPANS: u32 = 2;
+use crate::{
+    export::encode::compress::can_have,
+    proto::{resource_spans::SCOPE_SPANS, scope_spans::SPANS, traces::RESOURCE_SPANS},
+    wire::{Buffer, Fields, LEN, tag},
+};
 
 /// How often the request may be in memory while it is halved, each level of messages in a buffer that doubled.
 const COPIES: usize = 4;

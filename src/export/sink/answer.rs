@@ -2,16 +2,14 @@
 //!
 //! A message with anything wrong in it is none: a part of it would be taken for what the receiver said.
 
-use crate::wire::{Field, Fields, LEN, tag};
-
-/// `ExportTraceServiceResponse.partial_success`.
-const PARTIAL_SUCCESS: u32 = 1;
-/// `ExportTracePartialSuccess`.
-const REJECTED_SPANS: u32 = 1;
-const ERROR_MESSAGE: u32 = 2;
-/// `google.rpc.Status`.
-const CODE: u32 = 1;
-const MESSAGE: u32 = 2;
+use crate::{
+    proto::{
+        answer::PARTIAL_SUCCESS,
+        partial_success::{ERROR_MESSAGE, REJECTED},
+        rpc_status::{CODE, MESSAGE},
+    },
+    wire::{Field, Fields, LEN, tag},
+};
 
 /// What was not accepted of a request that was.
 #[derive(Debug, PartialEq, Eq, Default)]
@@ -31,7 +29,7 @@ impl<'a> PartialSuccess<'a> {
             let inner = bytes(body, &field)?;
             fields(inner, |field| {
                 match field.number() {
-                    REJECTED_SPANS => partial.rejected_spans = field.varint(inner)? as i64,
+                    REJECTED => partial.rejected_spans = field.varint(inner)? as i64,
                     ERROR_MESSAGE => partial.message = text(inner, &field)?,
                     _ => {}
                 }

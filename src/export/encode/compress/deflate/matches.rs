@@ -11,6 +11,7 @@ use super::{
     symbols::{MAX_MATCH, MIN_MATCH},
     window::Window,
 };
+use crate::capture::RECORD_HEAD;
 
 /// Bits of a hash. The table stays in the first-level cache with everything else; one of twice the size finds half a
 /// percent more and takes longer.
@@ -43,6 +44,16 @@ const SPAN_ID_BYTES: usize = 8;
 const FLAGS: u16 = u16::from_le_bytes([0x85, 0x01]);
 /// From the span id to the name: id, flags, kind and both times. It is the same in all records.
 const HEAD_BYTES: usize = 34;
+
+// What is passed over is what records begin with.
+const _: () = {
+    let head = RECORD_HEAD;
+    assert!(TRACE_ID == u16::from_le_bytes([head[0], head[1]]));
+    assert!(SPAN_ID == u16::from_le_bytes([head[TRACE_ID_BYTES], head[TRACE_ID_BYTES + 1]]));
+    let span_id = TRACE_ID_BYTES + 2;
+    assert!(FLAGS == u16::from_le_bytes([head[span_id + SPAN_ID_BYTES], head[span_id + SPAN_ID_BYTES + 1]]));
+    assert!(HEAD_BYTES == head.len() - span_id);
+};
 
 /// Closer to the end of a chunk, fields are not told apart.
 const MARGIN: usize = 64;
