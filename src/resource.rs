@@ -28,7 +28,7 @@ impl Resource {
     /// Everything that spans of this process share, and the schema URL it goes by. Each call finds out anew, so that
     /// the child of a fork is told apart from its parent; a client asks once (RES-08).
     pub(crate) fn in_this_process(&self) -> (Vec<KeyValue<'static>>, &'static str) {
-        self.of(&Facts::of_this_process(&self.detectors, self.executable.as_deref()))
+        self.of(&Facts::of_this_process(self.detectors.wanted(), self.executable.as_deref()))
     }
 
     /// What was given wins over what is found out (RES-04, RES-12). Only the latter has a schema URL, so that merging

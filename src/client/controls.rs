@@ -10,7 +10,7 @@ use crate::{
     config::{MetricType, RootSampler, SamplerChoice, Settings, Tuning},
     control::{AdaptiveCompression, AutoTuner, BatchManager, TuningLimits, TuningStrategy},
     error::{Error, ErrorHandler},
-    export::{Barrier, Exporter, Window},
+    export::{Barrier, Exporter, Interval},
 };
 
 /// How often batch size and compression are thought over, where no performance monitor says otherwise.
@@ -106,7 +106,7 @@ fn named_sampler(choice: &SamplerChoice) -> Option<Arc<dyn Sampler>> {
 }
 
 fn size_batches(mut manager: BatchManager, interval: Duration) -> Task {
-    let mut window = Window::new();
+    let mut window = Interval::new();
     Box::new(move |exporter| {
         manager.adjust_batch_size_based_on_performance(&exporter.measure(&mut window));
         let batch_size = manager.current_config().max_batch_size;
@@ -119,7 +119,7 @@ fn size_batches(mut manager: BatchManager, interval: Duration) -> Task {
 fn choose_compression(adaptive: AdaptiveCompression, exporter: &Exporter, interval: Duration) -> Option<Task> {
     let Tuning { compression, effort, .. } = exporter.tuning();
     let mut chooser = adaptive.start(compression, effort).ok()?;
-    let mut window = Window::new();
+    let mut window = Interval::new();
     Some(Box::new(move |exporter| {
         let metrics = exporter.measure(&mut window);
         // Where nothing was sent there is no evidence of anything.
@@ -142,7 +142,7 @@ fn tune(tuner: AutoTuner, exporter: &Exporter, interval: Duration) -> Option<Tas
     };
     let strategies = tuner.strategies().to_vec();
     let mut tuner = tuner.start(initial, limits).ok()?;
-    let mut window = Window::new();
+    let mut window = Interval::new();
     let mut changed: Option<(Barrier, u32)> = None;
     Some(Box::new(move |exporter| {
         let metrics = exporter.measure(&mut window);

@@ -7,7 +7,7 @@ use super::{
     scheduler::{Scheduler, Task},
 };
 use crate::{
-    export::{Exporter, Window},
+    export::{Exporter, Interval},
     stats::PerformanceMetrics,
     sync::locks::Mutex,
 };
@@ -15,7 +15,7 @@ use crate::{
 /// Conducts one client. Its threads start with the first worker, each if there is anything for it to do.
 pub(super) struct Housekeeping {
     /// The interval that is being measured, and what was measured in the last one.
-    performance: Arc<Mutex<(Window, Option<PerformanceMetrics>)>>,
+    performance: Arc<Mutex<(Interval, Option<PerformanceMetrics>)>>,
     /// What measures and adjusts, and is not to wait for anything; and what waits for the receiver.
     schedulers: [Arc<Scheduler>; 2],
 }
@@ -23,7 +23,7 @@ pub(super) struct Housekeeping {
 impl Housekeeping {
     /// For one engine; `controls` tell what there is to do.
     pub(super) fn new(exporter: &Arc<Exporter>, controls: &Controls) -> Self {
-        let performance = Arc::new(Mutex::new((Window::new(), None)));
+        let performance = Arc::new(Mutex::new((Interval::new(), None)));
         let mut adjusting = controls.tasks(exporter);
         if let Some(interval) = exporter.settings().metrics_interval() {
             let measured = Arc::clone(&performance);

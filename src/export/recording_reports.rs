@@ -2,10 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Exporter;
 use crate::{
-    capture::Notice,
-    error::{DropReason, LogLevel, Subject},
+    capture::{Notice, Recorder},
+    error::{Diagnostics, DropReason, LogLevel, Subject},
 };
 
 /// Fuller than this the queue has not recovered.
@@ -30,23 +29,23 @@ impl Default for RecordingReports {
     }
 }
 
-impl Exporter {
-    /// Says what is new.
-    pub(super) fn report_recording(&self) {
-        self.report_on_queue();
-        self.report_on_limits();
-        self.recorder.notices.take().for_each(|notice| self.report_on_use(notice));
+impl RecordingReports {
+    /// Says what is new of `recorder`, whose queue is so full.
+    pub(super) fn report(&self, recorder: &Recorder, load: f64, diagnostics: &Diagnostics) {
+        self.report_on_queue(recorder, load, diagnostics);
+        self.report_on_limits(recorder, diagnostics);
+        recorder.notices.take().for_each(|notice| report_on_use(notice, diagnostics));
     }
 
     /// Spans find no room, or do so again.
-    fn report_on_queue(&self) {
-        let full = self.recorder.registry.totals().refused + self.recorder.stats.lost_so_far(DropReason::QueueFull);
-        let before = self.recording_reports.full.swap(full, Ordering::Relaxed);
-        let overflow = &self.recording_reports.before_overflow;
+    fn report_on_queue(&self, recorder: &Recorder, load: f64, diagnostics: &Diagnostics) {
+        let full = recorder.registry.totals().refused + recorder.stats.lost_so_far(DropReason::QueueFull);
+        let before = self.full.swap(full, Ordering::Relaxed);
+        let overflow = &self.before_overflow;
         if full > before {
             let _ = overflow.compare_exchange(NONE, before, Ordering::Relaxed, Ordering::Relaxed);
             let new = full - before;
-            self.diagnostics.say(
+            diagnostics.say(
                 LogLevel::Warn,
                 Subject::Queue,
                 format_args!(
@@ -56,22 +55,22 @@ impl Exporter {
             );
         }
         let before = overflow.load(Ordering::Relaxed);
-        if before == NONE || self.load() >= RECOVERED {
+        if before == NONE || load >= RECOVERED {
             return;
         }
         let lost = full.saturating_sub(before);
         let line = format_args!("the queue has room again: {lost} spans were dropped while it was full");
-        if self.diagnostics.say(LogLevel::Warn, Subject::Recovery, line) {
+        if diagnostics.say(LogLevel::Warn, Subject::Recovery, line) {
             overflow.store(NONE, Ordering::Relaxed);
         }
     }
 
     /// Spans were given more than the limits allow (LIM-05).
-    fn report_on_limits(&self) {
-        let limited = self.recorder.stats.limited();
-        let new = limited.saturating_sub(self.recording_reports.limited.swap(limited, Ordering::Relaxed));
+    fn report_on_limits(&self, recorder: &Recorder, diagnostics: &Diagnostics) {
+        let limited = recorder.stats.limited();
+        let new = limited.saturating_sub(self.limited.swap(limited, Ordering::Relaxed));
         if new > 0 {
-            self.diagnostics.say(
+            diagnostics.say(
                 LogLevel::Warn,
                 Subject::Limits,
                 format_args!(
@@ -83,21 +82,21 @@ impl Exporter {
             );
         }
     }
+}
 
-    /// Something that a program should do otherwise.
-    fn report_on_use(&self, notice: Notice) {
-        let line = match notice {
-            Notice::RatioOfAChild => {
-                "TraceIdRatioBased decided about a span that has a parent: traces may be incomplete; make it the root \
-                 of a ParentBased sampler (OTEL_TRACES_SAMPLER=parentbased_traceidratio)"
-            }
-            Notice::PresumedRandomness => {
-                "ProbabilitySampler presumed that a trace id is random: neither the Random flag of its traceparent nor \
-                 rv in its tracestate says so"
-            }
-            Notice::UnnamedTracer => "a tracer has no name; name it after the component that makes its spans",
-        };
-        // Each is said once, so that no limit is needed between them.
-        self.diagnostics.say(LogLevel::Warn, Subject::Tracing, format_args!("{line}"));
-    }
+/// Something that a program should do otherwise.
+fn report_on_use(notice: Notice, diagnostics: &Diagnostics) {
+    let line = match notice {
+        Notice::RatioOfAChild => {
+            "TraceIdRatioBased decided about a span that has a parent: traces may be incomplete; make it the root \
+             of a ParentBased sampler (OTEL_TRACES_SAMPLER=parentbased_traceidratio)"
+        }
+        Notice::PresumedRandomness => {
+            "ProbabilitySampler presumed that a trace id is random: neither the Random flag of its traceparent nor \
+             rv in its tracestate says so"
+        }
+        Notice::UnnamedTracer => "a tracer has no name; name it after the component that makes its spans",
+    };
+    // Each is said once, so that no limit is needed between them.
+    diagnostics.say(LogLevel::Warn, Subject::Tracing, format_args!("{line}"));
 }

@@ -1,17 +1,22 @@
 //! How many connections there may be, where that cannot be seen from outside.
 
-use std::{thread, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::{
+    Exporter, Patience,
     outcome::{Failure, Outcome},
     request::Request,
     retry::Verdict,
-    sink::Counting,
-    *,
+    sink::{Counting, Sink},
 };
 use crate::{
-    capture::{Limits, Tracer},
-    config::{BatchConfig, Compression, ConnectionPoolConfig, ExitBudget, Options, RetryConfig},
+    capture::{Limits, Recorder, Tracer},
+    config::{BatchConfig, Compression, ConnectionPoolConfig, ExitBudget, Options, RetryConfig, Settings},
+    error::{Diagnostics, LogLevel},
     testing::{Receiver, Response, generate_test_spans},
 };
 

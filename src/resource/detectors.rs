@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Facts;
+use super::facts::{Facts, Wanted};
 use crate::{
     env::{self, Rejected},
     value::{KeyValue, Value},
@@ -106,6 +106,16 @@ impl Detectors {
 
     pub(super) fn contain(&self, detector: ResourceDetector) -> bool {
         self.0.contains(&detector)
+    }
+
+    /// What they need to know.
+    pub(super) fn wanted(&self) -> Wanted {
+        Wanted {
+            instance: self.contain(ResourceDetector::ServiceInstance),
+            started: self.contain(ResourceDetector::Process),
+            host_name: self.contain(ResourceDetector::Host),
+            machine: self.contain(ResourceDetector::HostId),
+        }
     }
 
     /// What they make of `facts`, and the schema URL it goes by: none where there is nothing (RES-10).

@@ -2,7 +2,6 @@
 
 use std::{fs, process, time::SystemTime};
 
-use super::{ResourceDetector, detectors::Detectors};
 use crate::env::{self, ARCH, OS};
 
 /// Facts, of which those that nobody asked for are not looked up.
@@ -23,19 +22,26 @@ pub(crate) struct Facts {
     pub(super) os: &'static str,
 }
 
+/// Which facts are looked up: those that take something.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) instance: bool,
+    pub(super) started: bool,
+    pub(super) host_name: bool,
+    pub(super) machine: bool,
+}
+
 impl Facts {
-    /// What `detectors` need to know of this process as it is now.
-    pub(super) fn of_this_process(detectors: &Detectors, executable: Option<&str>) -> Self {
-        let if_asked = |detector, look_up: fn() -> Option<String>| {
-            if detectors.contain(detector) { look_up() } else { None }
-        };
+    /// What is `wanted` of this process as it is now.
+    pub(super) fn of_this_process(wanted: Wanted, executable: Option<&str>) -> Self {
+        let if_asked = |is_wanted, look_up: fn() -> Option<String>| if is_wanted { look_up() } else { None };
         Self {
-            instance: if_asked(ResourceDetector::ServiceInstance, random_uuid),
+            instance: if_asked(wanted.instance, random_uuid),
             pid: process::id(),
-            started: if detectors.contain(ResourceDetector::Process) { started() } else { None },
+            started: if wanted.started { started() } else { None },
             executable: executable.map(str::to_owned),
-            host_name: if_asked(ResourceDetector::Host, env::host_name).filter(|name| !name.is_empty()),
-            machine: if_asked(ResourceDetector::HostId, machine_id),
+            host_name: if_asked(wanted.host_name, env::host_name).filter(|name| !name.is_empty()),
+            machine: if_asked(wanted.machine, machine_id),
             arch: ARCH,
             os: OS,
         }
@@ -130,8 +136,12 @@ mod tests {
 
     use super::*;
 
+    fn wanted(all: bool) -> Wanted {
+        Wanted { instance: all, started: all, host_name: all, machine: all }
+    }
+
     fn all() -> Facts {
-        Facts::of_this_process(&Detectors::new(ResourceDetector::ALL.iter().copied()), Some("tool"))
+        Facts::of_this_process(wanted(true), Some("tool"))
     }
 
     #[test]
@@ -159,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_nobody_asks_for_is_not_looked_up() {
-        let facts = Facts::of_this_process(&Detectors::new([]), None);
+        let facts = Facts::of_this_process(wanted(false), None);
         assert_eq!((facts.instance, facts.started, facts.host_name, facts.machine), (None, None, None, None));
     }
 

@@ -15,11 +15,10 @@ mod output;
 mod zstd;
 
 use gzip::Gzip;
+#[cfg(feature = "brotli")]
+use output::BODY_STEP;
 pub(crate) use output::NoMemory;
 use output::Output;
-
-/// Room added to the body when the encoder needs more.
-const BODY_STEP: usize = 16 * 1024;
 
 /// What a request of so many bytes usually comes to, and no less for most: a quarter or fewer of large ones, and half
 /// of the few spans of small ones. Growing in steps leaves holes behind.

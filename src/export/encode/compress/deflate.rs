@@ -18,7 +18,7 @@ mod trained;
 mod window;
 mod writer;
 
-use super::Output;
+use super::output::Output;
 use bits::{Cursor, STAGED, Stage};
 use code::{Code, Header};
 use matches::Matches;

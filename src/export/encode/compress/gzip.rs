@@ -3,7 +3,10 @@
 use crc32fast::Hasher;
 use flate2::{Compress, FlushCompress, Status};
 
-use super::{BODY_STEP, Output, deflate::Deflate};
+use super::{
+    deflate::Deflate,
+    output::{BODY_STEP, Output},
+};
 use crate::config::Effort;
 
 /// Pieces shorter than this are gathered first: the library pays per call, and more than a copy costs.

@@ -1,6 +1,7 @@
 //! A body as it grows: where the system gives no memory for more of it, it is cut there, and says so at its end.
 
-use super::BODY_STEP;
+/// Room added to the body when the encoder needs more.
+pub(super) const BODY_STEP: usize = 16 * 1024;
 
 /// The system gave no memory for a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use zstd::stream::raw::{Encoder, InBuffer, Operation as _, OutBuffer};
 
-use super::{BODY_STEP, Output};
+use super::output::{BODY_STEP, Output};
 use crate::config::Effort;
 
 /// Higher levels than 1 take more CPU than they save bytes, unless bytes are what is scarce.

@@ -1,6 +1,6 @@
 //! Bits on their way into bytes (RFC 1951, section 3.1.1): the first bit of a byte is its lowest.
 
-use super::super::Output;
+use super::super::output::Output;
 
 /// Room for all that is written at a time: one chunk in the worst of codes, see [`Deflate`](super::Deflate).
 pub(super) const STAGED: usize = 32 * 1024;
