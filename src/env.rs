@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use crate::error::LogLevel;
+pub(crate) use crate::error::{ParseError as Rejected, choice};
 
 mod misspelt;
 
@@ -260,55 +260,9 @@ fn file_name(path: &Path) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// Why a variable's value is not used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Rejected {
-    /// The value in quotes, shortened and without control characters; or a stand-in for a secret.
-    pub(crate) value: String,
-    /// What it must be instead: a sentence that goes on after the value.
-    pub(crate) must: String,
-}
-
-impl Rejected {
-    pub(crate) fn new(value: &str, must: impl Into<String>) -> Self {
-        const SHOWN: usize = 64;
-        let cut = value.char_indices().nth(SHOWN).map_or(value.len(), |(at, _)| at);
-        let ellipsis = if cut < value.len() { "…" } else { "" };
-        Self { value: format!("{:?}{ellipsis}", &value[..cut]), must: must.into() }
-    }
-
-    pub(crate) fn hidden(must: impl Into<String>) -> Self {
-        Self { value: "(hidden)".to_owned(), must: must.into() }
-    }
-}
-
 /// Only `true`, in whatever case, is true (ENV-02).
 pub(crate) fn boolean(text: &str) -> Result<bool, Rejected> {
     choice(text, &[("true", true), ("false", false)])
-}
-
-/// The levels of `OTEL_LOG_LEVEL`.
-pub(crate) fn log_level(text: &str) -> Result<LogLevel, Rejected> {
-    choice(
-        text,
-        &[
-            ("none", LogLevel::None),
-            ("off", LogLevel::None),
-            ("error", LogLevel::Error),
-            ("warn", LogLevel::Warn),
-            ("info", LogLevel::Info),
-            ("debug", LogLevel::Debug),
-        ],
-    )
-}
-
-/// One of several names, in whatever case (ENV-07, ENV-08).
-pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Rejected> {
-    let chosen = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(text.trim()));
-    chosen.map(|(_, value)| *value).ok_or_else(|| {
-        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        Rejected::new(text, format!("must be one of {}", names.join(", ")))
-    })
 }
 
 /// How many unusable names of a list are told.
@@ -405,6 +359,7 @@ fn hex_digit(byte: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::LogLevel;
 
     #[test]
     fn the_table_names_each_variable_once_and_leaves_no_cell_empty() {
@@ -477,17 +432,11 @@ mod tests {
     fn a_choice_ignores_case_and_an_unknown_one_is_shown_with_the_known() {
         // ENV-07, ENV-08
         for (text, level) in [("NONE", LogLevel::None), ("off", LogLevel::None), ("Debug", LogLevel::Debug)] {
-            assert_eq!(log_level(text), Ok(level));
+            assert_eq!(text.parse(), Ok(level));
         }
-        let rejected = log_level("banana").unwrap_err();
+        let rejected = "banana".parse::<LogLevel>().unwrap_err();
         assert_eq!(rejected.value, r#""banana""#);
         assert_eq!(rejected.must, "must be one of none, off, error, warn, info, debug");
-    }
-
-    #[test]
-    fn a_rejected_value_is_shown_on_one_short_line() {
-        assert_eq!(Rejected::new("a\nb\u{1b}[0m", "").value, r#""a\nb\u{1b}[0m""#);
-        assert_eq!(Rejected::new(&"é".repeat(100), "").value, format!("\"{}\"…", "é".repeat(64)));
     }
 
     #[test]

@@ -5,9 +5,12 @@ use std::fmt;
 
 mod diagnostics;
 mod door;
+mod parse;
 
 pub(crate) use diagnostics::{Count, Diagnostics, ErrorHandler, Subject};
 pub use diagnostics::{Diagnostic, LogLevel};
+pub use parse::ParseError;
+pub(crate) use parse::{choice, name_of};
 
 /// What a fallible call of this crate answers. Recording a span never returns one.
 ///
@@ -150,51 +153,40 @@ impl ExportError {
     }
 }
 
-/// Why a span that was ended did not arrive. Every lost span has exactly one reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum DropReason {
-    /// The queue was full: `max_queue_size` spans or `max_memory_usage` bytes were waiting.
-    QueueFull,
-    /// The receiver accepted the request and rejected these spans (partial success).
-    Rejected,
-    /// The receiver refused the request with a status that must not be retried, or the answer was unusable.
-    Refused,
-    /// A request with this span alone is larger than the receiver takes, or than
-    /// [`max_request_bytes`](crate::ClientBuilder::with_max_request_bytes), and then it was not sent.
-    TooLarge,
-    /// Every attempt failed until the time for the batch was over.
-    Undelivered,
-    /// The client was shut down before the span was ended, or before an answer came: the receiver may have it
-    /// all the same.
-    Shutdown,
-    /// A fault inside the exporter cost this batch; it was caught and the exporter went on.
-    Panicked,
-    /// It lay in the spool for longer than [`SpoolConfig::max_age`](crate::SpoolConfig::max_age).
-    Expired,
-    /// The system gave no memory, although `max_memory_usage` left room for more: the process has a limit of its own, or
-    /// the machine has none left.
-    NoMemory,
-    /// It was recorded by what recording itself called, on the same thread: an allocator that records spans, or a signal
-    /// handler. What was recorded of that would have to be recorded again, and so on for ever.
-    Nested,
+listed! {
+    public
+    /// Why a span that was ended did not arrive. Every lost span has exactly one reason.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    #[non_exhaustive]
+    pub enum DropReason {
+        /// The queue was full: `max_queue_size` spans or `max_memory_usage` bytes were waiting.
+        QueueFull,
+        /// The receiver accepted the request and rejected these spans (partial success).
+        Rejected,
+        /// The receiver refused the request with a status that must not be retried, or the answer was unusable.
+        Refused,
+        /// A request with this span alone is larger than the receiver takes, or than
+        /// [`max_request_bytes`](crate::ClientBuilder::with_max_request_bytes), and then it was not sent.
+        TooLarge,
+        /// Every attempt failed until the time for the batch was over.
+        Undelivered,
+        /// The client was shut down before the span was ended, or before an answer came: the receiver may have it
+        /// all the same.
+        Shutdown,
+        /// A fault inside the exporter cost this batch; it was caught and the exporter went on.
+        Panicked,
+        /// It lay in the spool for longer than [`SpoolConfig::max_age`](crate::SpoolConfig::max_age).
+        Expired,
+        /// The system gave no memory, although `max_memory_usage` left room for more: the process has a limit of its own, or
+        /// the machine has none left.
+        NoMemory,
+        /// It was recorded by what recording itself called, on the same thread: an allocator that records spans, or a signal
+        /// handler. What was recorded of that would have to be recorded again, and so on for ever.
+        Nested,
+    }
 }
 
 impl DropReason {
-    /// Every reason.
-    pub const ALL: [Self; 10] = [
-        Self::QueueFull,
-        Self::Rejected,
-        Self::Refused,
-        Self::TooLarge,
-        Self::Undelivered,
-        Self::Shutdown,
-        Self::Panicked,
-        Self::Expired,
-        Self::NoMemory,
-        Self::Nested,
-    ];
-
     /// The reason's name in receipts, metrics and diagnostics.
     pub fn as_str(self) -> &'static str {
         match self {

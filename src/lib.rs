@@ -59,6 +59,10 @@
 // The module that is linked to may not be there.
 #![cfg_attr(not(feature = "testing"), allow(rustdoc::broken_intra_doc_links))]
 
+// First, for its macro.
+#[macro_use]
+mod listed;
+
 #[cfg(feature = "bench")]
 pub mod bench;
 mod capture;
@@ -96,7 +100,7 @@ pub use config::{
     SpoolConfig,
 };
 pub use env::{VARIABLES, Variable};
-pub use error::{Diagnostic, DropReason, Error, LogLevel};
+pub use error::{Diagnostic, DropReason, Error, LogLevel, ParseError};
 pub use exit::ProcessSpan;
 pub use export::{ExportReport, SpanBuffer};
 pub use stats::{Dropped, MemoryStats, Receipt, Snapshot};

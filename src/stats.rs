@@ -36,7 +36,7 @@ pub(crate) struct Stats {
     /// Spans of the client's own threads that were started and neither arrived nor count as lost.
     forgotten: AtomicU64,
     /// Spans ended after the client that would not have been exported, by why.
-    withheld: [AtomicU64; Withheld::KINDS],
+    withheld: [AtomicU64; Withheld::COUNT],
     outcome: CachePadded<Outcome>,
     truncated: AtomicU64,
     limited: AtomicU64,

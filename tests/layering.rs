@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("exit", &["capture", "fork", "sync", "value"]),
     ("fork", &["sync"]),
     ("hostile", &[]),
+    ("listed", &[]),
     ("stats", &["config", "error"]),
     ("env", &["error"]),
     ("resource", &["env", "value"]),

@@ -2,24 +2,27 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Something about how the library is used that its user should know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Notice {
-    /// [`TraceIdRatioBased`](crate::sampling::TraceIdRatioBased) was asked about a span with a parent.
-    RatioOfAChild,
-    /// [`ProbabilitySampler`](crate::sampling::ProbabilitySampler) took a trace id for random that nobody says is.
-    PresumedRandomness,
-    /// A tracer has no name.
-    UnnamedTracer,
+listed! {
+    /// Something about how the library is used that its user should know.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Notice {
+        /// [`TraceIdRatioBased`](crate::sampling::TraceIdRatioBased) was asked about a span with a parent.
+        RatioOfAChild,
+        /// [`ProbabilitySampler`](crate::sampling::ProbabilitySampler) took a trace id for random that nobody says is.
+        PresumedRandomness,
+        /// A tracer has no name.
+        UnnamedTracer,
+    }
 }
 
 impl Notice {
-    const ALL: [Self; 3] = [Self::RatioOfAChild, Self::PresumedRandomness, Self::UnnamedTracer];
-
     fn bit(self) -> u8 {
         1 << self as u8
     }
 }
+
+/// Each has a bit of its own below.
+const _: () = assert!(Notice::COUNT <= u8::BITS as usize);
 
 /// What was noticed, and what of it has been said.
 #[derive(Debug, Default)]

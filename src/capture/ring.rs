@@ -56,7 +56,7 @@ struct Produced {
     pushed: AtomicU64,
     refused: AtomicU64,
     started: Counters<{ Started::KINDS }>,
-    withheld: Counters<{ Withheld::KINDS }>,
+    withheld: Counters<{ Withheld::COUNT }>,
 }
 
 struct Consumer {

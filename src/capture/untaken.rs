@@ -9,16 +9,18 @@ use crossbeam_utils::CachePadded;
 
 use super::local;
 
-/// Why there was no client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Untaken {
-    /// There was no process-wide client yet.
-    Early,
-    /// The client was closed.
-    Late,
+listed! {
+    /// Why there was no client.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Untaken {
+        /// There was no process-wide client yet.
+        Early,
+        /// The client was closed.
+        Late,
+    }
 }
 
-const KINDS: usize = Untaken::Late as usize + 1;
+const KINDS: usize = Untaken::COUNT;
 
 /// Threads are spread over so many counters.
 const SHARDS: usize = 16;

@@ -1,13 +1,16 @@
 //! A whole configuration as one struct, for who would rather fill in fields than call setters.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use super::{
     BatchConfig, BatchStrategy, Compression, ConnectionPoolConfig, DropStrategy, ErrorType, ExitBudget, MemoryMonitor,
     MonitoringConfig, PerformanceConfig, PerformanceMonitor, ResourceDetector, RetryConfig, SpanLimits, SpoolConfig,
     endpoint,
 };
-use crate::value::KeyValue;
+use crate::{
+    error::{ParseError, choice, name_of},
+    value::KeyValue,
+};
 
 /// Everything that can be set, section by section; see [`Client::with_config`](crate::Client::with_config).
 ///
@@ -124,6 +127,27 @@ pub enum Protocol {
     HttpProtobuf,
     /// gRPC, which this version does not speak: choosing it is an error of `build()`.
     Grpc,
+}
+
+impl Protocol {
+    /// The words of `OTEL_EXPORTER_OTLP_PROTOCOL`.
+    const NAMES: [(&'static str, Self); 2] = [("http/protobuf", Self::HttpProtobuf), ("grpc", Self::Grpc)];
+}
+
+/// The words of `OTEL_EXPORTER_OTLP_PROTOCOL`, in any case: `http/protobuf`, `grpc`.
+impl FromStr for Protocol {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        choice(text, &Self::NAMES)
+    }
+}
+
+/// As `OTEL_EXPORTER_OTLP_PROTOCOL` would have it.
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(name_of(self, &Self::NAMES))
+    }
 }
 
 /// A profile for services that are always on: batches of 1,000 spans or 200 ms, of which 50,000 may wait; 10 to 100

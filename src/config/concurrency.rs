@@ -1,9 +1,12 @@
 //! How many threads send, and what happens where more is recorded than they can send.
 
-use std::time::Duration;
+use std::{fmt, str::FromStr, time::Duration};
 
 use super::settings::{SPANS, positive, within};
-use crate::error::Error;
+use crate::{
+    env::{choice, milliseconds},
+    error::{Error, ParseError, name_of},
+};
 
 /// What becomes of spans for which there is no room: `max_queue_size` spans wait already, or what the client holds
 /// has reached `max_memory_usage`. Whatever is dropped is counted as
@@ -26,6 +29,43 @@ pub enum DropStrategy {
     /// most: the thread might wait for itself. For batch jobs that must lose nothing and may rather be slowed down.
     /// Longer than zero.
     Block(Duration),
+}
+
+impl DropStrategy {
+    /// The words of `OTLP_DROP_STRATEGY`, but for the one with a number.
+    const NAMES: [(&'static str, Self); 2] = [("newest_first", Self::NewestFirst), ("oldest_first", Self::OldestFirst)];
+}
+
+/// The words of `OTLP_DROP_STRATEGY`, in any case: `newest_first`, `oldest_first`, or `block:` with a whole number of
+/// milliseconds, at least 1.
+impl FromStr for DropStrategy {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        if let Some((name, timeout)) = text.split_once(':')
+            && name.trim().eq_ignore_ascii_case("block")
+        {
+            let timeout = milliseconds(timeout).ok().filter(|timeout| !timeout.is_zero());
+            return timeout
+                .map(Self::Block)
+                .ok_or_else(|| ParseError::new(text, "must be block: and a whole number of milliseconds, at least 1"));
+        }
+        let must = "must be newest_first, oldest_first or block:<ms>";
+        choice(text, &Self::NAMES).map_err(|_| ParseError::new(text, must))
+    }
+}
+
+/// As `OTLP_DROP_STRATEGY` would have it: a part of a millisecond counts as a whole one.
+impl fmt::Display for DropStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Block(timeout) => {
+                let millis = timeout.as_nanos().div_ceil(1_000_000).min(u64::MAX.into());
+                f.pad(&format!("block:{millis}"))
+            }
+            other => f.pad(name_of(other, &Self::NAMES)),
+        }
+    }
 }
 
 /// The threads that send, and what they take at a time. What is not set here stays as it was set elsewhere.

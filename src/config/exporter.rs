@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::Protocol;
 use crate::env::{self, Rejected};
 
 /// Which exporter gets the spans. Environment: `OTEL_TRACES_EXPORTER`.
@@ -52,9 +53,12 @@ pub(super) enum ProtocolName {
 
 impl ProtocolName {
     pub(super) fn read(text: &str) -> Self {
-        let names =
-            [("http/protobuf", Self::HttpProtobuf), ("grpc", Self::Unsupported), ("http/json", Self::Unsupported)];
-        env::choice(text, &names).unwrap_or(Self::Unknown)
+        match text.parse() {
+            Ok(Protocol::HttpProtobuf) => Self::HttpProtobuf,
+            Ok(Protocol::Grpc) => Self::Unsupported,
+            Err(_) if text.trim().eq_ignore_ascii_case("http/json") => Self::Unsupported,
+            Err(_) => Self::Unknown,
+        }
     }
 }
 

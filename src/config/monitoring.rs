@@ -46,25 +46,22 @@ pub struct PerformanceMonitor {
     pub(crate) enabled_metrics: Vec<MetricType>,
 }
 
-/// A kind of measurement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum MetricType {
-    /// Spans accepted per second.
-    Throughput,
-    /// From the end of a span until it is accepted.
-    Latency,
-    /// Bytes the client holds.
-    MemoryUsage,
-    /// CPU time of the client's own threads.
-    CpuUsage,
-    /// Bytes before and after compression and over the wire, and requests.
-    NetworkUsage,
-}
-
-impl MetricType {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Throughput, Self::Latency, Self::MemoryUsage, Self::CpuUsage, Self::NetworkUsage];
+listed! {
+    /// A kind of measurement.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    #[non_exhaustive]
+    pub enum MetricType {
+        /// Spans accepted per second.
+        Throughput,
+        /// From the end of a span until it is accepted.
+        Latency,
+        /// Bytes the client holds.
+        MemoryUsage,
+        /// CPU time of the client's own threads.
+        CpuUsage,
+        /// Bytes before and after compression and over the wire, and requests.
+        NetworkUsage,
+    }
 }
 
 impl Default for PerformanceMonitor {

@@ -4,22 +4,22 @@ use std::fmt;
 
 use crate::env::{self, Rejected};
 
-/// One way to write context into a carrier and to read it from there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Propagator {
-    /// W3C Trace Context: `traceparent` and `tracestate`.
-    TraceContext,
-    /// W3C Baggage: `baggage`.
-    Baggage,
+listed! {
+    /// One way to write context into a carrier and to read it from there.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    #[non_exhaustive]
+    pub enum Propagator {
+        /// W3C Trace Context: `traceparent` and `tracestate`.
+        TraceContext,
+        /// W3C Baggage: `baggage`.
+        Baggage,
+    }
 }
 
 /// Those that this version does not speak, although the specification has names for them.
 const UNSUPPORTED: [&str; 5] = ["b3", "b3multi", "jaeger", "xray", "ottrace"];
 
 impl Propagator {
-    pub(crate) const ALL: [Self; 2] = [Self::TraceContext, Self::Baggage];
-
     /// Its name in `OTEL_PROPAGATORS`.
     pub fn name(self) -> &'static str {
         match self {

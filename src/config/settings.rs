@@ -149,7 +149,7 @@ impl Settings {
         let level_in_code = options.log_level.is_some();
         let log_level = options.log_level.or(monitoring.as_ref().map(|monitoring| monitoring.log_level));
         let (log_level, source) =
-            choose.value(log_level, &[env::LOG_LEVEL], |_, text| env::log_level(text), LogLevel::default());
+            choose.value(log_level, &[env::LOG_LEVEL], |_, text| text.parse(), LogLevel::default());
         let log_level_is_asked =
             level_in_code || source == Source::Variable(env::LOG_LEVEL) || log_level == LogLevel::Debug;
 
@@ -217,8 +217,7 @@ impl Settings {
             positive("with_drop_strategy", Some(timeout))?;
         }
         let drop_strategy = options.drop_strategy.or(backpressure.drop_strategy);
-        let drop_strategy =
-            choose.one(drop_strategy, env::DROP_STRATEGY, limits::drop_strategy, DropStrategy::default());
+        let drop_strategy = choose.one(drop_strategy, env::DROP_STRATEGY, str::parse, DropStrategy::default());
         options.performance_monitor.as_ref().map_or(Ok(()), PerformanceMonitor::check)?;
         options.memory_monitor.as_ref().map_or(Ok(()), MemoryMonitor::check)?;
         let exit_budget = choose.exit_budget(options.exit_budget)?;
@@ -303,7 +302,7 @@ fn is_for_the_author(endpoint_is_default: bool, level: Option<LogLevel>, has_deb
 }
 
 fn compression(text: &str) -> Result<Compression, Rejected> {
-    let chosen = env::choice(text, &Compression::ALL.map(|compression| (compression.name(), compression)))?;
+    let chosen: Compression = text.parse()?;
     if chosen.is_compiled_in() {
         return Ok(chosen);
     }

@@ -27,25 +27,24 @@ impl Default for Tuning {
     }
 }
 
-/// How hard a compressor tries; without meaning where nothing is compressed.
-///
-/// On span records more than the least seldom pays: gzip's level 6 takes three times the CPU of level 1 for a tenth
-/// fewer bytes. It does where the network is what is scarce.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Effort {
-    /// The compressor's fastest level. The default.
-    #[default]
-    Least,
-    /// The level the compressor itself takes for a compromise.
-    Normal,
-    /// The fewest bytes that are worth their time.
-    Most,
+listed! {
+    /// How hard a compressor tries; without meaning where nothing is compressed.
+    ///
+    /// On span records more than the least seldom pays: gzip's level 6 takes three times the CPU of level 1 for a tenth
+    /// fewer bytes. It does where the network is what is scarce.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum Effort {
+        /// The compressor's fastest level. The default.
+        #[default]
+        Least,
+        /// The level the compressor itself takes for a compromise.
+        Normal,
+        /// The fewest bytes that are worth their time.
+        Most,
+    }
 }
 
 impl Effort {
-    #[cfg(test)]
-    pub(crate) const ALL: [Self; 3] = [Self::Least, Self::Normal, Self::Most];
-
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Least => "least",

@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     fmt,
+    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,13 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::door;
+use super::{ParseError, choice, door, name_of};
 use crate::plugin::guarded;
 
 /// How much the library says about itself on stderr. `OTEL_LOG_LEVEL` sets it; the default is `Info`. Nobody waits for
 /// stderr: a line that it does not take at once is left out, counted in
 /// [`Snapshot::diagnostics_lost`](crate::Snapshot::diagnostics_lost), and told of with the next one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum LogLevel {
     /// Nothing at all.
     None,
@@ -31,27 +33,55 @@ pub enum LogLevel {
     Debug,
 }
 
-/// What a diagnostic is about. Each subject has its own rate limit, so that a flood of one kind hides no other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Subject {
-    Config,
-    Export,
-    Queue,
-    Worker,
-    Shutdown,
-    Spool,
-    Memory,
-    Tuning,
-    Metrics,
-    Limits,
-    Recovery,
-    Progress,
-    Tracing,
+impl LogLevel {
+    /// The words of `OTEL_LOG_LEVEL`.
+    const NAMES: [(&'static str, Self); 6] = [
+        ("none", Self::None),
+        ("off", Self::None),
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+    ];
+}
+
+/// The words of `OTEL_LOG_LEVEL`, in any case: `none` or `off`, `error`, `warn`, `info`, `debug`.
+impl FromStr for LogLevel {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        choice(text, &Self::NAMES)
+    }
+}
+
+/// As `OTEL_LOG_LEVEL` would have it.
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(name_of(self, &Self::NAMES))
+    }
+}
+
+listed! {
+    /// What a diagnostic is about. Each subject has its own rate limit, so that a flood of one kind hides no other.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Subject {
+        Config,
+        Export,
+        Queue,
+        Worker,
+        Shutdown,
+        Spool,
+        Memory,
+        Tuning,
+        Metrics,
+        Limits,
+        Recovery,
+        Progress,
+        Tracing,
+    }
 }
 
 impl Subject {
-    const COUNT: usize = Self::Tracing as usize + 1;
-
     fn name(self) -> &'static str {
         match self {
             Self::Config => "config",

@@ -11,34 +11,34 @@ use crate::{
 /// The semantic conventions that the names below are taken from.
 const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
 
-/// Finds out something about where spans come from and adds it to the resource of every client, once, when the client
-/// is made ([Detecting resource
-/// information](https://opentelemetry.io/docs/specs/otel/resource/sdk/#detecting-resource-information-from-the-environment)).
-///
-/// On by default: all but [`HostId`](Self::HostId); `OTLP_RESOURCE_DETECTORS`. What they find is below the environment
-/// and code: an attribute of the same name that is given there replaces it. What cannot be found out is left out. No
-/// detector asks the network, needs privileges, or reads the arguments of the command line, which may hold secrets. If
-/// one of them finds something, requests name the semantic conventions it is said in as the schema URL of the resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ResourceDetector {
-    /// `service.instance.id`: a random UUID for each client. The child of a `fork` has one of its own.
-    ServiceInstance,
-    /// `process.pid`, `process.executable.name` and, on Linux, `process.creation.time`.
-    Process,
-    /// `host.name` and `host.arch`, the architecture that the program was compiled for.
-    Host,
-    /// `host.id`: the content of `/etc/machine-id`, which every user of a Linux machine may read but which is not meant
-    /// to leave it. Off by default.
-    HostId,
-    /// `os.type`.
-    Os,
+listed! {
+    public
+    /// Finds out something about where spans come from and adds it to the resource of every client, once, when the client
+    /// is made ([Detecting resource
+    /// information](https://opentelemetry.io/docs/specs/otel/resource/sdk/#detecting-resource-information-from-the-environment)).
+    ///
+    /// On by default: all but [`HostId`](Self::HostId); `OTLP_RESOURCE_DETECTORS`. What they find is below the environment
+    /// and code: an attribute of the same name that is given there replaces it. What cannot be found out is left out. No
+    /// detector asks the network, needs privileges, or reads the arguments of the command line, which may hold secrets. If
+    /// one of them finds something, requests name the semantic conventions it is said in as the schema URL of the resource.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    #[non_exhaustive]
+    pub enum ResourceDetector {
+        /// `service.instance.id`: a random UUID for each client. The child of a `fork` has one of its own.
+        ServiceInstance,
+        /// `process.pid`, `process.executable.name` and, on Linux, `process.creation.time`.
+        Process,
+        /// `host.name` and `host.arch`, the architecture that the program was compiled for.
+        Host,
+        /// `host.id`: the content of `/etc/machine-id`, which every user of a Linux machine may read but which is not meant
+        /// to leave it. Off by default.
+        HostId,
+        /// `os.type`.
+        Os,
+    }
 }
 
 impl ResourceDetector {
-    /// Each of them.
-    pub const ALL: &'static [Self] = &[Self::ServiceInstance, Self::Process, Self::Host, Self::HostId, Self::Os];
-
     /// Those that are on by default.
     const USUAL: [Self; 4] = [Self::ServiceInstance, Self::Process, Self::Host, Self::Os];
 

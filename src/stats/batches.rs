@@ -4,21 +4,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::{BatchStrategy, Compression, Effort};
 
-/// Why a batch left the rings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Departure {
-    /// There was enough for a batch.
-    Full,
-    /// Its spans had waited for `batch_timeout`.
-    TimedOut,
-    /// Somebody flushed or shut down, or the queue was above half its bound.
-    Urgent,
+listed! {
+    /// Why a batch left the rings.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Departure {
+        /// There was enough for a batch.
+        Full,
+        /// Its spans had waited for `batch_timeout`.
+        TimedOut,
+        /// Somebody flushed or shut down, or the queue was above half its bound.
+        Urgent,
+    }
 }
 
 /// Counts of one client, in steps of a batch.
 #[derive(Default)]
 pub(crate) struct Batches {
-    left: [AtomicU64; 3],
+    left: [AtomicU64; Departure::COUNT],
     spans: AtomicU64,
 }
 

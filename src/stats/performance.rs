@@ -134,6 +134,8 @@ impl NetworkUsage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Collected(u8);
 
+const _: () = assert!(MetricType::COUNT <= u8::BITS as usize);
+
 impl Collected {
     fn new(metrics: &[MetricType]) -> Self {
         Self(metrics.iter().fold(0, |set, metric| set | 1 << *metric as u8))

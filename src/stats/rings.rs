@@ -1,11 +1,13 @@
 //! What is counted in rings: spans as they start, and as they end.
 
-/// Where the parent of a new span is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ParentOrigin {
-    None,
-    Local,
-    Remote,
+listed! {
+    /// Where the parent of a new span is.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum ParentOrigin {
+        None,
+        Local,
+        Remote,
+    }
 }
 
 /// What becomes of a new span.
@@ -19,18 +21,15 @@ pub(crate) enum Fate {
     Dropped,
 }
 
-/// Why a span that is recorded is not exported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Withheld {
-    /// It is sampled, and the client itself exports nothing: only processors are told.
-    Sampled,
-    /// It is [only recorded](crate::sampling::SamplingDecision::RecordOnly).
-    Unsampled,
-}
-
-impl Withheld {
-    /// How many reasons there are.
-    pub(crate) const KINDS: usize = 2;
+listed! {
+    /// Why a span that is recorded is not exported.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Withheld {
+        /// It is sampled, and the client itself exports nothing: only processors are told.
+        Sampled,
+        /// It is [only recorded](crate::sampling::SamplingDecision::RecordOnly).
+        Unsampled,
+    }
 }
 
 /// Spans started, by where their parents are and by what becomes of them (OBS-02).
@@ -38,8 +37,8 @@ impl Withheld {
 pub(crate) struct Started(pub(crate) [u64; Started::KINDS]);
 
 impl Started {
-    /// Three origins of each fate.
-    pub(crate) const KINDS: usize = 12;
+    /// Three origins of each fate: to be exported, withheld for one of the reasons, not recorded.
+    pub(crate) const KINDS: usize = ParentOrigin::COUNT * (2 + Withheld::COUNT);
 
     /// The place of such spans in the list.
     #[inline]
@@ -78,7 +77,7 @@ impl Started {
         self.0[..3].iter().sum()
     }
 
-    pub(super) fn withheld(&self) -> [u64; Withheld::KINDS] {
+    pub(super) fn withheld(&self) -> [u64; Withheld::COUNT] {
         [&self.0[3..6], &self.0[6..9]].map(|spans| spans.iter().sum())
     }
 
@@ -99,7 +98,7 @@ pub(crate) struct Totals {
     /// Records that found no room.
     pub(crate) refused: u64,
     /// Spans ended that are not exported, by why.
-    pub(crate) withheld: [u64; Withheld::KINDS],
+    pub(crate) withheld: [u64; Withheld::COUNT],
     /// Spans started.
     pub(crate) started: Started,
 }

@@ -8,10 +8,8 @@ use super::{
     positive, within,
 };
 use crate::{
-    config::{
-        BatchConfig, DropStrategy, ExitBudget, MemoryPool, SpanLimits, SpoolConfig, ZeroCopyBuffer, options::Sizes,
-    },
-    env::{self, Rejected, allowed, milliseconds, timeout, whole_number},
+    config::{BatchConfig, ExitBudget, MemoryPool, SpanLimits, SpoolConfig, ZeroCopyBuffer, options::Sizes},
+    env::{self, allowed, milliseconds, timeout, whole_number},
     error::Error,
     sync::LONGEST,
 };
@@ -212,19 +210,6 @@ impl Chooser<'_> {
             fsync: self.one(code.map(|spool| spool.fsync), env::SPOOL_FSYNC, env::boolean, default.fsync),
         })
     }
-}
-
-pub(super) fn drop_strategy(text: &str) -> Result<DropStrategy, Rejected> {
-    let names = [("newest_first", DropStrategy::NewestFirst), ("oldest_first", DropStrategy::OldestFirst)];
-    if let Some((name, timeout)) = text.split_once(':')
-        && name.trim().eq_ignore_ascii_case("block")
-    {
-        let timeout = milliseconds(timeout).ok().filter(|timeout| !timeout.is_zero());
-        return timeout
-            .map(DropStrategy::Block)
-            .ok_or_else(|| Rejected::new(text, "must be block: and a whole number of milliseconds, at least 1"));
-    }
-    env::choice(text, &names).map_err(|_| Rejected::new(text, "must be newest_first, oldest_first or block:<ms>"))
 }
 
 /// A number of spans, which says so where there is no limit.

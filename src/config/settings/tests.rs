@@ -9,6 +9,7 @@ mod memory;
 mod properties;
 mod sections;
 mod sources;
+mod words;
 
 const MS: Duration = Duration::from_millis(1);
 

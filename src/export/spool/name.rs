@@ -8,20 +8,20 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// What a file is, told by its extension.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A body that may be sent.
-    Body,
-    /// A file that is being written.
-    Unfinished,
-    /// A file that was set aside.
-    Damaged,
+listed! {
+    /// What a file is, told by its extension.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Kind {
+        /// A body that may be sent.
+        Body,
+        /// A file that is being written.
+        Unfinished,
+        /// A file that was set aside.
+        Damaged,
+    }
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Body, Self::Unfinished, Self::Damaged];
-
     fn extension(self) -> &'static str {
         match self {
             Self::Body => "otlp",

@@ -1,0 +1,64 @@
+//! Why a text is no setting, be it in the environment or anywhere else.
+
+use std::fmt;
+
+/// Why a text names no value of a setting; answered by the [`FromStr`](std::str::FromStr) of settings. Its message shows
+/// the text, shortened, and what is allowed.
+///
+/// ```
+/// let error = "lzma".parse::<otlp::Compression>().unwrap_err();
+/// assert_eq!(error.to_string(), r#""lzma": must be one of none, gzip, brotli, zstd"#);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseError {
+    /// The value in quotes, shortened and without control characters; or a stand-in for a secret.
+    pub(crate) value: String,
+    /// What it must be instead: a sentence that goes on after the value.
+    pub(crate) must: String,
+}
+
+impl ParseError {
+    pub(crate) fn new(value: &str, must: impl Into<String>) -> Self {
+        const SHOWN: usize = 64;
+        let cut = value.char_indices().nth(SHOWN).map_or(value.len(), |(at, _)| at);
+        let ellipsis = if cut < value.len() { "…" } else { "" };
+        Self { value: format!("{:?}{ellipsis}", &value[..cut]), must: must.into() }
+    }
+
+    pub(crate) fn hidden(must: impl Into<String>) -> Self {
+        Self { value: "(hidden)".to_owned(), must: must.into() }
+    }
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.value, self.must)
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// One of several names, in whatever case (ENV-07, ENV-08).
+pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, ParseError> {
+    let chosen = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(text.trim()));
+    chosen.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        ParseError::new(text, format!("must be one of {}", names.join(", ")))
+    })
+}
+
+/// The first name of a value in the list that it is read from.
+pub(crate) fn name_of<T: PartialEq>(value: &T, choices: &[(&'static str, T)]) -> &'static str {
+    choices.iter().find(|(_, known)| known == value).map_or("", |(name, _)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rejected_value_is_shown_on_one_short_line() {
+        assert_eq!(ParseError::new("a\nb\u{1b}[0m", "").value, r#""a\nb\u{1b}[0m""#);
+        assert_eq!(ParseError::new(&"é".repeat(100), "").value, format!("\"{}\"…", "é".repeat(64)));
+    }
+}
