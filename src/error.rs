@@ -1,7 +1,7 @@
 //! What can go wrong and how it is told: the [`Error`] of fallible calls, the closed list of [`DropReason`]s, and the
 //! one door through which the library speaks about itself.
 
-use std::fmt;
+use std::{error, fmt, io, sync::Arc};
 
 mod diagnostics;
 mod door;
@@ -14,11 +14,14 @@ pub(crate) use parse::{choice, name_of};
 
 /// What a fallible call of this crate answers. Recording a span never returns one.
 ///
-/// No message, `Debug` output or source contains a header value, a token or the user information of a URL.
+/// No message, `Debug` output or source contains a header value, a token or the user information of a URL. A message
+/// says all there is to say; what the system said is the [source](std::error::Error::source) as well, for who wants to
+/// know its kind.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// A setting given in code makes no sense. Returned by `build()`, never later.
+    #[non_exhaustive]
     Config {
         /// The setting as it is named in code.
         knob: &'static str,
@@ -26,24 +29,29 @@ pub enum Error {
         value: String,
         /// What is allowed instead.
         allowed: String,
+        /// What the system said to it, of a file that cannot be read.
+        source: Option<Arc<io::Error>>,
     },
     /// [`init`](crate::init) was called a second time: the process-wide client exists already.
     AlreadyInitialized,
     /// The process's signals could not be watched.
+    #[non_exhaustive]
     Signals {
         /// What the system said.
-        message: String,
+        source: io::Error,
     },
     /// A fault in the exporter itself; the spans at hand were dropped and counted.
     Fault,
     /// The client was shut down before the call.
     Shutdown,
     /// A span given to `export_spans` has a trace id or span id of zero. Nothing was sent.
+    #[non_exhaustive]
     InvalidSpan {
         /// Its place in the list, from 0.
         index: usize,
     },
     /// Spans did not fit into a [`SpanBuffer`](crate::SpanBuffer), which holds what it held before.
+    #[non_exhaustive]
     BufferFull {
         /// The most bytes it takes.
         capacity: usize,
@@ -51,6 +59,7 @@ pub enum Error {
         left: usize,
     },
     /// The memory bound left no room for a [`SpanBuffer`](crate::SpanBuffer).
+    #[non_exhaustive]
     NoMemory {
         /// Bytes of the buffer.
         needed: usize,
@@ -58,6 +67,7 @@ pub enum Error {
         limit: usize,
     },
     /// A span alone is a larger request than `max_request_bytes` allows; it was not sent.
+    #[non_exhaustive]
     TooLarge {
         /// Bytes of the request before compression.
         bytes: usize,
@@ -65,6 +75,7 @@ pub enum Error {
         limit: usize,
     },
     /// The receiver answered that it does not accept the request.
+    #[non_exhaustive]
     Refused {
         /// Where the request went, without user information and query.
         endpoint: String,
@@ -75,6 +86,7 @@ pub enum Error {
     },
     /// No answer came: the receiver could not be reached, or the connection broke, or time ran out, or what came
     /// was no HTTP.
+    #[non_exhaustive]
     Unreachable {
         /// Where the request went, without user information and query.
         endpoint: String,
@@ -86,11 +98,11 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Config { knob, value, allowed } => write!(f, "{knob} = {value}: {allowed}"),
+            Self::Config { knob, value, allowed, .. } => write!(f, "{knob} = {value}: {allowed}"),
             Self::AlreadyInitialized => {
                 f.write_str("the process-wide client is already initialised; use otlp::client() to reach it")
             }
-            Self::Signals { message } => write!(f, "signals cannot be handled: {message}"),
+            Self::Signals { source } => write!(f, "signals cannot be handled: {source}"),
             Self::Fault => f.write_str("a fault in the exporter cost these spans; this is a bug in otlp"),
             Self::Shutdown => f.write_str("the client is shut down"),
             Self::InvalidSpan { index } => {
@@ -111,11 +123,33 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Config { source, .. } => source.as_ref().map(|source| &**source as _),
+            Self::Signals { source } => Some(source),
+            Self::AlreadyInitialized
+            | Self::Fault
+            | Self::Shutdown
+            | Self::InvalidSpan { .. }
+            | Self::BufferFull { .. }
+            | Self::NoMemory { .. }
+            | Self::TooLarge { .. }
+            | Self::Refused { .. }
+            | Self::Unreachable { .. } => None,
+        }
+    }
+}
 
 impl Error {
     pub(crate) fn config(knob: &'static str, value: impl fmt::Display, allowed: impl Into<String>) -> Self {
-        Self::Config { knob, value: value.to_string(), allowed: allowed.into() }
+        Self::Config { knob, value: value.to_string(), allowed: allowed.into(), source: None }
+    }
+
+    /// A text given in code that is not what it must be.
+    pub(crate) fn rejected(knob: &'static str, why: ParseError) -> Self {
+        let ParseError { value, must, cause } = why;
+        Self::Config { knob, value, allowed: must, source: cause.map(|cause| cause.0) }
     }
 }
 
@@ -128,9 +162,12 @@ pub enum ExportError {
     /// It was shut down before the call.
     Shutdown,
     /// It failed.
+    #[non_exhaustive]
     Failed {
         /// Why, in one line without secrets: it may be written to stderr.
         message: String,
+        /// What it failed for, where that is an error of its own.
+        source: Option<Box<dyn error::Error + Send + Sync>>,
     },
 }
 
@@ -139,17 +176,30 @@ impl fmt::Display for ExportError {
         f.write_str(match self {
             Self::TimedOut => "there was no time to finish",
             Self::Shutdown => "it is shut down",
-            Self::Failed { message } => message,
+            Self::Failed { message, .. } => message,
         })
     }
 }
 
-impl std::error::Error for ExportError {}
+impl error::Error for ExportError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Failed { source, .. } => source.as_deref().map(|source| source as _),
+            Self::TimedOut | Self::Shutdown => None,
+        }
+    }
+}
 
 impl ExportError {
     /// A failure for this reason.
     pub fn failed(why: impl fmt::Display) -> Self {
-        Self::Failed { message: why.to_string() }
+        Self::Failed { message: why.to_string(), source: None }
+    }
+
+    /// A failure for this error, which is its [source](std::error::Error::source); its text is the message.
+    pub fn caused_by(error: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
+        let source = error.into();
+        Self::Failed { message: source.to_string(), source: Some(source) }
     }
 }
 

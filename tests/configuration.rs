@@ -11,7 +11,7 @@ use otlp::{
 
 fn rejected(builder: ClientBuilder) -> (String, String) {
     match builder.build() {
-        Err(Error::Config { knob, value, allowed }) => {
+        Err(Error::Config { knob, value, allowed, .. }) => {
             assert!(!allowed.is_empty());
             (knob.to_owned(), value)
         }

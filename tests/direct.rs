@@ -136,7 +136,7 @@ fn a_refusal_is_an_error_that_repeats_the_receiver_and_is_counted() {
     // RTY-03, HTTP-09
     let (receiver, client) = answering(|_| Response::status(400).body("no such tenant"));
     let error = client.export_spans(generate_test_spans(10)).unwrap_err();
-    let Error::Refused { endpoint, status: 400, message } = &error else { panic!("{error:?}") };
+    let Error::Refused { endpoint, status: 400, message, .. } = &error else { panic!("{error:?}") };
     assert_eq!((endpoint, message.as_str()), (&format!("{}/v1/traces", receiver.endpoint()), "no such tenant"));
     assert_eq!(counts(&client), (10, 0));
     assert_eq!(client.stats().dropped.get(DropReason::Refused), 10);
@@ -184,7 +184,7 @@ fn an_invalid_id_is_told_by_its_place_and_nothing_is_sent() {
     ] {
         spans[3].context = context;
         let answer = client.export_spans(&spans);
-        assert!(matches!(answer, Err(Error::InvalidSpan { index: 3 })), "{answer:?}");
+        assert!(matches!(answer, Err(Error::InvalidSpan { index: 3, .. })), "{answer:?}");
     }
     assert_eq!((counts(&client), receiver.connections()), ((0, 0), 0));
 }

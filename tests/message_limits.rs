@@ -97,7 +97,9 @@ fn a_span_beyond_the_largest_request_is_not_sent_however_well_it_compresses() {
         let client = told.listening_to("export", plain_client_of(&receiver)).with_max_request_bytes(4 * KIB);
         let client = client.with_compression(Compression::Gzip).build().unwrap();
         match send(&client) {
-            Err(Error::TooLarge { bytes, limit }) => assert!(bytes > 10 * KIB && limit == 4 * KIB, "{bytes}, {limit}"),
+            Err(Error::TooLarge { bytes, limit, .. }) => {
+                assert!(bytes > 10 * KIB && limit == 4 * KIB, "{bytes}, {limit}")
+            }
             other => assert!(way == "recorded" && matches!(other, Ok(0)), "{way}: {other:?}"),
         }
         let stats = assert_accounted(&client);

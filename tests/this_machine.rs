@@ -207,7 +207,7 @@ fn an_address_is_reached_by_the_interface_that_its_zone_names_and_the_receiver_h
     }
     let client = once(Client::builder().with_endpoint(format!("http://[::1%25no-such-0]:{port}"))).build().unwrap();
     let error = client.export_spans(generate_test_spans(2)).unwrap_err();
-    let Error::Unreachable { message, endpoint } = error else { panic!("{error:?}") };
+    let Error::Unreachable { message, endpoint, .. } = error else { panic!("{error:?}") };
     assert!(message.contains("no network interface no-such-0"), "{message}");
     assert_eq!(endpoint, format!("http://[::1%25no-such-0]:{port}/v1/traces"));
     assert_eq!(assert_accounted(&client).dropped.get(DropReason::Undelivered), 2);

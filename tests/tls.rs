@@ -142,7 +142,7 @@ fn files_in_code_that_are_of_no_use_are_errors_that_name_setting_file_and_reason
         (builder().with_client_certificate(&certificate, &other_key), "with_client_certificate", &certificate),
     ] {
         let error = builder.build().unwrap_err();
-        let Error::Config { knob: named, value, allowed } = &error else { panic!("{error:?}") };
+        let Error::Config { knob: named, value, allowed, .. } = &error else { panic!("{error:?}") };
         assert_eq!(*named, knob);
         let shown = file.file_name().unwrap().to_string_lossy();
         assert!(value.contains(&*shown) && allowed.starts_with("must be "), "{error}");

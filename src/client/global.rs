@@ -133,7 +133,7 @@ impl Guard {
             return Ok(());
         }
         fork::watch();
-        exit::on_signals(ending::end_process).map_err(|error| Error::Signals { message: error.to_string() })
+        exit::on_signals(ending::end_process).map_err(|source| Error::Signals { source })
     }
 
     /// Installs a panic hook, which flushes within the exit budget after the hook that is installed now has run. For

@@ -18,7 +18,7 @@ impl SpanExporter for Client {
         match self.export_spans(batch) {
             Ok(_) => Ok(()),
             Err(Error::Shutdown) => Err(ExportError::Shutdown),
-            Err(error) => Err(ExportError::failed(error)),
+            Err(error) => Err(ExportError::caused_by(error)),
         }
     }
 

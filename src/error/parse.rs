@@ -1,6 +1,6 @@
 //! Why a text is no setting, be it in the environment or anywhere else.
 
-use std::fmt;
+use std::{error, fmt, io, sync::Arc};
 
 /// Why a text names no value of a setting; answered by the [`FromStr`](std::str::FromStr) of settings. Its message shows
 /// the text, shortened, and what is allowed.
@@ -15,18 +15,38 @@ pub struct ParseError {
     pub(crate) value: String,
     /// What it must be instead: a sentence that goes on after the value.
     pub(crate) must: String,
+    /// What the system said, where it was asked.
+    pub(crate) cause: Option<Cause>,
 }
+
+/// What the system said.
+#[derive(Debug, Clone)]
+pub(crate) struct Cause(pub(crate) Arc<io::Error>);
+
+/// By its kind.
+impl PartialEq for Cause {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.kind() == other.0.kind()
+    }
+}
+
+impl Eq for Cause {}
 
 impl ParseError {
     pub(crate) fn new(value: &str, must: impl Into<String>) -> Self {
         const SHOWN: usize = 64;
         let cut = value.char_indices().nth(SHOWN).map_or(value.len(), |(at, _)| at);
         let ellipsis = if cut < value.len() { "…" } else { "" };
-        Self { value: format!("{:?}{ellipsis}", &value[..cut]), must: must.into() }
+        Self { value: format!("{:?}{ellipsis}", &value[..cut]), must: must.into(), cause: None }
     }
 
     pub(crate) fn hidden(must: impl Into<String>) -> Self {
-        Self { value: "(hidden)".to_owned(), must: must.into() }
+        Self { value: "(hidden)".to_owned(), must: must.into(), cause: None }
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn because(self, cause: io::Error) -> Self {
+        Self { cause: Some(Cause(Arc::new(cause))), ..self }
     }
 }
 
@@ -36,7 +56,11 @@ impl fmt::Display for ParseError {
     }
 }
 
-impl std::error::Error for ParseError {}
+impl error::Error for ParseError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.cause.as_ref().map(|cause| &*cause.0 as _)
+    }
+}
 
 /// One of several names, in whatever case (ENV-07, ENV-08).
 pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, ParseError> {

@@ -142,10 +142,7 @@ impl Chooser<'_> {
         let in_code = |knob, text: Option<String>| -> Result<Option<Endpoint>, Error> {
             let Some(text) = text else { return Ok(None) };
             let parsed = Endpoint::parse(&text);
-            parsed.map(Some).map_err(|must| {
-                let shown = Rejected::new(&endpoint::redacted(&text), must);
-                Error::config(knob, shown.value, shown.must)
-            })
+            parsed.map(Some).map_err(|must| Error::rejected(knob, Rejected::new(&endpoint::redacted(&text), must)))
         };
         let traces = in_code("with_traces_endpoint", traces)?;
         let base = in_code("with_endpoint", base)?.map(|base| {

@@ -199,11 +199,12 @@ pub(in crate::config) fn in_code<T>(
     path: Option<&PathBuf>,
     read: impl Fn(&Path) -> Result<T, Rejected>,
 ) -> Result<Option<T>, Error> {
-    path.map(|path| read(path)).transpose().map_err(|why| Error::config(knob, why.value, why.must))
+    path.map(|path| read(path)).transpose().map_err(|why| Error::rejected(knob, why))
 }
 
 fn named<T>(path: &Path, understand: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<NamedFile<T>, Rejected> {
-    let unreadable = |error| rejected(path, format!("must be a PEM or DER file that can be read ({error})"));
+    let unreadable =
+        |error| rejected(path, format!("must be a PEM or DER file that can be read ({error})")).because(error);
     let metadata = fs::metadata(path).map_err(unreadable)?;
     // Reading a pipe or a device might never end.
     if !metadata.is_file() || metadata.len() > LARGEST_FILE {
