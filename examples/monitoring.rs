@@ -78,7 +78,7 @@ fn client(receiver: &Receiver) -> Result<Client, otlp::Error> {
             batch_timeout: Duration::from_millis(50),
             ..BatchConfig::default()
         })
-        // For `get_performance_metrics`.
+        // For `performance`.
         .with_performance_monitor(
             PerformanceMonitor::new().with_metrics_interval(INTERVAL).with_enabled_metrics(METRICS.to_vec()),
         )
@@ -124,7 +124,7 @@ fn watch(client: &Client) -> Vec<PerformanceMetrics> {
     thread::sleep(INTERVAL / 2);
     let look = |_| {
         thread::sleep(INTERVAL);
-        let (metrics, batches) = (client.get_performance_metrics(), client.get_batch_metrics());
+        let (metrics, batches) = (client.performance(), client.batches());
         println!(
             "{:>9.0}{:>7.1} ms{:>7.1} ms{:>7.2} MB{:>6.1} %{:>7.2} MB{:>10}{:>12.0}{:>9}",
             metrics.throughput,

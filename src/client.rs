@@ -161,11 +161,16 @@ impl Client {
         }
     }
 
+    /// A buffer to write complete spans into: the guide's name of [`buffer`](Self::buffer).
+    pub fn get_zero_copy_buffer(&self) -> SpanBuffer {
+        self.buffer()
+    }
+
     /// A buffer to write complete spans into, as [`ZeroCopyBuffer`](crate::config::ZeroCopyBuffer) says: one that was
     /// used before if there is one, else new memory of the system. Where `max_memory_usage` leaves no room for one,
     /// writing spans into what is answered is an error. Does not block; allocates, and touches the memory that is to be
     /// prefetched.
-    pub fn get_zero_copy_buffer(&self) -> SpanBuffer {
+    pub fn buffer(&self) -> SpanBuffer {
         let engine = self.engine().map(Engine::in_this_process);
         engine.map_or_else(SpanBuffer::disabled, |engine| engine.exporter.lend_buffer())
     }
@@ -238,11 +243,16 @@ impl Client {
         })
     }
 
+    /// What was measured in the last interval: the guide's name of [`performance`](Self::performance).
+    pub fn get_performance_metrics(&self) -> PerformanceMetrics {
+        self.performance()
+    }
+
     /// What was measured in the last interval of the client's
     /// [`PerformanceMonitor`](crate::monitoring::PerformanceMonitor); before the end of the first, what there is of it.
     /// What it was not asked for reads 0; without one that is all but the load, the losses and the settings in force.
     /// Takes locks, but none that recording takes.
-    pub fn get_performance_metrics(&self) -> PerformanceMetrics {
+    pub fn performance(&self) -> PerformanceMetrics {
         self.used().filter(|_| !holds_any()).map_or_else(PerformanceMetrics::default, |engine| {
             let exporter = &engine.exporter;
             let monitor = exporter.settings().performance_monitor.as_ref();
@@ -251,16 +261,26 @@ impl Client {
         })
     }
 
-    /// How spans were batched since the client began, and how they are now. Takes locks, but none that recording takes.
+    /// How spans are batched: the guide's name of [`batches`](Self::batches).
     pub fn get_batch_metrics(&self) -> BatchMetrics {
+        self.batches()
+    }
+
+    /// How spans were batched since the client began, and how they are now. Takes locks, but none that recording takes.
+    pub fn batches(&self) -> BatchMetrics {
         self.used()
             .filter(|_| !holds_any())
             .map_or_else(BatchMetrics::default, |engine| engine.exporter.batch_metrics())
     }
 
+    /// How much memory the client holds: the guide's name of [`memory`](Self::memory).
+    pub fn get_memory_stats(&self) -> MemoryStats {
+        self.memory()
+    }
+
     /// How much memory the client holds now, and for what; all zero for one that is disabled. Takes locks, but none
     /// that recording takes.
-    pub fn get_memory_stats(&self) -> MemoryStats {
+    pub fn memory(&self) -> MemoryStats {
         self.used().filter(|_| !holds_any()).map_or_else(MemoryStats::default, |engine| engine.exporter.memory_stats())
     }
 

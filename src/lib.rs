@@ -114,6 +114,30 @@ pub mod sampling {
     };
 }
 
+/// What a program that records spans needs, with one `use`. It hides nothing of the standard library: neither `Result`
+/// nor `Error` is among it, and the functions are called by their paths.
+///
+/// ```
+/// use otlp::prelude::*;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let _guard: Guard = otlp::init()?;
+/// let tracer: Tracer = otlp::tracer("import");
+/// tracer.span("load").kind(SpanKind::Client).in_span(|span: &mut Span| {
+///     span.add_event("retrying", [KeyValue::new("attempt", 2)]);
+///     span.set_status(Status::error("disk full"));
+/// });
+/// std::process::Command::new("true").with_trace_context().status()?;
+/// # Ok(())
+/// # }
+/// ```
+pub mod prelude {
+    pub use crate::{
+        Client, Guard, KeyValue, ProcessSpan, Span, SpanContext, SpanKind, Status, Tracer, Value,
+        propagation::CommandExt as _,
+    };
+}
+
 /// The snippets of the README and of the documents, compiled and run.
 #[cfg(all(doctest, feature = "testing", feature = "tls"))]
 mod documents {

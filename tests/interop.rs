@@ -259,45 +259,31 @@ fn spans() -> Vec<SpanData> {
     let mut span = |name: String| {
         next += 1;
         let data = SpanData::new(context(next, 3, false), name);
-        SpanData { start: at(next.into()), end: at(1_000_000_001 + u64::from(next)), ..data }
+        data.with_times(at(next.into()), at(1_000_000_001 + u64::from(next)))
     };
     let mut spans = vec![
         span("plain".to_owned()),
-        SpanData { attributes: every_type(), ..span("every type of attribute".to_owned()) },
-        SpanData { parent: Some(context(200, 3, true)), ..span("child of a remote span".to_owned()) },
-        SpanData { parent: Some(context(201, 1, false)), ..span("child of a local span".to_owned()) },
-        SpanData {
-            events: vec![
-                Event { name: "late".into(), time: at(9), attributes: every_type() },
-                Event { name: "early".into(), time: at(1), attributes: Vec::new() },
-                Event {
-                    name: "".into(),
-                    time: at(0),
-                    attributes: vec![KeyValue::new("k", 1), KeyValue::new("k", "b")],
-                },
-            ],
-            ..span("events in the order of the calls".to_owned())
-        },
-        SpanData {
-            links: vec![
-                Link { context: context(210, 0, true), attributes: every_type() },
-                Link { context: context(211, 3, false), attributes: Vec::new() },
-                Link { context: context(212, 1, true), attributes: vec![KeyValue::new("k", 1), KeyValue::new("k", 2)] },
-            ],
-            ..span("links".to_owned())
-        },
-        SpanData { attributes: vec![KeyValue::new("k", 1), KeyValue::new("k", "b")], ..span("overwritten".to_owned()) },
-        SpanData { status: Status::Ok, ..span("fine".to_owned()) },
-        SpanData { status: Status::error(""), ..span("failed silently".to_owned()) },
-        SpanData { status: Status::error("because: 日本語\n".repeat(20)), ..span("failed".to_owned()) },
+        span("every type of attribute".to_owned()).with_attributes(every_type()),
+        span("child of a remote span".to_owned()).with_parent(context(200, 3, true)),
+        span("child of a local span".to_owned()).with_parent(context(201, 1, false)),
+        span("events in the order of the calls".to_owned())
+            .with_event(Event::new("late", at(9)).with_attributes(every_type()))
+            .with_event(Event::new("early", at(1)))
+            .with_event(Event::new("", at(0)).with_attribute("k", 1).with_attribute("k", "b")),
+        span("links".to_owned())
+            .with_link(Link::new(context(210, 0, true)).with_attributes(every_type()))
+            .with_link(Link::new(context(211, 3, false)))
+            .with_link(Link::new(context(212, 1, true)).with_attribute("k", 1).with_attribute("k", 2)),
+        span("overwritten".to_owned()).with_attribute("k", 1).with_attribute("k", "b"),
+        span("fine".to_owned()).with_status(Status::Ok),
+        span("failed silently".to_owned()).with_status(Status::error("")),
+        span("failed".to_owned()).with_status(Status::error("because: 日本語\n".repeat(20))),
         span("n".repeat(127)),
         span("n".repeat(128)),
         span("名前 💼\0".to_owned()),
     ];
     use SpanKind::{Client, Consumer, Internal, Producer, Server};
-    spans.extend(
-        [Internal, Server, Client, Producer, Consumer].map(|kind| SpanData { kind, ..span(format!("{kind:?}")) }),
-    );
+    spans.extend([Internal, Server, Client, Producer, Consumer].map(|kind| span(format!("{kind:?}")).with_kind(kind)));
     spans
 }
 
@@ -470,7 +456,7 @@ fn another_implementation_reads_complete_spans_as_they_were_given() {
         for parts in scopes() {
             for span in spans() {
                 expected.push(line(&span, &parts, &resource()));
-                given.push(SpanData { scope: parts.scope(), ..span });
+                given.push(span.with_scope(parts.scope()));
             }
         }
         let report = client.export_spans(&given).expect("accepted");
@@ -493,7 +479,7 @@ fn another_implementation_reads_a_buffer_as_it_was_written() {
         let mut buffer = client.get_zero_copy_buffer();
         let mut expected = Vec::new();
         for parts in scopes().iter().chain(&scopes()) {
-            let given: Vec<_> = spans().into_iter().map(|span| SpanData { scope: parts.scope(), ..span }).collect();
+            let given: Vec<_> = spans().into_iter().map(|span| span.with_scope(parts.scope())).collect();
             expected.extend(given.iter().map(|span| line(span, parts, &resource())));
             buffer.write_spans(&given).expect("there is room");
         }

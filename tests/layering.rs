@@ -48,7 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("testing", &["capture", "export", "sync", "value"]),
-    ("bench", &["capture", "export"]),
+    ("bench", &["capture", "config", "control", "error", "export"]),
 ];
 
 /// Where `unsafe` may stand, and why there.

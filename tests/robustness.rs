@@ -126,10 +126,13 @@ fn complete_span() -> impl Strategy<Value = SpanData> {
     let parts =
         (context(), prop::option::of(context()), name(), time(), time(), value(), prop_oneof![0..4_u16, Just(5_000)]);
     parts.prop_map(|(context, parent, name, start, end, value, count)| {
-        let events = vec![Event { name: name.clone().into(), time: end, attributes: numbered(count) }];
-        let links = vec![Link { context: context.clone(), attributes: numbered(count) }];
-        let attributes = vec![KeyValue::new(name.clone(), value), KeyValue::new("k", 1), KeyValue::new("k", 2)];
-        SpanData { parent, start, end, attributes, events, links, ..SpanData::new(context, name) }
+        let mut span = SpanData::new(context.clone(), name.clone())
+            .with_times(start, end)
+            .with_attributes([KeyValue::new(name.clone(), value), KeyValue::new("k", 1), KeyValue::new("k", 2)])
+            .with_event(Event::new(name, end).with_attributes(numbered(count)))
+            .with_link(Link::new(context).with_attributes(numbered(count)));
+        span.parent = parent;
+        span
     })
 }
 
@@ -336,7 +339,7 @@ fn a_complete_span_with_an_invalid_parent_has_none() {
     let client = client_of(&receiver).build().unwrap();
     let context = SpanContext::new(TraceId::from_bytes([1; 16]), SpanId::from_bytes([2; 8]), 1, false);
     for parent in [SpanContext::INVALID, SpanContext::new(TraceId::INVALID, SpanId::from_bytes([3; 8]), 1, true)] {
-        let span = SpanData { parent: Some(parent), ..SpanData::new(context.clone(), "orphan") };
+        let span = SpanData::new(context.clone(), "orphan").with_parent(parent);
         assert_eq!(client.export_spans([span]).unwrap().accepted, 1);
     }
     assert!(receiver.spans().iter().all(|received| received.span.parent_span_id.is_empty()));

@@ -25,11 +25,9 @@ impl Sampler for ByName {
             "recorded" => SamplingDecision::RecordOnly,
             _ => SamplingDecision::Drop,
         };
-        SamplingResult {
-            attributes: vec![KeyValue::new("sampler", self.description().into_owned()), KeyValue::new("both", 2)],
-            trace_state: TraceState::parse("ot=th:8").unwrap(),
-            ..SamplingResult::new(decision, input)
-        }
+        let told = [KeyValue::new("sampler", self.description().into_owned()), KeyValue::new("both", 2)];
+        let trace_state = TraceState::parse("ot=th:8").unwrap();
+        SamplingResult::new(decision, input).with_attributes(told).with_trace_state(trace_state)
     }
 
     fn description(&self) -> Cow<'_, str> {

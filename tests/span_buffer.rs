@@ -39,7 +39,7 @@ fn outline(bytes: &[u8]) -> Vec<(String, String)> {
 
 fn span(number: u8, scope: &'static str, name: &'static str) -> SpanData {
     let context = SpanContext::new(TraceId::from_bytes([number; 16]), SpanId::from_bytes([number; 8]), 1, false);
-    SpanData { scope: scope.into(), ..SpanData::new(context, name) }
+    SpanData::new(context, name).with_scope(scope)
 }
 
 fn made(spans: &[SpanData]) -> Vec<support::Ids> {
@@ -150,7 +150,7 @@ fn what_does_not_fit_leaves_the_buffer_as_it_was() {
     });
     written += buffer.spans();
     let (error, len) = refused.expect("1,000 spans take more than 10,000 bytes");
-    assert!(matches!(error, Error::BufferFull { capacity: 10_000, left } if left == 10_000 - len), "{error}");
+    assert!(matches!(error, Error::BufferFull { capacity: 10_000, left, .. } if left == 10_000 - len), "{error}");
     assert!(len > 9_000 && written > 10, "{len} bytes in use, {written} spans");
     // Several at once, some of which would fit: none of them is written, and lengths read as before.
     let several: Vec<_> = (0..200).map(|number| span(number + 1, "another", "scope")).collect();
@@ -168,7 +168,7 @@ fn spans_without_valid_ids_are_refused_and_nothing_is_written() {
     let client = client_of(&receiver).build().unwrap();
     let mut buffer = client.get_zero_copy_buffer();
     let error = buffer.write_spans(&[span(1, "a", "fine"), span(0, "a", "not")]).unwrap_err();
-    assert!(matches!(error, Error::InvalidSpan { index: 1 }), "{error}");
+    assert!(matches!(error, Error::InvalidSpan { index: 1, .. }), "{error}");
     assert!(buffer.is_empty() && buffer.as_bytes().is_empty());
     assert_eq!(client.send_buffer(buffer).unwrap(), Default::default(), "an empty buffer is sent nowhere");
     assert_eq!((receiver.requests().len(), client.stats().ended), (0, 0));
@@ -222,7 +222,7 @@ fn a_buffer_counts_towards_the_memory_bound_until_it_is_sent_or_dropped() {
     assert_eq!(client.get_memory_stats().buffers, 2 * mapped);
     let mut without = client.get_zero_copy_buffer();
     let refused = without.write_spans(&generate_test_spans(1)).unwrap_err();
-    assert!(matches!(refused, Error::NoMemory { needed: 300_000, limit: 1_048_576 }), "{refused}");
+    assert!(matches!(refused, Error::NoMemory { needed: 300_000, limit: 1_048_576, .. }), "{refused}");
     assert!(without.is_empty() && client.send_buffer(without).is_ok());
     assert!(buffers.iter_mut().all(|buffer| buffer.write_spans(&generate_test_spans(1)).is_ok()));
     let [sent, dropped] = buffers;

@@ -46,13 +46,11 @@ fn other() -> SpanContext {
 }
 
 fn complete_span() -> SpanData {
-    let event = || Event { name: "event".into(), time: SystemTime::now(), attributes: attributes(6) };
-    SpanData {
-        attributes: attributes(3),
-        events: (0..4).map(|_| event()).collect(),
-        links: (0..5).map(|_| Link { context: other(), attributes: attributes(7) }).collect(),
-        ..SpanData::new(SpanContext::new(TraceId::from_bytes([2; 16]), SpanId::from_bytes([2; 8]), 1, false), "span")
-    }
+    let context = SpanContext::new(TraceId::from_bytes([2; 16]), SpanId::from_bytes([2; 8]), 1, false);
+    let mut span = SpanData::new(context, "span").with_attributes(attributes(3));
+    span.events = (0..4).map(|_| Event::new("event", SystemTime::now()).with_attributes(attributes(6))).collect();
+    span.links = (0..5).map(|_| Link::new(other()).with_attributes(attributes(7))).collect();
+    span
 }
 
 /// Sends the same span in each way there is.

@@ -1,5 +1,5 @@
 //! The controllers in a model of a client and its receiver, over thousands of steps.
-#![cfg(feature = "testing")]
+#![cfg(feature = "bench")]
 
 // The example prints some of what is not judged here.
 #[allow(dead_code)]
@@ -20,11 +20,12 @@ use std::time::Duration;
 use chance::Chance;
 use otlp::{
     Compression,
-    core::{BatchManager, SamplingThreshold, Tuning, TuningLimits, TuningStrategy},
+    bench::{SamplingThreshold, TuningLimits},
+    core::{BatchManager, Tuning, TuningStrategy},
 };
 use overload::{Outcome, Overload};
 use scenarios::{Run, Scenario};
-use simulation::World;
+use simulation::{World, settings};
 
 const SEEDS: u64 = 30;
 
@@ -98,12 +99,17 @@ fn the_tuner_explores_again_when_conditions_change() {
 fn a_tuner_that_was_given_one_knob_moves_no_other() {
     type Knob = fn(Tuning) -> Tuning;
     let knobs: [(TuningStrategy, Knob); 3] = [
-        (TuningStrategy::BatchSize, |tuning| Tuning { batch_size: 1, ..tuning }),
-        (TuningStrategy::ConnectionPool, |tuning| Tuning { connections: 1, ..tuning }),
-        (TuningStrategy::Compression, |tuning| Tuning {
-            compression: Compression::None,
-            effort: Default::default(),
-            ..tuning
+        (TuningStrategy::BatchSize, |mut tuning| {
+            tuning.batch_size = 1;
+            tuning
+        }),
+        (TuningStrategy::ConnectionPool, |mut tuning| {
+            tuning.connections = 1;
+            tuning
+        }),
+        (TuningStrategy::Compression, |mut tuning| {
+            (tuning.compression, tuning.effort) = (Compression::None, Default::default());
+            tuning
         }),
     ];
     for (strategy, without) in knobs {
@@ -129,7 +135,8 @@ fn the_tuner_stays_within_its_limits() {
             connections: 2..=5,
             compressions: vec![Compression::Gzip, Compression::Zstd],
         };
-        let initial = Tuning { batch_size: 1000, connections: 3, ..scenario.initial };
+        let mut initial = scenario.initial;
+        (initial.batch_size, initial.connections) = (1000, 3);
         let scenario = Scenario { limits: limits.clone(), initial, ..scenario };
         let mut run = scenario.run(0.1, 3).unwrap();
         for _ in 0..1000 {
@@ -269,11 +276,11 @@ fn batches_grow_for_a_receiver_far_away_until_all_is_accepted() {
     let mut sizes = Vec::new();
     for _ in 0..3000 {
         let batch_size = manager.current_config().max_batch_size;
-        let tuning = Tuning { batch_size, connections: 2, ..Default::default() };
+        let tuning = settings(batch_size, 2, Compression::default());
         manager.adjust_batch_size_based_on_performance(&world.step(tuning, 1.0, &mut chance));
         sizes.push(batch_size);
     }
-    let end = Tuning { batch_size: sizes[2999], connections: 2, ..Default::default() };
+    let end = settings(sizes[2999], 2, Compression::default());
     assert_eq!(world.at_rest(end).dropped, 0, "{end:?}");
     assert!(sizes[100..].iter().all(|size| *size == sizes[2999]), "{:?}", &sizes[..200]);
 }

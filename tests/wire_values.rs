@@ -493,7 +493,7 @@ fn a_span_that_is_too_large_arrives_cut_and_is_counted() {
     let long = "日".repeat(2 << 20);
     client.tracer("wire_values").start("recorded").set_attribute("k", &long);
     let context = SpanContext::new(TraceId::from_bytes([3; 16]), SpanId::from_bytes([4; 8]), 1, false);
-    let given = SpanData { attributes: vec![KeyValue::new("k", long.clone())], ..SpanData::new(context, "given") };
+    let given = SpanData::new(context, "given").with_attribute("k", long.clone());
     assert_eq!(client.export_spans([given]).expect("accepted").accepted, 1);
     client.shutdown(PATIENCE);
     let spans: Vec<_> = receiver.spans().into_iter().map(|span| span.span).collect();

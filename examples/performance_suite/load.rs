@@ -90,7 +90,7 @@ pub(crate) fn steady(endpoint: &str) -> Result<Steady, Box<dyn Error>> {
         .build()?;
     let tracer = client.tracer("suite");
     Pace::new(RATE).keep(3 * INTERVAL, |number| span(&tracer, number));
-    let metrics = client.get_performance_metrics();
+    let metrics = client.performance();
     assert!(client.shutdown(Duration::from_secs(10)).is_complete(), "something was lost: {:?}", client.stats());
     Ok(Steady {
         throughput: metrics.throughput,

@@ -1,5 +1,6 @@
 //! What the controllers do, in a model: settings that a tuner finds against the best of all settings, and counts that
-//! are estimated from what a throttled program sends against the truth. Takes a second.
+//! are estimated from what a throttled program sends against the truth. Takes a second. Programs do not step
+//! controllers, clients do: `otlp::bench` is no part of the interface.
 //!
 //! ```sh
 //! cargo run --release --example tuning
@@ -48,7 +49,7 @@ fn compare() -> Result<(), Box<dyn Error>> {
 }
 
 fn describe(tuning: Tuning) -> String {
-    let Tuning { batch_size, connections, compression, effort } = tuning;
+    let Tuning { batch_size, connections, compression, effort, .. } = tuning;
     format!("{batch_size} × {connections}, {compression:?} {effort:?}")
 }
 

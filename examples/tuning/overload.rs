@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use otlp::core::{Pressure, SamplingThreshold, Throttle};
+use otlp::bench::{Pressure, SamplingThreshold, Throttle};
 
 use crate::chance::Chance;
 

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use otlp::{
     Compression, Error,
-    core::{AutoTuner, PerformanceTargets, Tuner, Tuning, TuningLimits, TuningStrategy},
+    bench::{Tuner, TuningLimits},
+    core::{AutoTuner, PerformanceTargets, Tuning, TuningStrategy},
     monitoring::PerformanceMetrics,
 };
 
 use crate::{
     chance::Chance,
-    simulation::{World, grid},
+    simulation::{World, grid, settings},
 };
 
 /// Seconds between two decisions.
@@ -58,8 +59,8 @@ impl Scenario {
     /// one where only latency is wrong.
     pub(crate) fn all() -> Vec<Self> {
         let near = World::near();
-        let tuning = |batch_size, connections| Tuning { batch_size, connections, ..Default::default() };
-        let plain = Tuning { compression: Compression::None, ..tuning(512, 2) };
+        let tuning = |batch_size, connections| settings(batch_size, connections, Compression::default());
+        let plain = settings(512, 2, Compression::None);
         vec![
             Self::new("100 ms away", World { latency: 0.1, ..near.clone() }, tuning(128, 1)),
             Self::new("1 Mbit/s", World { bandwidth: 1e6, offered: 10_000.0, ..near.clone() }, plain),
@@ -82,8 +83,8 @@ impl Scenario {
     pub(crate) fn run(&self, noise: f64, seed: u64) -> Result<Run, Error> {
         let tuner = AutoTuner::new()
             .with_performance_targets(self.targets.clone())
-            .with_tuning_strategies(self.strategies.clone())
-            .start(self.initial, self.limits.clone())?;
+            .with_tuning_strategies(self.strategies.clone());
+        let tuner = otlp::bench::start(tuner, self.initial, self.limits.clone())?;
         let world = World { noise, ..self.world.clone() };
         Ok(Run { world, tuner, tuning: self.initial, last_change: 0, interval: 0, chance: Chance::new(seed) })
     }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use otlp::{
     Compression,
-    core::{Effort, Tuning, TuningLimits},
+    bench::TuningLimits,
+    core::{Effort, Tuning},
     monitoring::PerformanceMetrics,
 };
 
@@ -134,8 +135,15 @@ fn compression(compression: Compression, effort: Effort) -> (f64, f64) {
     match effort {
         Effort::Least => (seconds, ratio),
         Effort::Normal => (seconds * 1.7, ratio * 1.05),
-        Effort::Most => (seconds * 3.0, ratio * 1.1),
+        _ => (seconds * 3.0, ratio * 1.1),
     }
+}
+
+/// Settings with the least effort.
+pub(crate) fn settings(batch_size: usize, connections: usize, compression: Compression) -> Tuning {
+    let mut tuning = Tuning::default();
+    (tuning.batch_size, tuning.connections, tuning.compression) = (batch_size, connections, compression);
+    tuning
 }
 
 /// Every setting of a grid within the limits: powers of two and what lies between, each compression and effort.
@@ -153,7 +161,9 @@ pub(crate) fn grid(limits: &TuningLimits) -> Vec<Tuning> {
         for connections in ladder(&limits.connections) {
             for compression in &limits.compressions {
                 for effort in [Effort::Least, Effort::Normal, Effort::Most] {
-                    grid.push(Tuning { batch_size, connections, compression: *compression, effort });
+                    let mut tuning = settings(batch_size, connections, *compression);
+                    tuning.effort = effort;
+                    grid.push(tuning);
                 }
             }
         }

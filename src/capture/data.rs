@@ -9,10 +9,21 @@ use super::{
     span::unix_nanos,
     status::{SpanKind, Status},
 };
-use crate::value::KeyValue;
+use crate::value::{KeyValue, Value};
 
 /// A complete span, made elsewhere, in a test, or read back from one that has ended.
+///
+/// ```
+/// use std::time::SystemTime;
+/// # use otlp::{SpanContext, SpanData, SpanId, SpanKind, TraceId};
+///
+/// let context = SpanContext::new(TraceId::from_bytes([1; 16]), SpanId::from_bytes([2; 8]), 1, false);
+/// let now = SystemTime::now();
+/// let span = SpanData::new(context, "GET").with_times(now, now).with_kind(SpanKind::Client).with_attribute("n", 1);
+/// # assert_eq!(span.attributes.len(), 1);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct SpanData {
     /// The span's ids and flags. Both ids must be other than zero.
     pub context: SpanContext,
@@ -65,6 +76,69 @@ impl SpanData {
         }
     }
 
+    /// Sets its parent.
+    #[must_use]
+    pub fn with_parent(mut self, parent: SpanContext) -> Self {
+        self.parent = Some(parent);
+        self
+    }
+
+    /// Sets what it does, seen from its process. Default [`SpanKind::Internal`].
+    #[must_use]
+    pub fn with_kind(mut self, kind: SpanKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Sets when it began and when it ended. Default the UNIX epoch.
+    #[must_use]
+    pub fn with_times(mut self, start: SystemTime, end: SystemTime) -> Self {
+        (self.start, self.end) = (start, end);
+        self
+    }
+
+    /// Adds an attribute.
+    #[must_use]
+    pub fn with_attribute(mut self, key: impl Into<Cow<'static, str>>, value: impl Into<Value<'static>>) -> Self {
+        self.attributes.push(KeyValue::new(key, value));
+        self
+    }
+
+    /// Adds several attributes.
+    #[must_use]
+    pub fn with_attributes(mut self, attributes: impl IntoIterator<Item = KeyValue<'static>>) -> Self {
+        self.attributes.extend(attributes);
+        self
+    }
+
+    /// Adds an event.
+    #[must_use]
+    pub fn with_event(mut self, event: Event) -> Self {
+        self.events.push(event);
+        self
+    }
+
+    /// Adds a link to another span.
+    #[must_use]
+    pub fn with_link(mut self, link: Link) -> Self {
+        self.links.push(link);
+        self
+    }
+
+    /// Sets how it ended. Default [`Status::Unset`].
+    #[must_use]
+    pub fn with_status(mut self, status: Status) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// Sets what made it.
+    #[must_use]
+    pub fn with_scope(mut self, scope: impl Into<Scope>) -> Self {
+        self.scope = scope.into();
+        self
+    }
+
     /// Encodes the span as it would have been, had it been recorded.
     pub(crate) fn encode<'r>(&self, record: &'r mut Record) -> &'r [u8] {
         // Receivers may refuse a whole request for one parent whose id is all zero.
@@ -87,6 +161,7 @@ impl SpanData {
 
 /// Something that happened during a span.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Event {
     /// What happened.
     pub name: Cow<'static, str>,
@@ -98,9 +173,52 @@ pub struct Event {
 
 /// A reference to another span.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Link {
     /// The other span.
     pub context: SpanContext,
     /// More about the relation.
     pub attributes: Vec<KeyValue<'static>>,
+}
+
+impl Event {
+    /// An event without attributes.
+    pub fn new(name: impl Into<Cow<'static, str>>, time: SystemTime) -> Self {
+        Self { name: name.into(), time, attributes: Vec::new() }
+    }
+
+    /// Adds an attribute.
+    #[must_use]
+    pub fn with_attribute(mut self, key: impl Into<Cow<'static, str>>, value: impl Into<Value<'static>>) -> Self {
+        self.attributes.push(KeyValue::new(key, value));
+        self
+    }
+
+    /// Adds several attributes.
+    #[must_use]
+    pub fn with_attributes(mut self, attributes: impl IntoIterator<Item = KeyValue<'static>>) -> Self {
+        self.attributes.extend(attributes);
+        self
+    }
+}
+
+impl Link {
+    /// A link without attributes.
+    pub fn new(context: SpanContext) -> Self {
+        Self { context, attributes: Vec::new() }
+    }
+
+    /// Adds an attribute.
+    #[must_use]
+    pub fn with_attribute(mut self, key: impl Into<Cow<'static, str>>, value: impl Into<Value<'static>>) -> Self {
+        self.attributes.push(KeyValue::new(key, value));
+        self
+    }
+
+    /// Adds several attributes.
+    #[must_use]
+    pub fn with_attributes(mut self, attributes: impl IntoIterator<Item = KeyValue<'static>>) -> Self {
+        self.attributes.extend(attributes);
+        self
+    }
 }

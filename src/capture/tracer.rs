@@ -110,7 +110,7 @@ enum Parent {
 }
 
 /// A span about to start. Attributes and links given here are what samplers see.
-#[must_use = "nothing is recorded until `start` is called"]
+#[must_use = "nothing is recorded until `start` or `in_span` is called"]
 pub struct SpanBuilder<'t> {
     tracer: &'t Tracer,
     open: Option<Box<OpenSpan>>,
@@ -172,6 +172,25 @@ impl SpanBuilder<'_> {
     pub fn start_time(mut self, time: SystemTime) -> Self {
         self.start = Some(unix_nanos(time));
         self
+    }
+
+    /// Starts the span and runs `f` inside it: it is current meanwhile and ends afterwards; with status error if `f`
+    /// panics.
+    ///
+    /// ```
+    /// # use otlp::SpanKind;
+    /// # let tracer = otlp::tracer("docs");
+    /// let rows = tracer.span("GET").kind(SpanKind::Client).attribute("page", 2).in_span(|span| {
+    ///     span.set_attribute("rows", 42);
+    ///     42
+    /// });
+    /// # assert_eq!(rows, 42);
+    /// ```
+    #[inline]
+    pub fn in_span<R>(self, f: impl FnOnce(&mut Span) -> R) -> R {
+        let mut span = self.start();
+        let _entered = span.enter();
+        f(&mut span)
     }
 
     /// Starts the span.

@@ -1,7 +1,8 @@
 //! What a client can be given beside its configuration, and the controllers that adjust it while it runs.
 //!
-//! The controllers are pure: [metrics](crate::monitoring::PerformanceMetrics) in, settings out. They have no clock
-//! and no thread, never block and never drop anything, and can be run against a model as well as a client.
+//! Each is given to a setter of [`ClientBuilder`](crate::ClientBuilder). The controllers are pure:
+//! [metrics](crate::monitoring::PerformanceMetrics) in, settings out; the client asks them in intervals, on a thread of
+//! its own. They never block and never drop anything.
 
 pub use crate::{
     config::{
@@ -9,8 +10,7 @@ pub use crate::{
         ZeroCopyBuffer,
     },
     control::{
-        AdaptiveCompression, AutoTuner, BatchManager, CompressionChooser, PerformanceTargets, Pressure,
-        SamplingThreshold, Throttle, Tuner, TuningLimits, TuningStrategy, calculate_optimal_batch_size,
+        AdaptiveCompression, AutoTuner, BatchManager, PerformanceTargets, TuningStrategy, calculate_optimal_batch_size,
     },
     export::SpanBuffer,
 };

@@ -2,6 +2,5 @@
 
 pub use crate::{
     config::{MemoryMonitor, MemoryThresholds, MetricType, PerformanceMonitor},
-    control::{MemoryResponse, MemoryWatch},
     stats::{BatchMetrics, MemoryStats, NetworkUsage, PerformanceMetrics},
 };

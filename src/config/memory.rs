@@ -123,7 +123,7 @@ impl MemoryPool {
     }
 }
 
-/// How the buffers of [`get_zero_copy_buffer`](crate::Client::get_zero_copy_buffer) are made.
+/// How the buffers of [`Client::buffer`](crate::Client::buffer) are made.
 ///
 /// Sizes above `max_memory_usage` are capped by it, with one line on stderr. A buffer counts with its whole capacity
 /// towards that bound, from when it is handed out until it is sent or dropped; a few that were used wait to be handed

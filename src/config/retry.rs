@@ -54,6 +54,7 @@ impl Default for RetryConfig {
 
 /// A kind of failure that may be temporary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ErrorType {
     /// The receiver could not be reached, or the connection broke: refused, reset, unknown host, TLS.
     Network,

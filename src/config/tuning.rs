@@ -4,6 +4,7 @@ use super::Compression;
 
 /// What controllers may change while a client runs; everything else is decided once, by `build()`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Tuning {
     /// The most spans of one request. Default 4096.
     pub batch_size: usize,
@@ -33,6 +34,7 @@ listed! {
     /// On span records more than the least seldom pays: gzip's level 6 takes three times the CPU of level 1 for a tenth
     /// fewer bytes. It does where the network is what is scarce.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    #[non_exhaustive]
     pub enum Effort {
         /// The compressor's fastest level. The default.
         #[default]

@@ -78,7 +78,7 @@ impl AdaptiveCompression {
     /// # Errors
     ///
     /// [`Error::Config`] where a threshold makes no sense.
-    pub fn start(self, compression: Compression, effort: Effort) -> Result<CompressionChooser, Error> {
+    pub(crate) fn start(self, compression: Compression, effort: Effort) -> Result<CompressionChooser, Error> {
         let settings = self.checked()?;
         Ok(CompressionChooser { settings, current: Encoding { compression, effort }, wanted: None, patience: 0 })
     }
@@ -126,7 +126,7 @@ impl Encoding {
 
 /// Decides, interval by interval, what [`AdaptiveCompression`] asks for.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CompressionChooser {
+pub(crate) struct CompressionChooser {
     settings: AdaptiveCompression,
     current: Encoding,
     wanted: Option<Encoding>,
@@ -138,7 +138,7 @@ impl CompressionChooser {
     /// How to compress from now on, with what is `available`: what the receiver is known to take. What is not
     /// compiled in never is. Changes by one step at a time, after three intervals in a row that ask for it, and at
     /// once where the present choice is no longer available. An empty list leaves no compression.
-    pub fn choose(&mut self, metrics: &PerformanceMetrics, available: &[Compression]) -> (Compression, Effort) {
+    pub(crate) fn choose(&mut self, metrics: &PerformanceMetrics, available: &[Compression]) -> (Compression, Effort) {
         let ladder = ladder(available);
         let at = ladder.iter().position(|way| *way == self.current).unwrap_or_else(|| {
             // The nearest that compresses as hard, or does not.

@@ -7,14 +7,13 @@ const RELEASE: f64 = 0.95;
 
 /// What there is to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct MemoryResponse {
+pub(crate) struct MemoryResponse {
     /// Say that memory gets short: true once each time the warning threshold is reached.
-    pub warn: bool,
+    pub(crate) warn: bool,
     /// Give idle memory back.
-    pub trim: bool,
+    pub(crate) trim: bool,
     /// Sample new traces down.
-    pub throttle: bool,
+    pub(crate) throttle: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +25,7 @@ enum Level {
 
 /// Decides, share by share, what a [`MemoryMonitor`] does.
 #[derive(Debug, Clone, PartialEq)]
-pub struct MemoryWatch {
+pub(crate) struct MemoryWatch {
     thresholds: MemoryThresholds,
     trims: bool,
     level: Level,
@@ -34,12 +33,12 @@ pub struct MemoryWatch {
 
 impl MemoryWatch {
     /// For these settings, which `build()` has checked where they come from a client.
-    pub fn new(monitor: &MemoryMonitor) -> Self {
+    pub(crate) fn new(monitor: &MemoryMonitor) -> Self {
         Self { thresholds: monitor.thresholds, trims: monitor.gc_trigger, level: Level::Normal }
     }
 
     /// What to do where this share of the memory bound is in use. A share that is no number changes nothing.
-    pub fn step(&mut self, share: f64) -> MemoryResponse {
+    pub(crate) fn step(&mut self, share: f64) -> MemoryResponse {
         let before = self.level;
         self.level = self.level_at(share);
         let critical = self.level == Level::Critical;

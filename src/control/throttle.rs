@@ -61,7 +61,8 @@ impl SamplingThreshold {
         self.0
     }
 
-    /// Whether to keep a trace with these random bits: `rv` of its `tracestate`, or else the last 7 bytes of its id.
+    /// Keeps a trace with these random bits: `rv` of its `tracestate`, or else the last 7 bytes of its id.
+    #[cfg(any(test, feature = "bench"))]
     pub fn keeps(self, random: u64) -> bool {
         random & (RANGE - 1) >= self.0
     }

@@ -50,6 +50,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A setting that an [`AutoTuner`] may move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum TuningStrategy {
     /// [`Tuning::batch_size`].
     BatchSize,
@@ -60,6 +61,15 @@ pub enum TuningStrategy {
 }
 
 /// Tunes a client while it runs: what to aim at, with which settings, and how often.
+///
+/// It changes one setting by one step (or two against one another), measures, and keeps the step where that was better,
+/// else takes it back. "Better" is a smaller cost: spans not accepted weigh most, though fewer than the target are
+/// enough where all of them arrive; then memory and CPU above their bounds; then latency above its target, where the
+/// queue is not what takes the time; and answers that ask to slow down. Where all targets are met, or no step helps any
+/// more, it rests until conditions change. What it did and why is told at `info`, and in
+/// [`PerformanceMetrics::decision`](crate::monitoring::PerformanceMetrics::decision).
+///
+/// It does not see what no metric shows: where a receiver lifts a limit that its client stays below, nothing changes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AutoTuner {
     interval: Duration,
@@ -103,7 +113,7 @@ impl AutoTuner {
     }
 
     /// How long an interval is.
-    pub fn tuning_interval(&self) -> Duration {
+    pub(crate) fn tuning_interval(&self) -> Duration {
         self.interval
     }
 
@@ -117,7 +127,7 @@ impl AutoTuner {
     /// # Errors
     ///
     /// [`Error::Config`] where a setting or a limit makes no sense.
-    pub fn start(self, initial: Tuning, limits: TuningLimits) -> Result<Tuner, Error> {
+    pub(crate) fn start(self, initial: Tuning, limits: TuningLimits) -> Result<Tuner, Error> {
         let AutoTuner { targets, strategies, .. } = self.checked()?;
         Ok(Tuner {
             targets,
@@ -197,12 +207,6 @@ enum Phase {
 }
 
 /// Tries, interval by interval, to reach an [`AutoTuner`]'s targets.
-///
-/// "Better" is a smaller cost: spans not accepted weigh most, though fewer than the target are enough where all of them
-/// arrive; then memory and CPU above their bounds; then latency above its target, where the queue is not what takes the
-/// time; and answers that ask to slow down. Where all targets are met the cost is nothing and nothing is tried.
-///
-/// It does not see what no metric shows: where a receiver lifts a limit that its client stays below, nothing changes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tuner {
     targets: PerformanceTargets,
@@ -246,12 +250,14 @@ impl Tuner {
         self.tuning
     }
 
-    /// Whether nothing is being tried.
+    /// Nothing is being tried.
+    #[cfg(any(test, feature = "bench"))]
     pub fn is_resting(&self) -> bool {
         matches!(self.phase, Phase::Resting { .. })
     }
 
     /// What was done and why, oldest first: the last 64 decisions, a line each.
+    #[cfg(any(test, feature = "bench"))]
     pub fn decisions(&self) -> impl Iterator<Item = &str> {
         self.decisions.iter().map(String::as_str)
     }

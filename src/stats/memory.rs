@@ -1,7 +1,7 @@
 //! What a client holds, by what holds it.
 
 /// The memory of a client now, in bytes unless said otherwise. See
-/// [`get_memory_stats`](crate::Client::get_memory_stats).
+/// [`Client::memory`](crate::Client::memory).
 ///
 /// `used` is the sum of `chunks_in_use`, `chunks_idle`, `open_spans`, the three kinds of bodies, the two kinds of
 /// buffers and
@@ -27,7 +27,7 @@ pub struct MemoryStats {
     pub bodies_in_flight: u64,
     /// Body buffers that wait to be used again.
     pub bodies_spare: u64,
-    /// Buffers of [`get_zero_copy_buffer`](crate::Client::get_zero_copy_buffer) that the program has, or that are being
+    /// Buffers of [`Client::buffer`](crate::Client::buffer) that the program has, or that are being
     /// sent.
     pub buffers: u64,
     /// Such buffers that wait to be handed out again.

@@ -49,6 +49,7 @@ pub enum SamplingDecision {
 
 /// A sampler's answer.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct SamplingResult {
     /// What becomes of the span.
     pub decision: SamplingDecision,
@@ -66,6 +67,27 @@ impl SamplingResult {
     /// This decision, with no attributes and with the trace state as it is.
     pub fn new(decision: SamplingDecision, input: &SamplingInput<'_>) -> Self {
         Self { decision, attributes: Vec::new(), trace_state: input.trace_state.clone(), untold_threshold: 0 }
+    }
+
+    /// Adds attributes that the span is to have, beside those it was started with; of equal keys these win.
+    #[must_use]
+    pub fn with_attributes(mut self, attributes: impl IntoIterator<Item = KeyValue<'static>>) -> Self {
+        self.attributes.extend(attributes);
+        self
+    }
+
+    /// Sets its trace state, in place of the one in the input; an empty one clears it.
+    #[must_use]
+    pub fn with_trace_state(mut self, trace_state: TraceState) -> Self {
+        self.trace_state = trace_state;
+        self
+    }
+
+    /// Sets the [threshold that the trace state does not tell](Self::untold_threshold).
+    #[must_use]
+    pub fn with_untold_threshold(mut self, threshold: u64) -> Self {
+        self.untold_threshold = threshold;
+        self
     }
 
     /// Exports the span, or drops it.
