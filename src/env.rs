@@ -135,7 +135,7 @@ pub const VARIABLES: &[Variable] = &[
     row(BSP_SCHEDULE_DELAY, "5000", "ms, 0 for at once", "how long an ended span waits for its batch to fill"),
     row(BSP_EXPORT_TIMEOUT, "(none)", "ms, 0 for no limit (one hour)", "lowers the time one batch may take, where it is shorter"),
     row(BSP_MAX_QUEUE_SIZE, "(bounded by OTLP_MAX_MEMORY_USAGE)", "spans, at least 1", "how many ended spans may wait"),
-    row(BSP_MAX_EXPORT_BATCH_SIZE, "4096", "spans, at least 1", "the most spans of one request; the default adapts between 512 and 4096"),
+    row(BSP_MAX_EXPORT_BATCH_SIZE, "4096", "spans, at least 1", "the most spans of one request; a batch is ready at 512 spans, or at so many where they are fewer"),
     row(EXIT_STALL_TIMEOUT, "1000", "ms, 0 for no limit (one hour)", "how long the exit waits without progress"),
     row(EXIT_TIMEOUT, "10000", "ms, 0 for no limit (one hour)", "how long the exit waits in all"),
     row(WORKERS, "(number of CPUs, at most 4)", "threads, 1 to 64", "the most threads that send"),

@@ -94,7 +94,12 @@ fn size_first_lets_only_what_is_overdue_leave() {
 #[test]
 fn hybrid_sends_all_that_waits_at_its_size_or_its_timeout() {
     let receiver = Receiver::start().unwrap();
-    let batch = BatchConfig { max_batch_size: 1000, batch_timeout: NEVER, ..BatchConfig::default() };
+    let batch = BatchConfig {
+        max_batch_size: 1000,
+        batch_timeout: NEVER,
+        strategy: BatchStrategy::Hybrid,
+        ..BatchConfig::default()
+    };
     let by_size = client(&receiver, batch.clone());
     record(&by_size.tracer("test"), 1000);
     assert!(receiver.wait_for_spans(1000, LONG));
@@ -109,17 +114,49 @@ fn hybrid_sends_all_that_waits_at_its_size_or_its_timeout() {
 }
 
 #[test]
-fn the_default_size_is_ready_at_512_spans() {
+fn by_default_a_batch_is_ready_at_512_spans_whatever_it_may_grow_to() {
     // BSPV-04
+    let default = BatchConfig { batch_timeout: NEVER, ..BatchConfig::default() };
+    for max_batch_size in [512, 513, default.max_batch_size - 1, default.max_batch_size, default.max_batch_size + 1] {
+        let receiver = Receiver::start().unwrap();
+        let client = client(&receiver, BatchConfig { max_batch_size, ..default.clone() });
+        record(&client.tracer("test"), 600);
+        assert!(receiver.wait_for_spans(512, LONG), "{max_batch_size}");
+    }
     let receiver = Receiver::start().unwrap();
-    let client = client(&receiver, BatchConfig { batch_timeout: NEVER, ..BatchConfig::default() });
-    record(&client.tracer("test"), 600);
-    assert!(receiver.wait_for_spans(512, LONG));
+    let client = client(&receiver, BatchConfig { max_batch_size: 100, ..default });
+    record(&client.tracer("test"), 100);
+    assert!(receiver.wait_for_spans(100, LONG), "a smaller one is ready at its size");
+}
+
+#[test]
+fn by_default_a_backlog_leaves_in_requests_as_large_as_they_may_be() {
+    for max_batch_size in [4096, 4095, 700] {
+        let ((tell, is_asked), (keeper, gate)) = (mpsc::channel(), gate());
+        let respond = move |request: &Request| {
+            if request.number == 1 {
+                let _ = tell.send(());
+                gate.wait();
+            }
+            Response::ok()
+        };
+        let receiver = Receiver::builder().respond_with(respond).start().unwrap();
+        let batch = BatchConfig { max_batch_size, batch_timeout: NEVER, ..BatchConfig::default() };
+        let client = client_of(&receiver).with_worker_count(1).with_batch_config(batch).build().unwrap();
+        record(&client.tracer("test"), 512);
+        is_asked.recv_timeout(LONG).unwrap();
+        // The one worker waits for the answer meanwhile.
+        record(&client.tracer("test"), 9000);
+        keeper.let_one_pass();
+        assert!(client.flush(LONG).is_complete());
+        assert_eq!(sizes(&receiver).into_iter().max(), Some(max_batch_size as u64), "{:?}", sizes(&receiver));
+    }
 }
 
 #[test]
 fn beyond_half_of_the_queue_everything_leaves_whatever_the_strategy() {
-    for strategy in [BatchStrategy::TimeFirst, BatchStrategy::SizeFirst, BatchStrategy::Hybrid] {
+    for strategy in [BatchStrategy::TimeFirst, BatchStrategy::SizeFirst, BatchStrategy::Hybrid, BatchStrategy::Growing]
+    {
         let receiver = Receiver::start().unwrap();
         let batch = BatchConfig { strategy, batch_timeout: NEVER, max_queue_size: 100, ..BatchConfig::default() };
         let client = client(&receiver, batch);

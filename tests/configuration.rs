@@ -43,7 +43,12 @@ fn settings_that_make_no_sense_are_errors_that_name_setting_and_value() {
         (batch(|batch| batch.max_batch_bytes = 0), "max_batch_bytes", "0"),
         (batch(|batch| batch.max_queue_size = 0), "max_queue_size", "0"),
         (batch(|batch| batch.batch_timeout = Duration::ZERO), "batch_timeout", "0"),
-        (batch(|batch| (batch.max_batch_size, batch.max_queue_size) = (1000, 100)), "max_", "100"),
+        (
+            batch(|batch| batch.max_queue_size = 100)
+                .with_worker_pool(otlp::core::WorkerPool::new().with_batch_size(1000)),
+            "with_worker_pool.batch_size",
+            "1000",
+        ),
         (
             Client::builder().with_exit_budget(ExitBudget { stall: Duration::ZERO, ..ExitBudget::default() }),
             "with_exit_budget",

@@ -109,8 +109,9 @@ impl ClientBuilder {
         self
     }
 
-    /// How many idle connections are kept. Default 16, or as many as a pool's configuration or manager allows; more
-    /// than there are workers are hardly ever needed.
+    /// How many idle connections are kept, up to as many as there may be. Default 16; or a pool's `min_connections`
+    /// where that is more, or as many as a [`ConnectionManager`] allows. More than there are workers and threads in
+    /// [`Client::export_spans`] are hardly ever needed.
     pub fn with_max_idle_connections(mut self, connections: usize) -> Self {
         self.options.max_idle_connections = Some(connections);
         self

@@ -9,15 +9,16 @@ use std::time::Duration;
 /// where `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` says so; by default a request grows with the backlog, from 512 to 4096 spans,
 /// since large requests compress better and a backlog is best sent in few of them.
 ///
-/// Given in code, the whole struct counts and the environment's `OTEL_BSP_*` sizes and delay do not.
+/// Given in code, the whole struct counts and the environment's `OTEL_BSP_*` sizes and delay do not: where they are set
+/// and say something else, one line on stderr names them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchConfig {
-    /// The most spans of one request. Default 4096, with which a batch is ready at 512 spans already, which is the
-    /// specification's default; any other size is also the one at which it is ready. At least 1 and at most
-    /// `max_queue_size`; the default follows where that is smaller. Environment: `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
+    /// The most spans of one request, at least 1. Default 4096. What it has to do with when a batch leaves is up to
+    /// `strategy`. Where `max_queue_size` is smaller a request holds no more than that. Environment:
+    /// `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
     pub max_batch_size: usize,
-    /// The most bytes of one request before compression. Default 1 MiB; at least 1, at most 64 MiB, and never more than
-    /// an eighth of `max_memory_usage`. A single larger span is sent alone. Beyond
+    /// The most bytes of one request before compression. Default 1 MiB; at least 1, at most 64 MiB. Where an eighth of
+    /// `max_memory_usage` is less that counts, and more than `max_memory_usage` costs one line on stderr. A single larger span is sent alone. Beyond
     /// [`max_request_bytes`](crate::ClientBuilder::with_max_request_bytes) nothing is sent. No environment variable.
     pub max_batch_bytes: usize,
     /// How long an ended span waits for its batch to become ready. Default 5 s; longer than zero. Environment:
@@ -27,11 +28,10 @@ pub struct BatchConfig {
     /// `max_memory_usage` bounds them, in bytes, so that a burst fits; the specification's default is 2048. At least 1.
     /// Environment: `OTEL_BSP_MAX_QUEUE_SIZE`.
     pub max_queue_size: usize,
-    /// When a batch leaves. Default [`BatchStrategy::Hybrid`].
+    /// When a batch leaves. Default [`BatchStrategy::Growing`].
     pub strategy: BatchStrategy,
-    /// Whether the size at which a batch is ready follows the load and the latency, between 64 spans and the queue's
-    /// size;
-    /// `max_batch_size` is where it begins. Default false.
+    /// Whether the most spans of one request follow the load and the latency, between 64 spans and the queue's size;
+    /// `max_batch_size` is where they begin. Default false.
     pub adaptive_sizing: bool,
     /// Whether the rings of all threads are spread over all workers, each taking an equal share of every batch, so
     /// that a thread that records a flood does not delay the others. Default true. Off, each ring stays with one
@@ -65,12 +65,16 @@ pub enum BatchStrategy {
     /// `batch_timeout` leaves, up to an eighth of that early: few requests, and each as large as it can be.
     SizeFirst,
     /// All that waits leaves when there are `max_batch_size` spans or the oldest has waited for `batch_timeout`,
-    /// whichever comes first. The default.
-    #[default]
+    /// whichever comes first.
     Hybrid,
+    /// All that waits leaves when there are 512 spans, or `max_batch_size` where that is less, or the oldest has waited
+    /// for `batch_timeout`. What is there by then goes into requests of up to `max_batch_size`: small ones while the
+    /// workers keep up, few large ones of a backlog. The default.
+    #[default]
+    Growing,
 }
 
-/// Waiting spans at which a batch is ready by default.
+/// Waiting spans at which a batch that may grow is ready; the specification's default of a batch.
 const READY_SPANS: usize = 512;
 
 impl BatchConfig {
@@ -81,10 +85,9 @@ impl BatchConfig {
 
     /// The same, where requests hold `size` spans at most for now.
     pub(crate) fn ready_at(&self, size: usize) -> usize {
-        let default = Self::default().max_batch_size;
         let ready = match self.strategy {
             BatchStrategy::TimeFirst => usize::MAX,
-            BatchStrategy::Hybrid if self.max_batch_size == default => size.min(READY_SPANS),
+            BatchStrategy::Growing => size.min(READY_SPANS),
             BatchStrategy::Hybrid | BatchStrategy::SizeFirst => size,
         };
         // Beyond half of the queue it is drained at once.
@@ -101,9 +104,15 @@ mod tests {
         let ready = |strategy, max_batch_size, max_queue_size| {
             BatchConfig { strategy, max_batch_size, max_queue_size, ..BatchConfig::default() }.ready_spans()
         };
-        use BatchStrategy::{Hybrid, SizeFirst, TimeFirst};
+        use BatchStrategy::{Growing, Hybrid, SizeFirst, TimeFirst};
         assert_eq!(BatchConfig::default().ready_spans(), 512);
         assert_eq!((ready(Hybrid, 2000, usize::MAX), ready(SizeFirst, 4096, usize::MAX)), (2000, 4096));
+        assert_eq!((ready(Hybrid, 4096, usize::MAX), ready(Hybrid, 4095, usize::MAX)), (4096, 4095));
+        assert_eq!(
+            [100, 511, 4095, 4096, 4097].map(|size| ready(Growing, size, usize::MAX)),
+            [100, 511, 512, 512, 512]
+        );
+        assert_eq!((ready(Growing, 4096, 1000), ready(Growing, 4096, 2048)), (501, 512));
         assert_eq!((ready(Hybrid, 2000, 2500), ready(SizeFirst, 100, 100)), (1251, 51));
         assert_eq!((ready(TimeFirst, 100, usize::MAX), ready(TimeFirst, 100, 1000)), (usize::MAX / 2 + 1, 501));
     }

@@ -138,9 +138,9 @@ impl BackpressureController {
         self
     }
 
-    /// The share of the queue beyond which throttling begins: above 0 and below 1. Default 0.8. Without
+    /// The share of the queue beyond which throttling begins: above 0 and below 1. Default 0.8. Where it is set without
     /// [`with_adaptive_throttling`](Self::with_adaptive_throttling) a line on stderr says that it was passed, and 1 is
-    /// allowed.
+    /// allowed; where it is not set nothing is said.
     pub fn with_queue_threshold(mut self, share: f64) -> Self {
         self.queue_threshold = Some(share);
         self

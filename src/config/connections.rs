@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{error::Error, sync::LONGEST};
 
-/// Idle connections that are kept where nobody says how many connections there may be.
+/// Idle connections that are kept where nobody says how many.
 const IDLE_CONNECTIONS: usize = 16;
 
 /// How connections to the receiver are opened, kept and retired.
@@ -21,9 +21,10 @@ const IDLE_CONNECTIONS: usize = 16;
 /// of zero is an error of `build()`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConnectionPoolConfig {
-    /// The most connections in use at once, and the most that are kept; `export_spans` waits for one of them as long
-    /// as the request may take, which is no failed attempt. Default `usize::MAX`: as many as there are workers and
-    /// threads in `export_spans`, of which 16 are kept when they are idle. At least 1.
+    /// The most connections in use at once; `export_spans` waits for one of them as long as the request may take, which
+    /// is no failed attempt. Default `usize::MAX`: as many as there are workers and threads in `export_spans`. At least
+    /// 1. Of them 16 are kept when they are idle, or `min_connections` where that is more, unless
+    /// [`with_max_idle_connections`](crate::ClientBuilder::with_max_idle_connections) says how many.
     pub max_connections: usize,
     /// The connections that are opened ahead where `enable_connection_prewarming` is on; capped by the number of
     /// workers. Default 1; at most `max_connections`.
@@ -105,8 +106,8 @@ impl ConnectionManager {
         Self::default()
     }
 
-    /// The most connections, as [`ConnectionPoolConfig::max_connections`]. At least 1; a `min_connections` that is
-    /// larger is capped by it.
+    /// The most connections, as [`ConnectionPoolConfig::max_connections`]; all of them are kept when they are idle. At
+    /// least 1; a `min_connections` that is larger is capped by it.
     pub fn with_pool_size(mut self, connections: usize) -> Self {
         self.pool_size = Some(connections);
         self
@@ -180,7 +181,7 @@ impl ConnectionSettings {
         let connect_timeout = positive("with_connect_timeout", options.connect_timeout)?;
 
         let max_connections = pool_size.unwrap_or(pool.max_connections);
-        let kept = if max_connections == default.max_connections { IDLE_CONNECTIONS } else { max_connections };
+        let kept = pool_size.unwrap_or(IDLE_CONNECTIONS.max(pool.min_connections));
         let max_idle = options.max_idle_connections.unwrap_or(kept).min(max_connections);
         let idle_timeout = options.keep_alive_timeout.unwrap_or(pool.keep_alive_timeout).min(pool.idle_timeout);
         // Where nothing is kept each request has a connection of its own, whatever it was that said so.

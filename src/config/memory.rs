@@ -131,18 +131,22 @@ impl MemoryPool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "it takes effect when it is given to a builder"]
 pub struct ZeroCopyBuffer {
-    pub(crate) capacity: usize,
+    /// Always there in what was resolved.
+    pub(super) capacity: Option<usize>,
     pub(crate) alignment: usize,
     pub(crate) prefetch_size: usize,
 }
 
 impl Default for ZeroCopyBuffer {
     fn default() -> Self {
-        Self { capacity: 1024 * 1024, alignment: 64, prefetch_size: 0 }
+        Self { capacity: None, alignment: 64, prefetch_size: 0 }
     }
 }
 
 impl ZeroCopyBuffer {
+    /// Of a buffer whose size nobody chose, where there is memory for eight of them.
+    pub(super) const USUAL_CAPACITY: usize = 1024 * 1024;
+
     /// 1 MiB, aligned to 64 bytes, nothing prefetched.
     pub fn new() -> Self {
         Self::default()
@@ -151,7 +155,7 @@ impl ZeroCopyBuffer {
     /// Bytes of one buffer: the most that one may hold. Default 1 MiB, or an eighth of `max_memory_usage` if that is
     /// less; 4 KiB to 64 MiB.
     pub fn with_capacity(mut self, bytes: usize) -> Self {
-        self.capacity = bytes;
+        self.capacity = Some(bytes);
         self
     }
 
@@ -168,13 +172,19 @@ impl ZeroCopyBuffer {
         self
     }
 
-    pub(super) fn check(&self) -> Result<(), Error> {
-        within("with_zero_copy_buffer.capacity", Some(self.capacity), BUFFER)?;
+    /// Bytes of one buffer.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity.unwrap_or(Self::USUAL_CAPACITY)
+    }
+
+    /// An error if it makes no sense; `usual` is the capacity where nobody chose one.
+    pub(super) fn check(&self, usual: usize) -> Result<(), Error> {
+        within("with_zero_copy_buffer.capacity", self.capacity, BUFFER)?;
         if !self.alignment.is_power_of_two() || self.alignment > PAGE_BYTES {
             let allowed = format!("must be a power of two, at most {PAGE_BYTES}");
             return Err(Error::config("with_zero_copy_buffer.alignment", self.alignment, allowed));
         }
-        within("with_zero_copy_buffer.prefetch_size", Some(self.prefetch_size), 0..=self.capacity)?;
+        within("with_zero_copy_buffer.prefetch_size", Some(self.prefetch_size), 0..=self.capacity.unwrap_or(usual))?;
         Ok(())
     }
 }

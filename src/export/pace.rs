@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn everything_leaves_with_the_oldest() {
-        for strategy in [BatchStrategy::TimeFirst, BatchStrategy::Hybrid] {
+        for strategy in [BatchStrategy::TimeFirst, BatchStrategy::Hybrid, BatchStrategy::Growing] {
             let (mut pace, at) = pace(strategy);
             pace.look(at(0), true, || 1, |_| false);
             pace.look(at(700), true, || 9, |_| false);

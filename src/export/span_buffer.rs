@@ -251,7 +251,7 @@ impl Exporter {
     pub(crate) fn lend_buffer(self: &Arc<Self>) -> SpanBuffer {
         let budget = &self.recorder.budget;
         let config = &self.settings.zero_copy_buffer;
-        let capacity = config.capacity.min(budget.limit() / PAGE_BYTES * PAGE_BYTES);
+        let capacity = config.capacity().min(budget.limit() / PAGE_BYTES * PAGE_BYTES);
         let mut pages = self.buffers.take();
         if pages.is_none() && budget.reserve_buffer(mapped(capacity)) {
             pages = MmapMut::map_anon(capacity).ok();

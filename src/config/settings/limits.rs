@@ -54,10 +54,9 @@ impl Chooser<'_> {
         let spans = |_, text: &str| whole_number(text, SPANS).map(Spans);
         let (Spans(max_queue_size), queue_source) =
             self.value(queue_size.map(Spans), &[env::BSP_MAX_QUEUE_SIZE], spans, Spans(default.max_queue_size));
-        if let Some(size) = batch_size
+        // Of one struct the size is only the most there may be; who sets the one size by itself means it.
+        if let Some((_, size)) = companions.batch
             && size > max_queue_size
-            // A size that nobody chose follows the queue.
-            && size != default.max_batch_size
             && queue_source == Source::Code
         {
             let allowed = format!("must be at most max_queue_size, which is {max_queue_size}");
@@ -86,16 +85,14 @@ impl Chooser<'_> {
         };
         // A batch and the body that is made of it are held at the same time.
         let most_bytes = max_memory_usage / BATCHES_IN_MEMORY;
-        if batch.max_batch_bytes == default.max_batch_bytes {
-            batch.max_batch_bytes = batch.max_batch_bytes.min(most_bytes);
-        } else if batch.max_batch_bytes > most_bytes {
+        if batch.max_batch_bytes > max_memory_usage {
             self.warnings.push(format!(
-                "with_batch_config.max_batch_bytes = {}: is more than a {BATCHES_IN_MEMORY}th of the memory bound; using \
-                 {most_bytes}",
+                "with_batch_config.max_batch_bytes = {}: is more than the memory bound; using {most_bytes}, which is a \
+                 {BATCHES_IN_MEMORY}th of it",
                 batch.max_batch_bytes
             ));
-            batch.max_batch_bytes = most_bytes;
         }
+        batch.max_batch_bytes = batch.max_batch_bytes.min(most_bytes);
         Ok(batch)
     }
 
@@ -133,13 +130,13 @@ impl Chooser<'_> {
         code: Option<ZeroCopyBuffer>,
         max_memory_usage: usize,
     ) -> Result<ZeroCopyBuffer, Error> {
-        let mut buffer = code.unwrap_or_else(|| {
-            let default = ZeroCopyBuffer::default();
-            ZeroCopyBuffer { capacity: default.capacity.min(max_memory_usage / CHUNKS_AT_LEAST), ..default }
-        });
-        buffer.check()?;
-        self.cap("with_zero_copy_buffer.capacity", &mut buffer.capacity, max_memory_usage);
-        buffer.prefetch_size = buffer.prefetch_size.min(buffer.capacity);
+        let mut buffer = code.unwrap_or_default();
+        let usual = ZeroCopyBuffer::USUAL_CAPACITY.min(max_memory_usage / CHUNKS_AT_LEAST);
+        buffer.check(usual)?;
+        let mut capacity = buffer.capacity.unwrap_or(usual);
+        self.cap("with_zero_copy_buffer.capacity", &mut capacity, max_memory_usage);
+        buffer.capacity = Some(capacity);
+        buffer.prefetch_size = buffer.prefetch_size.min(capacity);
         Ok(buffer)
     }
 

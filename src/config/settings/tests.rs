@@ -2,6 +2,7 @@ use super::*;
 use crate::config::tls::{self, NamedFile};
 use crate::{env::VARIABLES, value::KeyValue};
 
+mod defaults;
 mod hostile;
 mod in_code;
 mod limits;

@@ -55,9 +55,17 @@ fn a_batch_never_exceeds_the_queue() {
 
     let batch = Some(BatchConfig { max_queue_size: 100, ..BatchConfig::default() });
     assert_eq!(sizes(&from_code(Options { batch, ..Options::default() })), (100, 100));
-    let batch = Some(BatchConfig { max_queue_size: 100, max_batch_size: 101, ..BatchConfig::default() });
-    let error = error(Options { batch, ..Options::default() });
-    assert_eq!(error, "with_batch_config.max_batch_size = 101: must be at most max_queue_size, which is 100");
+    // A most of one request that is never reached is no contradiction, whatever it is.
+    for max_batch_size in [100, 101, 4095, 4096, usize::MAX] {
+        let batch = Some(BatchConfig { max_queue_size: 100, max_batch_size, ..BatchConfig::default() });
+        assert_eq!(sizes(&from_code(Options { batch, ..Options::default() })), (100, 100));
+    }
+    // Who sets the one size by itself means it.
+    let mut options =
+        Options { batch: Some(BatchConfig { max_queue_size: 100, ..BatchConfig::default() }), ..Options::default() };
+    options.set_worker_pool(crate::config::WorkerPool::new().with_batch_size(101));
+    let error = error(options);
+    assert_eq!(error, "with_worker_pool.batch_size = 101: must be at most max_queue_size, which is 100");
 }
 
 #[test]

@@ -38,10 +38,14 @@ fn a_pool_has_room_for_two_chunks_and_the_bound_for_eight() {
 #[test]
 fn a_buffer_that_nobody_asked_for_takes_an_eighth_of_a_small_bound() {
     let options = |zero_copy_buffer| Options { max_memory_usage: Some(MIB), zero_copy_buffer, ..Options::default() };
-    assert_eq!(from_code(options(None)).zero_copy_buffer.capacity, MIB / 8);
-    assert_eq!(from_code(Options::default()).zero_copy_buffer.capacity, MIB);
+    assert_eq!(from_code(options(None)).zero_copy_buffer.capacity(), MIB / 8);
+    assert_eq!(
+        from_code(options(Some(ZeroCopyBuffer::new().with_alignment(128)))).zero_copy_buffer.capacity(),
+        MIB / 8
+    );
+    assert_eq!(from_code(Options::default()).zero_copy_buffer.capacity(), MIB);
     let given = ZeroCopyBuffer::new().with_capacity(2 * MIB).with_prefetch_size(2 * MIB);
     let (settings, warnings) = resolve(options(Some(given)), &[]).unwrap();
-    assert_eq!((settings.zero_copy_buffer.capacity, settings.zero_copy_buffer.prefetch_size), (MIB, MIB));
+    assert_eq!((settings.zero_copy_buffer.capacity(), settings.zero_copy_buffer.prefetch_size), (MIB, MIB));
     assert_eq!(warnings.len(), 1, "{warnings:?}");
 }
