@@ -82,7 +82,8 @@ impl Client {
         ClientBuilder::default()
     }
 
-    /// A client with these settings; what is `None` in them comes from the environment, then from the default.
+    /// A client with these settings; what is `None` in them comes from the environment, then from the default, and the
+    /// other sections count as they stand, see [`OtlpConfig`].
     ///
     /// # Errors
     /// As [`ClientBuilder::build`].

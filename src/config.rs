@@ -9,6 +9,26 @@
 //!
 //! Settings are public structs with public fields, all of which [`OtlpConfig`] holds, or made by setters where they
 //! configure a companion of the client; each is given to a setter of [`ClientBuilder`](crate::ClientBuilder).
+//!
+//! Write literals of them with `..Default::default()`, and patterns with `..`, even where every field is named: a later
+//! version may add fields, and such code goes on compiling.
+//! [`RetryConfig`], [`ConnectionPoolConfig`], [`PerformanceConfig`], [`MonitoringConfig`] and [`MemoryThresholds`] never
+//! get another one.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use otlp::config::{BatchConfig, BatchStrategy};
+//!
+//! let batch = BatchConfig {
+//!     batch_timeout: Duration::from_millis(200),
+//!     strategy: BatchStrategy::Hybrid,
+//!     ..Default::default()
+//! };
+//! ```
+//!
+//! A struct given in code counts as a whole, and the environment's variables for its fields do not: where one is set and
+//! says something else, one line on stderr names it. [`OtlpConfig::from_env`] is where to begin if they are to count.
 
 mod batch;
 mod client;

@@ -24,19 +24,28 @@ const ROLE: &str = "OTLP_TEST_ROLE";
 /// Not a test of its own: what the child processes run.
 #[test]
 fn child() {
-    if env::var(ROLE).is_ok() {
-        let _otlp = otlp::init().unwrap();
+    if let Ok(role) = env::var(ROLE) {
+        use otlp::config::OtlpConfig;
+        let _otlp = match role.as_str() {
+            "whole configuration" => Client::builder().with_config(OtlpConfig::default()).install().unwrap(),
+            "from the environment" => Client::builder().with_config(OtlpConfig::from_env()).install().unwrap(),
+            _ => otlp::init().unwrap(),
+        };
         otlp::tracer("child").start("span").end();
     }
 }
 
 fn run(receiver: &Receiver, variables: &[(&str, &str)]) -> Vec<String> {
+    run_as("job", receiver, variables)
+}
+
+fn run_as(role: &str, receiver: &Receiver, variables: &[(&str, &str)]) -> Vec<String> {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "child", "--nocapture", "--test-threads=1"]);
     for (name, _) in env::vars().filter(|(name, _)| name.starts_with("OTEL_") || name.starts_with("OTLP_")) {
         command.env_remove(name);
     }
-    command.env(ROLE, "job").env("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint());
+    command.env(ROLE, role).env("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint());
     let Output { status, stderr, .. } = command.envs(variables.iter().copied()).output().unwrap();
     let stderr = String::from_utf8_lossy(&stderr).into_owned();
     assert!(status.success(), "{stderr}");
@@ -142,4 +151,28 @@ fn a_url_without_the_usual_path_that_is_not_found_is_answered_with_the_one_that_
     // Any other answer is the receiver's own.
     let said = refused_by(400, "no", "/");
     assert!(said.ends_with("answered 400: no"), "{said}");
+}
+
+#[test]
+fn variables_that_lose_against_a_whole_configuration_are_told_once_and_one_from_the_environment_loses_none() {
+    let variables = [
+        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+        ("OTLP_MAX_MEMORY_USAGE", "1048576"),
+        ("OTLP_DROP_STRATEGY", "oldest_first"),
+        // These are nobody's loss: None in the configuration means the environment.
+        ("OTEL_SERVICE_NAME", "tool"),
+        ("OTLP_WORKERS", "1"),
+    ];
+    let receiver = Receiver::start().unwrap();
+    let said = run_as("whole configuration", &receiver, &variables);
+    let [line] = &said[..] else { panic!("{said:?}") };
+    assert_eq!(
+        line,
+        "otlp: OTLP_MAX_MEMORY_USAGE, OTEL_BSP_SCHEDULE_DELAY, OTLP_DROP_STRATEGY: set, and do not count, since code \
+         gives PerformanceConfig, BatchConfig, DropStrategy as a whole; OtlpConfig::from_env() has them as the \
+         environment says"
+    );
+    assert_eq!(run_as("from the environment", &receiver, &variables), [""; 0]);
+    assert_eq!(run_as("whole configuration", &receiver, &variables[3..]), [""; 0]);
+    assert_eq!(receiver.span_count(), 3);
 }

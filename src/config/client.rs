@@ -5,9 +5,10 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 use super::{
     BatchConfig, BatchStrategy, Compression, ConnectionPoolConfig, DropStrategy, ErrorType, ExitBudget, MemoryMonitor,
     MonitoringConfig, PerformanceConfig, PerformanceMonitor, ResourceDetector, RetryConfig, SpanLimits, SpoolConfig,
-    endpoint,
+    endpoint, settings::from_environment,
 };
 use crate::{
+    env::Environment,
     error::{ParseError, choice, name_of},
     value::KeyValue,
 };
@@ -15,7 +16,19 @@ use crate::{
 /// Everything that can be set, section by section; see [`Client::with_config`](crate::Client::with_config).
 ///
 /// `default()` reads no environment. In `transport` and `resource`, `None` and empty lists mean the environment, then
-/// the default; the other sections count as they stand, and the environment's variables for them do not.
+/// the default; the other sections count as they stand, and the environment's variables for them do not: where one is
+/// set and says something else, one line on stderr names it. [`from_env`](Self::from_env) has these sections as the
+/// environment says:
+///
+/// ```
+/// use otlp::config::{BatchConfig, OtlpConfig};
+///
+/// let config = OtlpConfig {
+///     batch: BatchConfig { max_queue_size: 50_000, ..Default::default() },
+///     ..OtlpConfig::from_env()
+/// };
+/// # assert_eq!(config.batch.max_queue_size, 50_000);
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct OtlpConfig {
     /// Where to send, and how.
@@ -46,6 +59,15 @@ pub struct OtlpConfig {
     pub performance_monitor: Option<PerformanceMonitor>,
     /// Watches memory. Default `None`: nobody does, and the bound holds all the same.
     pub memory_monitor: Option<MemoryMonitor>,
+}
+
+impl OtlpConfig {
+    /// The default, with what the environment says of the sections that count as they stand: sizes and times of
+    /// batches, the memory bound, the log level, the drop strategy, the exit budget, the spool and the span limits.
+    /// Reads the environment now; a value that cannot be used counts as unset, which is told when a client is made.
+    pub fn from_env() -> Self {
+        from_environment(&Environment::from_process())
+    }
 }
 
 /// Where to send, and how. What is `None` comes from the environment, then from the default.

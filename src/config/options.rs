@@ -56,6 +56,8 @@ pub(crate) struct Options {
     /// Bytes; the hard bound on what the client holds. Default 64 MiB, at least 1 MiB.
     pub(crate) max_memory_usage: Option<usize>,
     pub(crate) drop_strategy: Option<DropStrategy>,
+    /// That of a whole configuration, below the other and the companions'.
+    pub(crate) drop_strategy_of_config: Option<DropStrategy>,
     pub(crate) exit_budget: Option<ExitBudget>,
     pub(crate) retry: Option<RetryConfig>,
     pub(crate) log_level: Option<LogLevel>,
@@ -220,7 +222,10 @@ impl Options {
         self.set_performance(performance);
         self.set_monitoring(monitoring);
         self.retry = Some(retry);
-        self.drop_strategy = Some(drop_strategy);
+        self.drop_strategy_of_config = Some(drop_strategy);
+        if let Some(controller) = &mut self.backpressure {
+            controller.drop_strategy = None;
+        }
         self.exit_budget = Some(exit_budget);
         self.spool = Some(spool);
         self.span_limits = Some(span_limits);

@@ -2,7 +2,10 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use self::chooser::{Chooser, Source};
+use self::{
+    chooser::{Chooser, Source},
+    limits::schedule_delay,
+};
 use super::{
     BackpressureController, BatchConfig, Compression, ConnectionSettings, DropStrategy, Endpoint, ExitBudget, Headers,
     MemoryMonitor, MemoryPool, MetricType, MonitoringConfig, Options, PerformanceConfig, PerformanceMonitor,
@@ -19,6 +22,9 @@ use crate::{
 mod certificates;
 mod chooser;
 mod limits;
+mod whole;
+
+pub(super) use whole::from_environment;
 
 const MIB: usize = 1024 * 1024;
 
@@ -122,7 +128,7 @@ impl Settings {
     /// Decides every setting, and tells what in the environment could not be used: at most one warning per variable,
     /// without header values and user information.
     pub(crate) fn resolve(mut options: Options, environment: Environment) -> Result<(Self, Vec<String>), Error> {
-        let mut choose = Chooser { environment: &environment, warnings: Vec::new() };
+        let mut choose = Chooser::new(&environment);
 
         choose.config_file();
         let sdk_disabled = choose.one(options.sdk_disabled, env::SDK_DISABLED, env::boolean, false);
@@ -147,11 +153,17 @@ impl Settings {
         monitoring.as_ref().map_or(Ok(()), MonitoringConfig::check)?;
         // A whole section says a level too, be it the default's.
         let level_in_code = options.log_level.is_some();
+        choose.section = (!level_in_code && monitoring.is_some()).then_some("MonitoringConfig");
         let log_level = options.log_level.or(monitoring.as_ref().map(|monitoring| monitoring.log_level));
         let (log_level, source) =
             choose.value(log_level, &[env::LOG_LEVEL], |_, text| text.parse(), LogLevel::default());
-        let log_level_is_asked =
-            level_in_code || source == Source::Variable(env::LOG_LEVEL) || log_level == LogLevel::Debug;
+        choose.section = None;
+        // A section may hold what the environment says.
+        let said = environment.get(env::LOG_LEVEL).and_then(|text| text.ok()?.parse().ok());
+        let log_level_is_asked = level_in_code
+            || source == Source::Variable(env::LOG_LEVEL)
+            || said == Some(log_level)
+            || log_level == LogLevel::Debug;
 
         let propagators = choose.list(None, env::PROPAGATORS, Propagators::parse, Propagators::default());
         let connections = ConnectionSettings::resolve(&options)?;
@@ -201,23 +213,28 @@ impl Settings {
         let performance = options.performance.take();
         performance.as_ref().map_or(Ok(()), PerformanceConfig::check)?;
         let max_memory_usage = within("with_max_memory_usage", options.max_memory_usage, MEMORY)?;
+        choose.section = (max_memory_usage.is_none() && performance.is_some()).then_some("PerformanceConfig");
         let max_memory_usage = choose.one(
             max_memory_usage.or(performance.as_ref().map(|performance| performance.max_memory_usage)),
             env::MAX_MEMORY_USAGE,
             |text| whole_number(text, MEMORY),
             DEFAULT_MEMORY,
         );
+        choose.section = None;
         let performance = performance.unwrap_or_default();
         let batch = choose.batch(options.batch, sizes, max_memory_usage)?;
         let memory_pool = choose.memory_pool(options.memory_pool, max_memory_usage)?;
         let zero_copy_buffer = choose.zero_copy_buffer(options.zero_copy_buffer, max_memory_usage)?;
         let backpressure = options.backpressure.unwrap_or_default();
         backpressure.check()?;
-        if let Some(DropStrategy::Block(timeout)) = options.drop_strategy {
+        if let Some(DropStrategy::Block(timeout)) = options.drop_strategy.or(options.drop_strategy_of_config) {
             positive("with_drop_strategy", Some(timeout))?;
         }
         let drop_strategy = options.drop_strategy.or(backpressure.drop_strategy);
+        choose.section = drop_strategy.is_none().then_some("DropStrategy");
+        let drop_strategy = drop_strategy.or(options.drop_strategy_of_config);
         let drop_strategy = choose.one(drop_strategy, env::DROP_STRATEGY, str::parse, DropStrategy::default());
+        choose.section = None;
         options.performance_monitor.as_ref().map_or(Ok(()), PerformanceMonitor::check)?;
         options.memory_monitor.as_ref().map_or(Ok(()), MemoryMonitor::check)?;
         let exit_budget = choose.exit_budget(options.exit_budget)?;
@@ -239,6 +256,9 @@ impl Settings {
                 "with_monitoring_config.enable_metrics = true: {endpoint} does not end in /v1/traces, so that nobody \
                  knows where metrics should go; using false"
             ));
+        }
+        if !is_off {
+            choose.tell_lost();
         }
         let mut warnings = choose.warnings;
         if !is_off {
@@ -277,7 +297,7 @@ impl Settings {
             memory_pool,
             zero_copy_buffer,
             backpressure,
-            monitoring,
+            monitoring: MonitoringConfig { log_level, ..monitoring },
             measured: options.performance_monitor.iter().flat_map(|monitor| monitor.enabled_metrics.clone()).collect(),
             performance_monitor: options.performance_monitor,
             memory_monitor: options.memory_monitor,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::header::AUTHORIZATION;
 
-use super::DEFAULT_ENDPOINT;
+use super::{DEFAULT_ENDPOINT, whole::Lost};
 use crate::{
     config::{Endpoint, Headers, Protocol, SamplerChoice, endpoint, exporter::ProtocolName, headers},
     env::{self, Environment, Rejected},
@@ -23,6 +23,15 @@ pub(super) enum Source {
 pub(super) struct Chooser<'a> {
     pub(super) environment: &'a Environment,
     pub(super) warnings: Vec<String>,
+    /// The section that the values in code are now part of, if it was given as a whole.
+    pub(super) section: Option<&'static str>,
+    pub(super) lost: Vec<Lost>,
+}
+
+impl<'a> Chooser<'a> {
+    pub(super) fn new(environment: &'a Environment) -> Self {
+        Self { environment, warnings: Vec::new(), section: None, lost: Vec::new() }
+    }
 }
 
 impl Chooser<'_> {
@@ -35,16 +44,21 @@ impl Chooser<'_> {
         read: impl Fn(&'static str, &str) -> Result<T, Rejected>,
         default: T,
     ) -> (T, Source) {
-        let mut chosen = code.map(|value| (value, Source::Code));
-        let mut rejected = Vec::new();
+        let (mut said, mut rejected) = (None, Vec::new());
         for &name in variables {
             match self.environment.get(name).map(|text| read(name, text?)) {
                 None => {}
                 Some(Err(why)) => rejected.push((name, why)),
-                Some(Ok(value)) => chosen = chosen.or(Some((value, Source::Variable(name)))),
+                Some(Ok(value)) => said = said.or(Some((value, name))),
             }
         }
-        let chosen = chosen.unwrap_or((default, Source::Default));
+        if let (Some(section), Some(value), Some((other, variable))) = (self.section, &code, &said)
+            && format!("{value:?}") != format!("{other:?}")
+        {
+            self.lost.push(Lost { section, variable });
+        }
+        let said = said.map(|(value, name)| (value, Source::Variable(name)));
+        let chosen = code.map(|value| (value, Source::Code)).or(said).unwrap_or((default, Source::Default));
         self.warnings.extend(
             rejected.into_iter().map(|(name, why)| format!("{name}={}: {}; using {:?}", why.value, why.must, chosen.0)),
         );

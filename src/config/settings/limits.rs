@@ -1,6 +1,6 @@
 //! Settings that bound something, where one depends on another: queue, batch, memory, time, disk.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use super::{
     BATCH_BYTES, SHORTEST_DELAY, SPANS, SPOOL_BYTES,
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     config::{BatchConfig, ExitBudget, MemoryPool, SpanLimits, SpoolConfig, ZeroCopyBuffer, options::Sizes},
-    env::{self, allowed, milliseconds, timeout, whole_number},
+    env::{self, Rejected, allowed, milliseconds, timeout, whole_number},
     error::Error,
     sync::LONGEST,
 };
@@ -45,12 +45,10 @@ impl Chooser<'_> {
         within("with_batch_config.max_batch_bytes", code.map(|batch| batch.max_batch_bytes), BATCH_BYTES)?;
         let batch_timeout = positive("with_batch_config.batch_timeout", code.map(|batch| batch.batch_timeout))?;
 
-        let batch_timeout = self.one(
-            batch_timeout,
-            env::BSP_SCHEDULE_DELAY,
-            |text| Ok(milliseconds(text)?.max(SHORTEST_DELAY)),
-            default.batch_timeout,
-        );
+        let section = code.map(|_| "BatchConfig");
+        self.section = section;
+        let batch_timeout = self.one(batch_timeout, env::BSP_SCHEDULE_DELAY, schedule_delay, default.batch_timeout);
+        self.section = section.filter(|_| companions.queue.is_none());
         let spans = |_, text: &str| whole_number(text, SPANS).map(Spans);
         let (Spans(max_queue_size), queue_source) =
             self.value(queue_size.map(Spans), &[env::BSP_MAX_QUEUE_SIZE], spans, Spans(default.max_queue_size));
@@ -62,12 +60,14 @@ impl Chooser<'_> {
             let allowed = format!("must be at most max_queue_size, which is {max_queue_size}");
             return Err(Error::config(batch_knob, size, allowed));
         }
+        self.section = section.filter(|_| companions.batch.is_none());
         let (Spans(mut max_batch_size), source) = self.value(
-            batch_size.map(|spans| Spans(spans.min(max_queue_size))),
+            batch_size.map(Spans),
             &[env::BSP_MAX_EXPORT_BATCH_SIZE],
             spans,
             Spans(default.max_batch_size.min(max_queue_size)),
         );
+        self.section = None;
         if max_batch_size > max_queue_size {
             if let Source::Variable(name) = source {
                 self.warnings.push(format!(
@@ -152,19 +152,24 @@ impl Chooser<'_> {
         let default = ExitBudget::default();
         let total = positive("with_exit_budget.total", code.as_ref().map(|budget| budget.total))?;
         let stall = positive("with_exit_budget.stall", code.as_ref().map(|budget| budget.stall))?;
+        self.section = code.as_ref().map(|_| "ExitBudget");
         let total = self.one(total, env::EXIT_TIMEOUT, timeout, default.total).min(LONGEST);
-        let stall = self.one(stall, env::EXIT_STALL_TIMEOUT, timeout, default.stall.min(total)).min(total);
+        let within_total = |text: &str| timeout(text).map(|stall| stall.min(total));
+        let stall = stall.map(|stall| stall.min(total));
+        let stall = self.one(stall, env::EXIT_STALL_TIMEOUT, within_total, default.stall.min(total));
+        self.section = None;
         Ok(ExitBudget { stall, total })
     }
 
     /// What one span may hold: the span's own variable, then the general one where there is one (LIMV-03).
     pub(super) fn span_limits(&mut self, code: Option<SpanLimits>) -> SpanLimits {
         let default = SpanLimits::default();
+        self.section = code.as_ref().map(|_| "SpanLimits");
         let mut count = |variables: &[&'static str], of: fn(&SpanLimits) -> usize| {
             let read = |_, text: &str| whole_number(text, 0..=usize::MAX);
             self.value(code.as_ref().map(of), variables, read, of(&default)).0
         };
-        SpanLimits {
+        let limits = SpanLimits {
             // No variable sets it.
             attribute_depth_limit: code.as_ref().unwrap_or(&default).attribute_depth_limit,
             attribute_count_limit: count(&[env::SPAN_ATTRIBUTE_COUNT_LIMIT, env::ATTRIBUTE_COUNT_LIMIT], |limits| {
@@ -184,7 +189,9 @@ impl Chooser<'_> {
                 let code = code.as_ref().map(|limits| Length(limits.attribute_value_length_limit));
                 self.value(code, &variables, read, Length(default.attribute_value_length_limit)).0.0
             },
-        }
+        };
+        self.section = None;
+        limits
     }
 
     pub(super) fn spool(&mut self, code: Option<SpoolConfig>) -> Result<SpoolConfig, Error> {
@@ -200,13 +207,21 @@ impl Chooser<'_> {
         let code = code.as_ref();
         let path = |text: &str| Ok(Some(text.into()));
         let bytes = |text: &str| whole_number(text, SPOOL_BYTES).map(|bytes| bytes as u64);
-        Ok(SpoolConfig {
+        self.section = code.map(|_| "SpoolConfig");
+        let spool = SpoolConfig {
             dir: self.one(code.map(|spool| spool.dir.clone()), env::SPOOL_DIR, path, None),
             max_bytes: self.one(code.map(|spool| spool.max_bytes), env::SPOOL_MAX_BYTES, bytes, default.max_bytes),
             max_age: self.one(code.map(|spool| spool.max_age), env::SPOOL_MAX_AGE, milliseconds, default.max_age),
             fsync: self.one(code.map(|spool| spool.fsync), env::SPOOL_FSYNC, env::boolean, default.fsync),
-        })
+        };
+        self.section = None;
+        Ok(spool)
     }
+}
+
+/// How long a span waits for its batch, where zero is as soon as possible.
+pub(super) fn schedule_delay(text: &str) -> Result<Duration, Rejected> {
+    Ok(milliseconds(text)?.max(SHORTEST_DELAY))
 }
 
 /// A number of spans, which says so where there is no limit.

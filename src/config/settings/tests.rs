@@ -10,6 +10,7 @@ mod memory;
 mod properties;
 mod sections;
 mod sources;
+mod whole;
 mod words;
 
 const MS: Duration = Duration::from_millis(1);
