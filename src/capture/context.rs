@@ -41,6 +41,7 @@ impl SpanContext {
 
     /// The same with this trace state.
     #[inline]
+    #[must_use]
     pub fn with_trace_state(self, trace_state: TraceState) -> Self {
         Self { trace_state, ..self }
     }

@@ -33,16 +33,19 @@ impl Scope {
     }
 
     /// The version of the instrumented component.
+    #[must_use]
     pub fn with_version(self, version: impl Into<Cow<'static, str>>) -> Self {
         Self { version: version.into(), ..self }
     }
 
     /// The schema its attribute names follow.
+    #[must_use]
     pub fn with_schema_url(self, schema_url: impl Into<Cow<'static, str>>) -> Self {
         Self { schema_url: schema_url.into(), ..self }
     }
 
     /// An attribute of the scope itself; of equal keys the last wins.
+    #[must_use]
     pub fn with_attribute(mut self, attribute: KeyValue<'static>) -> Self {
         self.attributes.push(attribute);
         self

@@ -133,17 +133,20 @@ impl BatchSpanProcessor {
     }
 
     /// How many spans may wait, at least 1; those beyond are dropped. Default 2048.
+    #[must_use]
     pub fn with_max_queue_size(self, spans: usize) -> Self {
         self.set(|settings| settings.queue_size = spans.max(1))
     }
 
     /// How many spans are exported at once, at least 1, and at most as many as may wait. As many that wait are exported
     /// at once. Default 512.
+    #[must_use]
     pub fn with_max_export_batch_size(self, spans: usize) -> Self {
         self.set(|settings| settings.batch_size = spans.max(1))
     }
 
     /// How long a span waits for its batch to fill, at most. Default 5 s.
+    #[must_use]
     pub fn with_schedule_delay(self, delay: Duration) -> Self {
         self.set(|settings| settings.delay = delay.min(LONGEST))
     }

@@ -164,24 +164,28 @@ impl ParentBased {
     }
 
     /// Who decides where the parent is of another process and sampled. Default [`AlwaysOn`].
+    #[must_use]
     pub fn with_remote_parent_sampled(mut self, sampler: impl Sampler + 'static) -> Self {
         self.remote_sampled = Arc::new(sampler);
         self
     }
 
     /// Who decides where the parent is of another process and not sampled. Default [`AlwaysOff`].
+    #[must_use]
     pub fn with_remote_parent_not_sampled(mut self, sampler: impl Sampler + 'static) -> Self {
         self.remote_not_sampled = Arc::new(sampler);
         self
     }
 
     /// Who decides where the parent is of this process and sampled. Default [`AlwaysOn`].
+    #[must_use]
     pub fn with_local_parent_sampled(mut self, sampler: impl Sampler + 'static) -> Self {
         self.local_sampled = Arc::new(sampler);
         self
     }
 
     /// Who decides where the parent is of this process and not sampled. Default [`AlwaysOff`].
+    #[must_use]
     pub fn with_local_parent_not_sampled(mut self, sampler: impl Sampler + 'static) -> Self {
         self.local_not_sampled = Arc::new(sampler);
         self

@@ -131,6 +131,7 @@ impl<'a> SamplingInput<'a> {
     }
 
     /// The same as a child of `parent`, in its trace; as a root with its trace state, if `parent` is invalid.
+    #[must_use]
     pub fn with_parent(mut self, parent: &'a SpanContext) -> Self {
         self.parent = Some(parent).filter(|parent| parent.is_valid());
         self.trace_id = self.parent.map_or(self.trace_id, SpanContext::trace_id);
@@ -139,12 +140,14 @@ impl<'a> SamplingInput<'a> {
     }
 
     /// The same with this kind.
+    #[must_use]
     pub fn with_kind(mut self, kind: SpanKind) -> Self {
         self.kind = kind;
         self
     }
 
     /// The same with these attributes and links.
+    #[must_use]
     pub fn with_lists(mut self, attributes: &'a [KeyValue<'a>], links: &'a [(SpanContext, Vec<KeyValue<'a>>)]) -> Self {
         self.given = Given::Lists(attributes, links);
         self
