@@ -86,7 +86,7 @@ impl Client {
     /// other sections count as they stand, see [`OtlpConfig`].
     ///
     /// # Errors
-    /// As [`ClientBuilder::build`].
+    /// [`Error::Config`], like [`ClientBuilder::build`].
     pub fn with_config(config: OtlpConfig) -> Result<Self, Error> {
         Self::builder().with_config(config).build()
     }
@@ -184,7 +184,7 @@ impl Client {
     /// Blocks until the answer, or until the request timeout (10 s by default) is used up.
     ///
     /// # Errors
-    /// As [`export_spans`](Self::export_spans). The spans are then counted as dropped, but for [`Error::Shutdown`]
+    /// Those of [`export_spans`](Self::export_spans). The spans are then counted as dropped, but for [`Error::Shutdown`]
     /// before anything was sent.
     pub fn send_buffer(&self, buffer: SpanBuffer) -> Result<ExportReport, Error> {
         match self.engine().map(Engine::in_this_process) {

@@ -26,13 +26,13 @@ pub(crate) use std::env::consts::{ARCH, OS};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Variable {
-    /// Its name, case-sensitive.
+    /// The variable's name, case-sensitive.
     pub name: &'static str,
     /// What holds where it is unset or empty: a value as one would write it, or a description in parentheses.
     pub default: &'static str,
     /// The unit or the form of its value.
     pub unit: &'static str,
-    /// What it sets.
+    /// What the variable sets.
     pub meaning: &'static str,
 }
 

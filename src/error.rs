@@ -159,9 +159,9 @@ impl Error {
 pub enum ExportError {
     /// There was more to do than fits into the time.
     TimedOut,
-    /// It was shut down before the call.
+    /// The processor or exporter was shut down before the call.
     Shutdown,
-    /// It failed.
+    /// The processor or exporter failed.
     #[non_exhaustive]
     Failed {
         /// Why, in one line without secrets: it may be written to stderr.
@@ -225,12 +225,12 @@ listed! {
         Shutdown,
         /// A fault inside the exporter cost this batch; it was caught and the exporter went on.
         Panicked,
-        /// It lay in the spool for longer than [`SpoolConfig::max_age`](crate::SpoolConfig::max_age).
+        /// The span lay in the spool for longer than [`SpoolConfig::max_age`](crate::SpoolConfig::max_age).
         Expired,
         /// The system gave no memory, although `max_memory_usage` left room for more: the process has a limit of its own, or
         /// the machine has none left.
         NoMemory,
-        /// It was recorded by what recording itself called, on the same thread: an allocator that records spans, or a signal
+        /// The span was recorded by what recording itself called, on the same thread: an allocator that records spans, or a signal
         /// handler. What was recorded of that would have to be recorded again, and so on for ever.
         Nested,
     }

@@ -11,7 +11,7 @@ macro_rules! listed {
         pub enum $name { $($(#[$of])* $variant,)+ }
 
         impl $name {
-            /// Each of them, in the order of their declaration.
+            /// Every variant, in the order of their declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
             #[allow(dead_code)]
             pub(crate) const COUNT: usize = Self::ALL.len();

@@ -337,8 +337,9 @@ impl Receipt {
         self.dropped.total()
     }
 
-    /// The same counts for the time since an earlier receipt of the same client; `pending`, `spooled` and
+    /// The counts for the time since an earlier receipt of the same client; `pending`, `spooled` and
     /// `failed_processors` are as they are now.
+    #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             exported: self.exported.saturating_sub(earlier.exported),

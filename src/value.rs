@@ -57,14 +57,14 @@ impl<'a> KeyValue<'a> {
         Self { key: key.into(), value: value.into() }
     }
 
-    /// The same attribute, owning its text and bytes.
+    /// This attribute, owning its text and bytes.
     pub fn into_owned(self) -> KeyValue<'static> {
         KeyValue { key: Cow::Owned(self.key.into_owned()), value: self.value.into_owned() }
     }
 }
 
 impl Value<'_> {
-    /// The same value, owning its text and bytes.
+    /// This value, owning its text and bytes.
     pub fn into_owned(self) -> Value<'static> {
         match self {
             Self::Empty => Value::Empty,

@@ -6,6 +6,7 @@ mod surface;
 use std::{
     collections::BTreeSet,
     env, fs,
+    marker::PhantomData,
     path::{Path, PathBuf},
 };
 
@@ -109,10 +110,10 @@ const OF_ONE_THREAD: &[&str] =
 /// Asserts that types may be shared between threads, and answers their paths.
 macro_rules! shared {
     ($($of:ty,)*) => {{
-        fn is_shared<T: Send + Sync>(path: &'static str) -> &'static str {
+        fn is_shared<T: Send + Sync>(_: PhantomData<T>, path: &'static str) -> &'static str {
             path.split('<').next().unwrap()
         }
-        [$(is_shared::<$of>(stringify!($of))),*]
+        [$(is_shared(PhantomData::<$of>, stringify!($of))),*]
     }};
 }
 

@@ -39,7 +39,7 @@ impl SpanContext {
         Self { trace_id, span_id, trace_flags, is_remote, trace_state: TraceState::EMPTY }
     }
 
-    /// The same with this trace state.
+    /// This context with another trace state.
     #[inline]
     #[must_use]
     pub fn with_trace_state(self, trace_state: TraceState) -> Self {

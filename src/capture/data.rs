@@ -33,25 +33,25 @@ pub struct SpanData {
     pub name: Cow<'static, str>,
     /// What the span does, seen from this process.
     pub kind: SpanKind,
-    /// When it began. Times before 1970 count as 1970.
+    /// When the span began. Times before 1970 count as 1970.
     pub start: SystemTime,
-    /// When it ended; counts as `start` if it is earlier.
+    /// When the span ended; counts as `start` if it is earlier.
     pub end: SystemTime,
-    /// Its attributes; of equal keys the last wins.
+    /// The span's attributes; of equal keys the last wins.
     pub attributes: Vec<KeyValue<'static>>,
-    /// What happened meanwhile.
+    /// What happened during the span.
     pub events: Vec<Event>,
-    /// Other spans it has to do with.
+    /// Other spans that this one has to do with.
     pub links: Vec<Link>,
-    /// How it ended.
+    /// How the operation ended.
     pub status: Status,
-    /// What made it.
+    /// The component that made the span.
     pub scope: Scope,
-    /// Attributes it was given and does not have.
+    /// Attributes that the span was given and does not have.
     pub dropped_attributes: u32,
-    /// Events it was given and does not have.
+    /// Events that the span was given and does not have.
     pub dropped_events: u32,
-    /// Links it was given and does not have.
+    /// Links that the span was given and does not have.
     pub dropped_links: u32,
 }
 
@@ -76,21 +76,21 @@ impl SpanData {
         }
     }
 
-    /// Sets its parent.
+    /// Sets the span's parent.
     #[must_use]
     pub fn with_parent(mut self, parent: SpanContext) -> Self {
         self.parent = Some(parent);
         self
     }
 
-    /// Sets what it does, seen from its process. Default [`SpanKind::Internal`].
+    /// Sets what the span does, seen from its process. Default [`SpanKind::Internal`].
     #[must_use]
     pub fn with_kind(mut self, kind: SpanKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// Sets when it began and when it ended. Default the UNIX epoch.
+    /// Sets when the span began and when it ended. Default the UNIX epoch.
     #[must_use]
     pub fn with_times(mut self, start: SystemTime, end: SystemTime) -> Self {
         (self.start, self.end) = (start, end);
@@ -125,14 +125,14 @@ impl SpanData {
         self
     }
 
-    /// Sets how it ended. Default [`Status::Unset`].
+    /// Sets how the operation ended. Default [`Status::Unset`].
     #[must_use]
     pub fn with_status(mut self, status: Status) -> Self {
         self.status = status;
         self
     }
 
-    /// Sets what made it.
+    /// Sets the component that made the span.
     #[must_use]
     pub fn with_scope(mut self, scope: impl Into<Scope>) -> Self {
         self.scope = scope.into();
@@ -165,9 +165,9 @@ impl SpanData {
 pub struct Event {
     /// What happened.
     pub name: Cow<'static, str>,
-    /// When.
+    /// When it happened.
     pub time: SystemTime,
-    /// More about it.
+    /// More about what happened.
     pub attributes: Vec<KeyValue<'static>>,
 }
 
@@ -175,7 +175,7 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Link {
-    /// The other span.
+    /// The span that is referred to.
     pub context: SpanContext,
     /// More about the relation.
     pub attributes: Vec<KeyValue<'static>>,

@@ -33,12 +33,12 @@ impl<'a> EndedSpan<'a> {
         self.context
     }
 
-    /// Its parent; `None` for the root of a trace.
+    /// The span's parent; `None` for the root of a trace.
     pub fn parent(&self) -> Option<&'a SpanContext> {
         self.parent
     }
 
-    /// Its name.
+    /// The span's name.
     pub fn name(&self) -> &'a str {
         decode::name(self.record.as_slice())
     }
@@ -48,17 +48,17 @@ impl<'a> EndedSpan<'a> {
         decode::kind(self.record.as_slice())
     }
 
-    /// When it began.
+    /// When the span began.
     pub fn start_time(&self) -> SystemTime {
         time(decode::start(self.record.as_slice()))
     }
 
-    /// When it ended; not before it began.
+    /// When the span ended; not before it began.
     pub fn end_time(&self) -> SystemTime {
         time(decode::end(self.record.as_slice()))
     }
 
-    /// Its attributes, each key once. Arrays are lists. Allocates the list, but no texts.
+    /// The span's attributes, each key once. Arrays are lists. Allocates the list, but no texts.
     pub fn attributes(&self) -> Vec<KeyValue<'a>> {
         decode::attributes(self.record.as_slice())
     }
@@ -74,7 +74,7 @@ impl<'a> EndedSpan<'a> {
             .collect()
     }
 
-    /// Its links, in order. Allocates.
+    /// The span's links, in order. Allocates.
     pub fn links(&self) -> Vec<Link> {
         let links = decode::links(self.record.as_slice()).into_iter();
         links.map(|(context, attributes)| Link { context, attributes: owned(attributes) }).collect()
@@ -100,7 +100,7 @@ impl<'a> EndedSpan<'a> {
         self.record.dropped()[2]
     }
 
-    /// What made it.
+    /// The component that made the span.
     pub fn scope(&self) -> &'a Scope {
         self.scope
     }

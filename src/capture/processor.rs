@@ -50,7 +50,7 @@ pub trait SpanProcessor: Send + Sync {
     /// the end of spans that other threads were ending just then.
     ///
     /// # Errors
-    /// As [`force_flush`](Self::force_flush).
+    /// Those of [`force_flush`](Self::force_flush).
     fn shutdown(&self, timeout: Duration) -> Result<(), ExportError> {
         self.force_flush(timeout)
     }

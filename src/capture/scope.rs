@@ -51,22 +51,22 @@ impl Scope {
         self
     }
 
-    /// Its name.
+    /// The scope's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its version; empty if there is none.
+    /// The scope's version; empty if there is none.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// Its schema; empty if there is none.
+    /// The URL of the scope's schema; empty if there is none.
     pub fn schema_url(&self) -> &str {
         &self.schema_url
     }
 
-    /// Its attributes, as they were given.
+    /// The scope's attributes, as they were given.
     pub fn attributes(&self) -> &[KeyValue<'static>] {
         &self.attributes
     }

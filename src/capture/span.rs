@@ -160,8 +160,8 @@ impl Span {
         self.record_error_with(error, [])
     }
 
-    /// As [`record_error`](Self::record_error), with more attributes of the event; where keys are equal these win. They
-    /// change neither the attribute `error.type` nor the status.
+    /// Records a failure like [`record_error`](Self::record_error), with more attributes of the event; where keys are
+    /// equal these win. They change neither the attribute `error.type` nor the status.
     pub fn record_error_with<'v, E: Error + ?Sized>(
         &mut self,
         error: &E,

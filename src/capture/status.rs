@@ -25,9 +25,9 @@ pub enum Status {
     /// Nothing was said about it.
     #[default]
     Unset,
-    /// It succeeded, and nothing said later changes that.
+    /// The operation succeeded, and nothing said later changes that.
     Ok,
-    /// It failed; the description says how and may be empty.
+    /// The operation failed; the description says how and may be empty.
     Error(Cow<'static, str>),
 }
 

@@ -147,11 +147,12 @@ impl TraceState {
         }
     }
 
-    /// The same with `key` set to `value`, in front of the others; where there are 32 others, without the last of them.
+    /// This trace state with `key` set to `value`, in front of the others; where there are 32 others, without the last of them.
     ///
     /// `None` where the key or the value is none that W3C allows: a key begins with a lowercase letter or a digit and
     /// goes on with those and `_-*/@`, 256 characters at most; a value has 1 to 256 printable ASCII characters but `,`
     /// and `=`, and does not end with a space. Allocates.
+    #[must_use]
     pub fn insert(&self, key: &str, value: &str) -> Option<Self> {
         if !is_key(key) || !is_value(value) {
             return None;
@@ -160,7 +161,8 @@ impl TraceState {
         Some(Self::of(std::iter::once((key, value)).chain(members(&header).filter(|(known, _)| *known != key))))
     }
 
-    /// The same without `key`.
+    /// This trace state without `key`.
+    #[must_use]
     pub fn delete(&self, key: &str) -> Self {
         let header = self.header();
         Self::of(members(&header).filter(|(known, _)| *known != key))

@@ -31,7 +31,7 @@ static LAST: Mutex<Option<Client>> = Mutex::new(None);
 /// end of `main`: dropping it closes the client.
 ///
 /// # Errors
-/// As [`ClientBuilder::install`]. What the environment gets wrong is no error.
+/// Those of [`ClientBuilder::install`]. What the environment gets wrong is no error.
 pub fn init() -> Result<Guard, Error> {
     Client::builder().install()
 }
@@ -48,7 +48,7 @@ impl ClientBuilder {
     /// [`Guard::flush_on_panic`] ask for it; `abort`, SIGKILL and `exec` never do.
     ///
     /// # Errors
-    /// As [`build`](Self::build), and [`Error::AlreadyInitialized`] while the guard of another process-wide client is
+    /// [`Error::Config`] like [`build`](Self::build), and [`Error::AlreadyInitialized`] while the guard of another process-wide client is
     /// alive.
     pub fn install(self) -> Result<Guard, Error> {
         // Before anything is said about a configuration that will not count.
@@ -98,7 +98,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// The client.
+    /// The process-wide client.
     pub fn client(&self) -> &Client {
         &self.client
     }

@@ -39,7 +39,7 @@ pub struct OtlpConfig {
     pub batch: BatchConfig,
     /// Connections: how many, how long, and how they are used again.
     pub connection_pool: ConnectionPoolConfig,
-    /// Memory and copies.
+    /// The memory bound, and how memory is used.
     pub performance: PerformanceConfig,
     /// What the client says about itself.
     pub monitoring: MonitoringConfig,
@@ -165,7 +165,7 @@ impl FromStr for Protocol {
     }
 }
 
-/// As `OTEL_EXPORTER_OTLP_PROTOCOL` would have it.
+/// Shows the word that `OTEL_EXPORTER_OTLP_PROTOCOL` takes.
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(name_of(self, &Self::NAMES))

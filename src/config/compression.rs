@@ -68,7 +68,7 @@ impl FromStr for Compression {
     }
 }
 
-/// As `OTEL_EXPORTER_OTLP_COMPRESSION` would have it.
+/// Shows the word that `OTEL_EXPORTER_OTLP_COMPRESSION` takes.
 impl fmt::Display for Compression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())

@@ -55,7 +55,7 @@ impl FromStr for DropStrategy {
     }
 }
 
-/// As `OTLP_DROP_STRATEGY` would have it: a part of a millisecond counts as a whole one.
+/// Shows the words that `OTLP_DROP_STRATEGY` takes: a part of a millisecond counts as a whole one.
 impl fmt::Display for DropStrategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -79,7 +79,7 @@ pub struct WorkerPool {
 }
 
 impl WorkerPool {
-    /// Changes nothing yet.
+    /// Settings that change nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
@@ -126,7 +126,7 @@ impl BackpressureController {
     /// The share of the queue beyond which throttling begins, if nothing else is set.
     pub(crate) const DEFAULT_THRESHOLD: f64 = 0.8;
 
-    /// Changes nothing yet.
+    /// Settings that change nothing yet.
     pub fn new() -> Self {
         Self::default()
     }

@@ -21,9 +21,9 @@ const IDLE_CONNECTIONS: usize = 16;
 /// of zero is an error of `build()`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConnectionPoolConfig {
-    /// The most connections in use at once; `export_spans` waits for one of them as long as the request may take, which
-    /// is no failed attempt. Default `usize::MAX`: as many as there are workers and threads in `export_spans`. At least
-    /// 1. Of them 16 are kept when they are idle, or `min_connections` where that is more, unless
+    /// The most connections in use at once, at least 1; `export_spans` waits for one of them as long as the request may
+    /// take, which is no failed attempt. Default `usize::MAX`: as many as there are workers and threads in
+    /// `export_spans`. When they are idle 16 of them are kept, or `min_connections` where that is more, unless
     /// [`with_max_idle_connections`](crate::ClientBuilder::with_max_idle_connections) says how many.
     pub max_connections: usize,
     /// The connections that are opened ahead where `enable_connection_prewarming` is on; capped by the number of

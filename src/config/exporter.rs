@@ -32,7 +32,7 @@ impl TracesExporter {
     }
 }
 
-/// As `OTEL_TRACES_EXPORTER` would have it.
+/// Shows the word that `OTEL_TRACES_EXPORTER` takes.
 impl fmt::Display for TracesExporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

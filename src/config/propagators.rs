@@ -20,7 +20,7 @@ listed! {
 const UNSUPPORTED: [&str; 5] = ["b3", "b3multi", "jaeger", "xray", "ottrace"];
 
 impl Propagator {
-    /// Its name in `OTEL_PROPAGATORS`.
+    /// The propagator's name in `OTEL_PROPAGATORS`.
     pub fn name(self) -> &'static str {
         match self {
             Self::TraceContext => "tracecontext",
@@ -56,7 +56,7 @@ impl Propagators {
     /// No propagator: nothing is injected, and nothing extracted.
     pub const NONE: Self = Self { members: [None; Propagator::ALL.len()] };
 
-    /// These, in this order; what is repeated counts once.
+    /// A list of these, in this order; what is repeated counts once.
     pub fn new(propagators: impl IntoIterator<Item = Propagator>) -> Self {
         let mut list = Self::NONE;
         propagators.into_iter().for_each(|propagator| list.push(propagator));
@@ -71,7 +71,7 @@ impl Propagators {
         }
     }
 
-    /// Each of them, in order.
+    /// The propagators of the list, in order.
     pub fn iter(&self) -> impl Iterator<Item = Propagator> + use<> {
         self.members.into_iter().flatten()
     }
@@ -108,7 +108,7 @@ impl FromIterator<Propagator> for Propagators {
     }
 }
 
-/// As `OTEL_PROPAGATORS` would have it.
+/// Shows the list as `OTEL_PROPAGATORS` takes it.
 impl fmt::Display for Propagators {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.iter().map(Propagator::name).collect::<Vec<_>>() {

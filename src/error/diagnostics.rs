@@ -20,7 +20,7 @@ use crate::plugin::guarded;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum LogLevel {
-    /// Nothing at all.
+    /// Nothing is said at all.
     None,
     /// Only what cost spans or made the configuration unusable.
     Error,
@@ -54,7 +54,7 @@ impl FromStr for LogLevel {
     }
 }
 
-/// As `OTEL_LOG_LEVEL` would have it.
+/// Shows the word that `OTEL_LOG_LEVEL` takes.
 impl fmt::Display for LogLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(name_of(self, &Self::NAMES))

@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExportReport {
-    /// Spans it accepted.
+    /// Spans that the receiver accepted.
     pub accepted: u64,
     /// Spans it rejected (partial success).
     pub rejected: u64,

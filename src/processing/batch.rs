@@ -182,7 +182,7 @@ impl SpanProcessor for BatchSpanProcessor {
     }
 
     /// # Errors
-    /// As [`force_flush`](Self::force_flush). What has not been exported by then is dropped.
+    /// Those of [`force_flush`](Self::force_flush). What has not been exported by then is dropped.
     fn shutdown(&self, timeout: Duration) -> Result<(), ExportError> {
         let deadline = Instant::now() + timeout.min(LONGEST);
         if mem::replace(&mut self.shared.state.lock().is_shut_down, true) {

@@ -42,7 +42,7 @@ pub trait SpanExporter: Send + Sync {
     /// Ends, within `timeout`. Called once.
     ///
     /// # Errors
-    /// As [`force_flush`](Self::force_flush).
+    /// Those of [`force_flush`](Self::force_flush).
     fn shutdown(&self, timeout: Duration) -> Result<(), ExportError> {
         self.force_flush(timeout)
     }

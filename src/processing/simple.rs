@@ -76,7 +76,7 @@ impl<E: SpanExporter> SpanProcessor for SimpleSpanProcessor<E> {
     }
 
     /// # Errors
-    /// As the exporter's; also why a span was not exported since the last call.
+    /// Those of the exporter; also why a span was not exported since the last call.
     fn force_flush(&self, timeout: Duration) -> Result<(), ExportError> {
         self.finish(timeout, false, E::force_flush)
     }

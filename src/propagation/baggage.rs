@@ -98,13 +98,15 @@ impl Baggage {
         self.entries.is_empty()
     }
 
-    /// The same with `name` set to `value`, in place of the value and the metadata it has.
+    /// This baggage with `name` set to `value`, in place of the value and the metadata it has.
+    #[must_use]
     pub fn insert(&self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.insert_with_metadata(name, value, "")
     }
 
-    /// The same with `name` set to `value` and something said about it: properties of W3C Baggage, `key` or `key=value`
+    /// This baggage with `name` set to `value` and something said about it: properties of W3C Baggage, `key` or `key=value`
     /// with `;` between them. Metadata that no header may hold is left out when the baggage is sent.
+    #[must_use]
     pub fn insert_with_metadata(
         &self,
         name: impl Into<String>,
@@ -116,7 +118,8 @@ impl Baggage {
         changed
     }
 
-    /// The same without `name`.
+    /// This baggage without `name`.
+    #[must_use]
     pub fn delete(&self, name: &str) -> Self {
         Self { entries: self.entries.iter().filter(|entry| entry.name != name).cloned().collect() }
     }

@@ -49,12 +49,14 @@ impl Context {
         &self.baggage
     }
 
-    /// The same with this span.
+    /// This context with another span.
+    #[must_use]
     pub fn with_span_context(&self, span: SpanContext) -> Self {
         Self { span, baggage: self.baggage.clone() }
     }
 
-    /// The same with this baggage.
+    /// This context with another baggage.
+    #[must_use]
     pub fn with_baggage(&self, baggage: Baggage) -> Self {
         Self { span: self.span.clone(), baggage }
     }

@@ -23,7 +23,7 @@ impl Propagators {
         text.and_then(|text| Self::parse(text.to_str()?).0).unwrap_or_default()
     }
 
-    /// Those of this process: what [`set_global`](Self::set_global) was given, else what the environment said when they
+    /// The propagators of this process: what [`set_global`](Self::set_global) was given, else what the environment said when they
     /// were first needed, which is when the first client or tracer is made at the latest.
     pub fn global() -> Self {
         match GLOBAL.load(Ordering::Relaxed) {

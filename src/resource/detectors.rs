@@ -33,7 +33,7 @@ listed! {
         /// `host.id`: the content of `/etc/machine-id`, which every user of a Linux machine may read but which is not meant
         /// to leave it. Off by default.
         HostId,
-        /// `os.type`.
+        /// `os.type`, the name of the operating system.
         Os,
     }
 }
@@ -42,7 +42,7 @@ impl ResourceDetector {
     /// Those that are on by default.
     const USUAL: [Self; 4] = [Self::ServiceInstance, Self::Process, Self::Host, Self::Os];
 
-    /// Its name in `OTLP_RESOURCE_DETECTORS`.
+    /// The detector's name in `OTLP_RESOURCE_DETECTORS`.
     pub fn name(self) -> &'static str {
         match self {
             Self::ServiceInstance => "serviceinstance",

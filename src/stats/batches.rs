@@ -47,7 +47,7 @@ impl Batches {
 pub struct BatchMetrics {
     /// Batches that left the queue.
     pub batches: u64,
-    /// Spans in them.
+    /// Spans in the batches that left.
     pub spans: u64,
     /// Batches that left because there were enough spans for one.
     pub full: u64,

@@ -24,11 +24,11 @@ pub struct PerformanceMetrics {
     pub throughput: f64,
     /// Mean time from the end of a span until it was accepted.
     pub avg_latency: Duration,
-    /// The median of that time.
+    /// The median time from the end of a span until it was accepted.
     pub p50_latency: Duration,
-    /// Its 99th percentile.
+    /// The 99th percentile of the time from the end of a span until it was accepted.
     pub p99_latency: Duration,
-    /// The longest of it.
+    /// The longest time from the end of a span until it was accepted.
     pub max_latency: Duration,
     /// Bytes the client holds at the interval's end.
     pub memory_usage: u64,

@@ -17,7 +17,7 @@ pub struct Request {
     pub number: u64,
     /// The connection it came over: 1 for the first that was accepted.
     pub connection: u64,
-    /// When its last byte had been read.
+    /// When the last byte of the request had been read.
     pub received_at: Instant,
     /// The method, as sent: `POST`.
     pub method: String,
@@ -101,7 +101,7 @@ impl Response {
         self
     }
 
-    /// Replaces the body.
+    /// Replaces the answer's body.
     #[must_use]
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
@@ -128,7 +128,7 @@ impl Response {
 pub struct ReceivedSpan {
     /// The attributes of its resource.
     pub resource: Vec<KeyValue>,
-    /// Its instrumentation scope; empty if the sender gave none.
+    /// The span's instrumentation scope; empty if the sender gave none.
     pub scope: InstrumentationScope,
     /// The span itself.
     pub span: Span,

@@ -25,7 +25,7 @@ pub trait Sampler: Send + Sync {
     /// Whether the span is recorded, and what is added to it.
     fn should_sample(&self, input: &SamplingInput<'_>) -> SamplingResult;
 
-    /// Its name and settings, for people to read.
+    /// The sampler's name and settings, for people to read.
     fn description(&self) -> Cow<'_, str>;
 }
 
@@ -38,12 +38,12 @@ impl fmt::Debug for dyn Sampler {
 /// What becomes of a span ([Decision](https://opentelemetry.io/docs/specs/otel/trace/sdk/#shouldsample)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SamplingDecision {
-    /// It is not recorded, and its children learn that it was not sampled.
+    /// The span is not recorded, and its children learn that it was not sampled.
     Drop,
-    /// It [is recording](crate::Span::is_recording) but not sampled: nothing of it is exported, and its children learn
+    /// The span [is recording](crate::Span::is_recording) but not sampled: nothing of it is exported, and its children learn
     /// that it was not sampled. It counts as sampled out.
     RecordOnly,
-    /// It is recorded and exported, and its children learn that it was sampled.
+    /// The span is recorded and exported, and its children learn that it was sampled.
     RecordAndSample,
 }
 
@@ -55,7 +55,7 @@ pub struct SamplingResult {
     pub decision: SamplingDecision,
     /// Attributes to be set on it, beside those it was started with; of equal keys these win.
     pub attributes: Vec<KeyValue<'static>>,
-    /// Its trace state, in place of the one in the input; an empty one clears it.
+    /// The span's trace state, in place of the one in the input; an empty one clears it.
     pub trace_state: TraceState,
     /// Of a sampler that decides by chance and does not say so in the trace state: it keeps a trace if the last 56 bits
     /// of its id are at least this. 0 for all others. Only where the client itself asks for fewer traces does it
@@ -76,7 +76,7 @@ impl SamplingResult {
         self
     }
 
-    /// Sets its trace state, in place of the one in the input; an empty one clears it.
+    /// Sets the span's trace state, in place of the one in the input; an empty one clears it.
     #[must_use]
     pub fn with_trace_state(mut self, trace_state: TraceState) -> Self {
         self.trace_state = trace_state;
@@ -130,7 +130,7 @@ impl<'a> SamplingInput<'a> {
         Self { parent: None, trace_id, trace_state: NONE, name, kind: SpanKind::Internal, given, notices: None }
     }
 
-    /// The same as a child of `parent`, in its trace; as a root with its trace state, if `parent` is invalid.
+    /// Makes the span a child of `parent`, in its trace; a root with its trace state, if `parent` is invalid.
     #[must_use]
     pub fn with_parent(mut self, parent: &'a SpanContext) -> Self {
         self.parent = Some(parent).filter(|parent| parent.is_valid());
@@ -139,14 +139,14 @@ impl<'a> SamplingInput<'a> {
         self
     }
 
-    /// The same with this kind.
+    /// Says what the span does. Default [`SpanKind::Internal`].
     #[must_use]
     pub fn with_kind(mut self, kind: SpanKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// The same with these attributes and links.
+    /// Gives the span these attributes and links.
     #[must_use]
     pub fn with_lists(mut self, attributes: &'a [KeyValue<'a>], links: &'a [(SpanContext, Vec<KeyValue<'a>>)]) -> Self {
         self.given = Given::Lists(attributes, links);

@@ -253,7 +253,10 @@ impl Surface {
                     let function_path = format!("{path}::{}", function.sig.ident);
                     let shown = signature(&function.sig, &function_path);
                     self.lines.push(format!("{}pub {shown}", marks(&function.attrs)));
-                    let takes_self = function.sig.receiver().is_some_and(|receiver| receiver.reference.is_none());
+                    let takes_self = function
+                        .sig
+                        .receiver()
+                        .is_some_and(|receiver| receiver.reference.is_none() || receiver.mutability.is_none());
                     let is_marked = has(&function.attrs, "must_use") || self.types[path].contains("must_use");
                     if takes_self && shown.ends_with("-> Self") && !is_marked {
                         self.idle.push(function_path);
