@@ -14,7 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use otlp::{BatchConfig, Client, ClientBuilder, LogLevel, MemoryStats, Span, Tracer, config::ZeroCopyBuffer};
+use otlp::{
+    BatchConfig, BatchStrategy, Client, ClientBuilder, LogLevel, MemoryStats, Span, Tracer, config::ZeroCopyBuffer,
+};
 use support::LONG;
 
 /// Counts the bytes that are allocated now.
@@ -106,7 +108,12 @@ impl Case {
 }
 
 fn patient() -> BatchConfig {
-    BatchConfig { max_batch_size: usize::MAX, batch_timeout: Duration::from_secs(3600), ..BatchConfig::default() }
+    BatchConfig {
+        max_batch_size: usize::MAX,
+        batch_timeout: Duration::from_secs(3600),
+        strategy: BatchStrategy::Hybrid,
+        ..BatchConfig::default()
+    }
 }
 
 fn span(tracer: &Tracer, number: usize) -> Span {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use otlp::{
-    BatchConfig, Client, ClientBuilder, DropReason, LogLevel, MemoryStats,
+    BatchConfig, BatchStrategy, Client, ClientBuilder, DropReason, LogLevel, MemoryStats,
     config::{MemoryPool, PerformanceConfig},
     testing::Receiver,
 };
@@ -23,6 +23,7 @@ fn patient(receiver: &Receiver) -> ClientBuilder {
     let batch = BatchConfig {
         max_batch_size: usize::MAX,
         max_batch_bytes: 1 << 20,
+        strategy: BatchStrategy::Hybrid,
         batch_timeout: Duration::from_secs(3600),
         ..BatchConfig::default()
     };
