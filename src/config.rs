@@ -31,6 +31,7 @@
 //! says something else, one line on stderr names it. [`OtlpConfig::from_env`] is where to begin if they are to count.
 
 mod batch;
+mod bounds;
 mod client;
 mod compression;
 mod concurrency;
@@ -42,6 +43,7 @@ mod headers;
 mod memory;
 mod monitoring;
 mod options;
+mod pooling;
 mod propagators;
 mod retry;
 mod sampler;
@@ -69,10 +71,10 @@ pub use tuning::{Effort, Tuning};
 
 pub use crate::{error::LogLevel, resource::ResourceDetector};
 
-pub(crate) use connections::ConnectionSettings;
 pub(crate) use endpoint::{Endpoint, base64};
 pub(crate) use headers::Headers;
 pub(crate) use options::Options;
+pub(crate) use pooling::ConnectionSettings;
 pub(crate) use sampler::{RootSampler, SamplerChoice};
 pub(crate) use secrets::Secrets;
 pub(crate) use settings::Settings;

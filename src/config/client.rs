@@ -5,10 +5,9 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 use super::{
     BatchConfig, BatchStrategy, Compression, ConnectionPoolConfig, DropStrategy, ErrorType, ExitBudget, MemoryMonitor,
     MonitoringConfig, PerformanceConfig, PerformanceMonitor, ResourceDetector, RetryConfig, SpanLimits, SpoolConfig,
-    endpoint, settings::from_environment,
+    endpoint,
 };
 use crate::{
-    env::Environment,
     error::{ParseError, choice, name_of},
     value::KeyValue,
 };
@@ -59,15 +58,6 @@ pub struct OtlpConfig {
     pub performance_monitor: Option<PerformanceMonitor>,
     /// Watches memory. Default `None`: nobody does, and the bound holds all the same.
     pub memory_monitor: Option<MemoryMonitor>,
-}
-
-impl OtlpConfig {
-    /// The default, with what the environment says of the sections that count as they stand: sizes and times of
-    /// batches, the memory bound, the log level, the drop strategy, the exit budget, the spool and the span limits.
-    /// Reads the environment now; a value that cannot be used counts as unset, which is told when a client is made.
-    pub fn from_env() -> Self {
-        from_environment(&Environment::from_process())
-    }
 }
 
 /// Where to send, and how. What is `None` comes from the environment, then from the default.

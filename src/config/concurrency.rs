@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use super::settings::{SPANS, positive, within};
+use super::bounds::{SPANS, positive, within};
 use crate::{
     env::{choice, milliseconds},
     error::{Error, ParseError, name_of},

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::settings::{MEMORY, share, within};
+use super::bounds::{MEMORY, share, within};
 use crate::error::Error;
 
 /// Memory of rings comes in whole pages.

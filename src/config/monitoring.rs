@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::settings::{positive, share};
+use super::bounds::{positive, share};
 use crate::error::{Error, LogLevel};
 
 /// What the client says about itself. Given in code, the whole struct counts and the environment's `OTEL_LOG_LEVEL`

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::settings::positive;
+use super::bounds::positive;
 use crate::{error::Error, sync::LONGEST};
 
 /// How failed requests are made again

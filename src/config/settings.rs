@@ -10,10 +10,11 @@ use super::{
     BackpressureController, BatchConfig, Compression, ConnectionSettings, DropStrategy, Endpoint, ExitBudget, Headers,
     MemoryMonitor, MemoryPool, MetricType, MonitoringConfig, Options, PerformanceConfig, PerformanceMonitor,
     Propagators, Protocol, RetryConfig, SamplerChoice, SpanLimits, SpoolConfig, Tls, TracesExporter, ZeroCopyBuffer,
+    bounds::{DEFAULT_REQUEST_BYTES, MEMORY, positive, within},
     headers,
 };
 use crate::{
-    env::{self, Environment, Rejected, allowed, timeout, whole_number},
+    env::{self, Environment, Rejected, timeout, whole_number},
     error::{Error, LogLevel},
     resource::{self, Detectors, Resource, Sources, resource},
     sync::LONGEST,
@@ -24,28 +25,17 @@ mod chooser;
 mod limits;
 mod whole;
 
-pub(super) use whole::from_environment;
-
 const MIB: usize = 1024 * 1024;
 
-const DEFAULT_ENDPOINT: &str = "http://localhost:4318/v1/traces";
 const DEFAULT_EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
-/// What the specification has for both (OTLPV-15).
-const DEFAULT_REQUEST_BYTES: usize = 64 * MIB;
 const DEFAULT_RESPONSE_BYTES: usize = 4 * MIB;
 const DEFAULT_MEMORY: usize = 64 * MIB;
 /// More would compete with the program for its CPUs; who wants more says so.
 const DEFAULT_WORKERS: RangeInclusive<usize> = 1..=4;
 
-pub(super) const SPANS: RangeInclusive<usize> = 1..=usize::MAX;
-const BATCH_BYTES: RangeInclusive<usize> = 1..=DEFAULT_REQUEST_BYTES;
 /// Less takes no resource, and of an answer not what it says; more is held by no program that exports spans.
 const MESSAGE_BYTES: RangeInclusive<usize> = 1024..=1024 * MIB;
 const WORKERS: RangeInclusive<usize> = 1..=64;
-pub(super) const MEMORY: RangeInclusive<usize> = MIB..=usize::MAX;
-const SPOOL_BYTES: RangeInclusive<usize> = 1..=usize::MAX;
-/// Zero would keep a worker spinning.
-const SHORTEST_DELAY: Duration = Duration::from_millis(1);
 
 /// Every setting, complete and valid. Its `Debug` shows no header value and no user information.
 #[derive(Debug, Clone)]
@@ -331,29 +321,6 @@ fn compression(text: &str) -> Result<Compression, Rejected> {
 
 fn resource_attributes(text: &str) -> Result<Vec<(String, String)>, Rejected> {
     resource::parse_attributes(text).map_err(|must| Rejected::new(text, must))
-}
-
-pub(super) fn within(
-    knob: &'static str,
-    value: Option<usize>,
-    range: RangeInclusive<usize>,
-) -> Result<Option<usize>, Error> {
-    match value {
-        Some(value) if !range.contains(&value) => Err(Error::config(knob, value, allowed(&range))),
-        value => Ok(value),
-    }
-}
-
-/// A share that is from 0 to 1.
-pub(super) fn share(knob: &'static str, share: f64) -> Result<(), Error> {
-    if (0.0..=1.0).contains(&share) { Ok(()) } else { Err(Error::config(knob, share, "must be from 0 to 1")) }
-}
-
-pub(super) fn positive(knob: &'static str, value: Option<Duration>) -> Result<Option<Duration>, Error> {
-    match value {
-        Some(Duration::ZERO) => Err(Error::config(knob, "0s", "must be longer than zero")),
-        value => Ok(value.map(|value| value.min(LONGEST))),
-    }
 }
 
 // Of every setting, those of TLS among them.

@@ -5,20 +5,18 @@
 //! comes next, `window` whether a difference is more than noise; this file conducts. When no step helps any more, or
 //! the targets are met, the tuner rests until conditions change.
 
-use std::{collections::VecDeque, ops::RangeInclusive, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use super::targets::{Knobs, PerformanceTargets};
-use crate::{
-    config::{Compression, Tuning},
-    error::Error,
-    stats::PerformanceMetrics,
-};
+use crate::{config::Tuning, error::Error, stats::PerformanceMetrics};
 
 mod cost;
+mod limits;
 mod plan;
 mod window;
 
 use cost::cost;
+pub use limits::{TuningLimits, TuningStrategy};
 use plan::{Plan, Step};
 use window::{Noise, Window};
 
@@ -47,18 +45,6 @@ const REMEMBERED: usize = 64;
 
 /// Shorter intervals would keep a thread spinning.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
-
-/// A setting that an [`AutoTuner`] may move.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum TuningStrategy {
-    /// [`Tuning::batch_size`].
-    BatchSize,
-    /// [`Tuning::connections`].
-    ConnectionPool,
-    /// [`Tuning::compression`] and [`Tuning::effort`].
-    Compression,
-}
 
 /// Tunes a client while it runs: what to aim at, with which settings, and how often.
 ///
@@ -160,37 +146,6 @@ impl AutoTuner {
             memory: "with_auto_tuner.performance_targets.max_memory_usage",
             cpu: "with_auto_tuner.performance_targets.max_cpu_usage",
         })?;
-        Ok(self)
-    }
-}
-
-/// How far a [`Tuner`] may go.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TuningLimits {
-    /// Default 64 to 16,384 spans; from at least 1.
-    pub batch_size: RangeInclusive<usize>,
-    /// Default 1 to 4; from at least 1.
-    pub connections: RangeInclusive<usize>,
-    /// What the receiver takes. Default none, gzip and zstd; what is not compiled in is never tried.
-    pub compressions: Vec<Compression>,
-}
-
-impl Default for TuningLimits {
-    fn default() -> Self {
-        let compressions = vec![Compression::None, Compression::Gzip, Compression::Zstd];
-        Self { batch_size: 64..=16_384, connections: 1..=4, compressions }
-    }
-}
-
-impl TuningLimits {
-    fn checked(mut self) -> Result<Self, Error> {
-        let ranges = [("TuningLimits.batch_size", &self.batch_size), ("TuningLimits.connections", &self.connections)];
-        for (knob, range) in ranges {
-            if *range.start() == 0 || range.is_empty() {
-                return Err(Error::config(knob, format!("{range:?}"), "must begin at 1 at least and not be empty"));
-            }
-        }
-        self.compressions.retain(|compression| compression.is_compiled_in());
         Ok(self)
     }
 }

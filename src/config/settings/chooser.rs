@@ -4,12 +4,13 @@ use std::fmt;
 
 use http::header::AUTHORIZATION;
 
-use super::{DEFAULT_ENDPOINT, whole::Lost};
 use crate::{
     config::{Endpoint, Headers, Protocol, SamplerChoice, endpoint, exporter::ProtocolName, headers},
     env::{self, Environment, Rejected},
     error::Error,
 };
+
+const DEFAULT_ENDPOINT: &str = "http://localhost:4318/v1/traces";
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,4 +239,31 @@ fn unusable_entries(name: &str, unusable: &[usize]) -> Option<String> {
          using the list without (values are never shown)",
         places.join(", ")
     ))
+}
+
+/// A variable that is set, would say something else, and does not count since code gives a section as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) section: &'static str,
+    pub(super) variable: &'static str,
+}
+
+impl Chooser<'_> {
+    /// The one line about variables that do not count.
+    pub(super) fn tell_lost(&mut self) {
+        let variables: Vec<_> = self.lost.iter().map(|lost| lost.variable).collect();
+        let mut sections: Vec<_> = self.lost.iter().map(|lost| lost.section).collect();
+        sections.dedup();
+        let does = match variables[..] {
+            [] => return,
+            [_] => "does",
+            _ => "do",
+        };
+        self.warnings.push(format!(
+            "{}: set, and {does} not count, since code gives {} as a whole; OtlpConfig::from_env() has them as the \
+             environment says",
+            variables.join(", "),
+            sections.join(", ")
+        ));
+    }
 }

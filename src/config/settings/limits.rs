@@ -2,13 +2,13 @@
 
 use std::{fmt, time::Duration};
 
-use super::{
-    BATCH_BYTES, SHORTEST_DELAY, SPANS, SPOOL_BYTES,
-    chooser::{Chooser, Source},
-    positive, within,
-};
+use super::chooser::{Chooser, Source};
 use crate::{
-    config::{BatchConfig, ExitBudget, MemoryPool, SpanLimits, SpoolConfig, ZeroCopyBuffer, options::Sizes},
+    config::{
+        BatchConfig, ExitBudget, MemoryPool, SpanLimits, SpoolConfig, ZeroCopyBuffer,
+        bounds::{BATCH_BYTES, SHORTEST_DELAY, SPANS, SPOOL_BYTES, positive, within},
+        options::Sizes,
+    },
     env::{self, Rejected, allowed, milliseconds, timeout, whole_number},
     error::Error,
     sync::LONGEST,

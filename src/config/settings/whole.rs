@@ -1,43 +1,28 @@
 //! Sections that code gives as a whole: the variables that lose against them, and the same sections as the environment
 //! has them.
 
-use super::{MEMORY, SPANS, chooser::Chooser};
+use super::chooser::Chooser;
 use crate::{
-    config::{BatchConfig, DropStrategy, MonitoringConfig, OtlpConfig, PerformanceConfig},
+    config::{
+        BatchConfig, DropStrategy, MonitoringConfig, OtlpConfig, PerformanceConfig,
+        bounds::{MEMORY, SPANS},
+    },
     env::{self, Environment, whole_number},
     error::LogLevel,
 };
 
-/// A variable that is set, would say something else, and does not count since code gives a section as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lost {
-    pub(super) section: &'static str,
-    pub(super) variable: &'static str,
-}
-
-impl Chooser<'_> {
-    /// The one line about variables that do not count.
-    pub(super) fn tell_lost(&mut self) {
-        let variables: Vec<_> = self.lost.iter().map(|lost| lost.variable).collect();
-        let mut sections: Vec<_> = self.lost.iter().map(|lost| lost.section).collect();
-        sections.dedup();
-        let does = match variables[..] {
-            [] => return,
-            [_] => "does",
-            _ => "do",
-        };
-        self.warnings.push(format!(
-            "{}: set, and {does} not count, since code gives {} as a whole; OtlpConfig::from_env() has them as the \
-             environment says",
-            variables.join(", "),
-            sections.join(", ")
-        ));
+impl OtlpConfig {
+    /// The default, with what the environment says of the sections that count as they stand: sizes and times of
+    /// batches, the memory bound, the log level, the drop strategy, the exit budget, the spool and the span limits.
+    /// Reads the environment now; a value that cannot be used counts as unset, which is told when a client is made.
+    pub fn from_env() -> Self {
+        from_environment(&Environment::from_process())
     }
 }
 
 /// The default, with what the environment says of the sections that count as they stand. What cannot be used is left
 /// out in silence: it is told when the client is made.
-pub(in crate::config) fn from_environment(environment: &Environment) -> OtlpConfig {
+pub(super) fn from_environment(environment: &Environment) -> OtlpConfig {
     let mut choose = Chooser::new(environment);
     let spans = |text: &str| whole_number(text, SPANS);
     let (batch, monitoring) = (BatchConfig::default(), MonitoringConfig::default());

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, ops::RangeInclusive};
 
-use super::{TuningLimits, TuningStrategy};
+use super::limits::{TuningLimits, TuningStrategy};
 use crate::config::{Compression, Effort, Tuning};
 
 /// Sizes and numbers are first doubled and halved, then moved by less.

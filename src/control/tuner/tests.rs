@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::{super::targets::tests::senseless, *};
+use crate::config::Compression;
 use crate::config::Effort;
 
 fn tuner() -> Tuner {

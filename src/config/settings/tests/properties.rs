@@ -1,5 +1,6 @@
 //! What holds for every environment, however odd.
 
+use crate::config::bounds::SHORTEST_DELAY;
 use std::fmt::Debug;
 
 use proptest::prelude::*;

@@ -128,10 +128,10 @@ fn a_configuration_that_begins_with_the_environment_loses_nothing_of_it() {
     let one_by_one = EXAMPLES.iter().map(std::slice::from_ref);
     for pairs in one_by_one.chain([&two_sizes[..], &two_times, EXAMPLES]) {
         let environment = Environment::from_pairs(pairs.iter().copied());
-        let (settings, _) = resolve(whole(super::super::from_environment(&environment)), pairs).unwrap();
+        let (settings, _) = resolve(whole(super::super::whole::from_environment(&environment)), pairs).unwrap();
         let (expected, _) = resolve(Options::default(), pairs).unwrap();
         assert_eq!(format!("{settings:?}"), format!("{expected:?}"), "{pairs:?}");
-        assert_eq!(lost(whole(super::super::from_environment(&environment)), pairs), [""; 0], "{pairs:?}");
+        assert_eq!(lost(whole(super::super::whole::from_environment(&environment)), pairs), [""; 0], "{pairs:?}");
     }
 }
 
