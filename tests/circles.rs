@@ -12,7 +12,6 @@ const KNOWN: &[(&str, &str)] = &[
     ("export/exporter.rs", "spool and buffers settle with the exporter that holds them"),
     ("export/net/fault.rs", "a fault is told with the way on which it happened"),
     ("export/net/response.rs", "an answer in chunks is an answer"),
-    ("export/spool.rs", "a claim is made by the rules of the directory it is in"),
     ("testing/receiver.rs", "the receiver, what its connections share, and a connection"),
 ];
 

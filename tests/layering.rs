@@ -109,6 +109,7 @@ const FENCES: &[(&str, &[&str])] = &[
         &[
             "src/export/spool.rs",
             "src/export/spool/claim.rs",
+            "src/export/spool/steps.rs",
             "src/capture/clock.rs",
             "src/config/tls/files.rs",
             "src/resource/facts.rs",

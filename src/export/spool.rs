@@ -22,7 +22,7 @@
 use std::{
     collections::VecDeque,
     fmt,
-    fs::{self, DirBuilder, File, Metadata},
+    fs::{self, DirBuilder, Metadata},
     hash::{BuildHasher as _, Hasher as _, RandomState},
     io,
     path::{Path, PathBuf},
@@ -34,6 +34,7 @@ mod age;
 mod claim;
 mod format;
 mod name;
+mod steps;
 
 pub(crate) use claim::Claimed;
 pub(crate) use format::{Contents, Header};
@@ -42,6 +43,7 @@ use age::Age;
 use claim::{Held, NotWritten};
 use format::{HEADER_BYTES, Unreadable};
 use name::{Author, Kind, Name};
+use steps::{boundary, sync_directory};
 
 use crate::config::SpoolConfig;
 use crate::sync::locks::Mutex;
@@ -368,20 +370,9 @@ fn files(lane: &Path) -> impl Iterator<Item = (Name, Kind, Metadata)> + use<> {
     })
 }
 
-/// Forces to the disk which files a directory has. Where that cannot be done, there is nothing better to do.
-fn sync_directory(directory: &Path) {
-    let _ = File::open(directory).and_then(|directory| directory.sync_all());
-}
-
 /// The 64-bit FNV-1a hash: the same in every version of this crate, and of Rust.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
-/// Between two steps on disk. A process can be killed at each of them; tests do so.
-fn boundary() {
-    #[cfg(test)]
-    tests::boundary();
 }
 
 #[cfg(test)]

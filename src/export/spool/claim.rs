@@ -16,10 +16,9 @@ use std::{
 
 use super::{
     age::Age,
-    boundary,
     format::{Contents, HEADER_BYTES, Header, Unreadable},
     name::{Kind, Name},
-    sync_directory,
+    steps::{boundary, sync_directory},
 };
 use crate::sync::with_write_signals_held;
 

@@ -471,7 +471,7 @@ fn a_damaged_file_of_an_unset_clock_is_kept_for_its_time_and_then_removed() {
     store_at(&place, "body", just_on());
     let path = place.body();
     fs::write(&path, "x").unwrap();
-    let file = File::options().write(true).open(&path).unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(just_on()).unwrap();
     drop(file);
     assert!(matches!(claim(&place.spool()), Some(Found::Damaged { .. })));
