@@ -3,7 +3,7 @@
 mod support;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use otlp::BatchConfig;
+use otlp::{BatchConfig, BatchStrategy};
 use support::{Inputs, client, deliver, five_attributes};
 
 fn batch_export(criterion: &mut Criterion) {
@@ -11,7 +11,8 @@ fn batch_export(criterion: &mut Criterion) {
     let inputs = Inputs::new();
     for spans in [100, 500, 1000, 2000] {
         let client = client(|builder| {
-            builder.with_batch_config(BatchConfig { max_batch_size: spans, ..BatchConfig::default() })
+            let strategy = BatchStrategy::Hybrid;
+            builder.with_batch_config(BatchConfig { max_batch_size: spans, strategy, ..BatchConfig::default() })
         });
         let tracer = client.tracer("bench");
         group.throughput(Throughput::Elements(spans as u64));

@@ -219,3 +219,16 @@ fn batch_metrics_tell_why_batches_left() {
     assert!(receiver.wait_for_spans(108, LONG));
     assert_eq!(client.get_batch_metrics().timed_out, 1);
 }
+
+#[test]
+fn the_guides_names_and_the_short_ones_answer_the_same() {
+    let receiver = Receiver::start().unwrap();
+    let client = client_of(&receiver).build().unwrap();
+    record(&client, 3);
+    assert!(client.close().is_complete());
+    assert_eq!((client.batches().spans, client.get_batch_metrics()), (3, client.batches()));
+    assert!(client.memory().limit > 0);
+    assert_eq!(client.get_memory_stats().limit, client.memory().limit);
+    assert_eq!(client.get_performance_metrics().tuning, client.performance().tuning);
+    assert_eq!(client.get_zero_copy_buffer().capacity(), client.buffer().capacity());
+}

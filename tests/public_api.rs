@@ -8,6 +8,7 @@ use std::{
     env, fs,
     marker::PhantomData,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use surface::{Crate, Surface, path_in};
@@ -23,19 +24,21 @@ fn baseline() -> PathBuf {
     Path::new(ROOT).join("tests/public_api.txt")
 }
 
-fn now() -> Surface {
-    surface::surface(&Crate::read(&Path::new(ROOT).join("src")))
+/// Read once for all tests.
+fn now() -> &'static Surface {
+    static NOW: LazyLock<Surface> = LazyLock::new(|| surface::surface(&Crate::read(&Path::new(ROOT).join("src"))));
+    &NOW
 }
 
 #[test]
 fn the_public_interface_is_the_one_that_was_written_down() {
-    let lines = now().lines;
+    let lines = &now().lines;
     if env::var_os("OTLP_RENEW").is_some() {
         fs::write(baseline(), format!("{HEAD}{}\n", lines.join("\n"))).unwrap();
     }
     let known = fs::read_to_string(baseline()).unwrap_or_default();
     let known: BTreeSet<_> = known.lines().filter(|line| !line.starts_with("# ")).map(str::to_owned).collect();
-    let lines: BTreeSet<_> = lines.into_iter().collect();
+    let lines: BTreeSet<_> = lines.iter().cloned().collect();
     let gone = known.difference(&lines).map(|line| format!("- {line}"));
     let new = lines.difference(&known).map(|line| format!("+ {line}"));
     let mut changes: Vec<_> = gone.chain(new).collect();
@@ -101,6 +104,70 @@ fn everything_public_can_be_shown_and_nothing_that_is_returned_is_lost_in_silenc
         "they do nothing unless what they answer is used, and are not must_use: {:?}",
         surface.idle
     );
+}
+
+/// What every program has without a `use`, and what hides the most where a glob brings it in.
+const NAMES_OF_PROGRAMS: &[&str] = &[
+    "Box",
+    "Clone",
+    "Copy",
+    "Default",
+    "Drop",
+    "Duration",
+    "Eq",
+    "Err",
+    "Error",
+    "Fn",
+    "FnMut",
+    "FnOnce",
+    "From",
+    "Future",
+    "Instant",
+    "Into",
+    "Iterator",
+    "None",
+    "Ok",
+    "Option",
+    "Ord",
+    "PartialEq",
+    "PartialOrd",
+    "Read",
+    "Result",
+    "Send",
+    "Some",
+    "String",
+    "Sync",
+    "ToOwned",
+    "ToString",
+    "TryFrom",
+    "TryInto",
+    "Vec",
+    "Write",
+    "alloc",
+    "core",
+    "drop",
+    "env",
+    "fmt",
+    "fs",
+    "io",
+    "std",
+    "thread",
+];
+
+#[test]
+fn globs_that_are_meant_for_it_hide_no_name_that_a_program_already_has() {
+    let surface = now();
+    for module in ["otlp::prelude", "otlp::config"] {
+        let names: Vec<_> = surface
+            .lines
+            .iter()
+            .filter_map(|line| path_in(line).strip_prefix(module)?.strip_prefix("::"))
+            .filter(|name| !name.contains("::"))
+            .collect();
+        assert!(names.len() > 5, "{module}: {names:?}");
+        let hidden: Vec<_> = names.iter().filter(|name| NAMES_OF_PROGRAMS.contains(name)).collect();
+        assert!(hidden.is_empty(), "{module} hides {hidden:?}");
+    }
 }
 
 /// What stays on its thread.
@@ -227,7 +294,7 @@ fn whatever_is_not_of_one_thread_can_be_shared_between_threads() {
         ]
         .map(str::to_owned),
     );
-    let types = now().types;
+    let types = &now().types;
     let is_here = |path: &&String| cfg!(feature = "testing") || !path.starts_with("otlp::testing");
     let unknown: Vec<_> = types.keys().filter(is_here).filter(|path| !shared.contains(*path)).collect();
     assert_eq!(unknown, OF_ONE_THREAD, "not known to be shared");

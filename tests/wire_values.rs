@@ -235,6 +235,32 @@ fn times_that_are_not_given_are_now() {
 }
 
 #[test]
+fn a_builder_runs_what_is_inside_its_span_as_a_tracer_does() {
+    // SPAN-03, ENC-01
+    let parent = SpanContext::new(TraceId::from_bytes([7; 16]), SpanId::from_bytes([8; 8]), 1, true);
+    let spans = received(|tracer| {
+        let answer = tracer.span("GET").parent(&parent).kind(SpanKind::Client).attribute("k", "v").in_span(|span| {
+            assert_eq!(current_span(), Some(span.context()));
+            span.set_attribute("rows", 42);
+            tracer.span("inner").in_span(|_| tracer.start("innermost").end());
+            42
+        });
+        assert_eq!((answer, current_span()), (42, None));
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            tracer.span("fails").in_span(|_| std::panic::resume_unwind(Box::new("on purpose")))
+        }));
+        assert!(panicked.is_err() && current_span().is_none());
+    });
+    let [get, inner, innermost, fails] = ["GET", "inner", "innermost", "fails"].map(|name| named(&spans, name));
+    assert_eq!((&get.trace_id[..], &get.parent_span_id[..]), (&[7; 16][..], &[8; 8][..]));
+    assert_eq!((get.kind, get.attributes.len()), (3, 2));
+    for (child, parent) in [(inner, get), (innermost, inner)] {
+        assert_eq!((&child.trace_id, &child.parent_span_id), (&parent.trace_id, &parent.span_id), "{}", child.name);
+    }
+    assert_eq!(fails.status.as_ref().map(|status| status.code), Some(2));
+}
+
+#[test]
 fn spans_started_inside_in_span_are_its_children() {
     // SPAN-03, ENC-01, ENC-02
     let spans = received(|tracer| {

@@ -259,6 +259,17 @@ mod tests {
     }
 
     #[test]
+    fn the_names_of_subjects_are_those_that_are_documented() {
+        let source = include_str!("diagnostics.rs");
+        let documented = source.split("What it is about: ").nth(1).unwrap().split("pub fn").next().unwrap();
+        let documented: std::collections::BTreeSet<_> = documented.split('`').skip(1).step_by(2).collect();
+        assert_eq!(
+            Subject::ALL.iter().map(|subject| subject.name()).collect::<std::collections::BTreeSet<_>>(),
+            documented
+        );
+    }
+
+    #[test]
     fn a_level_admits_itself_and_what_is_graver() {
         // SDKV-04
         let quiet = Diagnostics::new(LogLevel::Error, None);

@@ -7,8 +7,8 @@ use super::{
     incoming::baggage_header,
 };
 
-/// Trace context for a child process.
-pub trait CommandExt {
+/// Trace context for a child process. It is for [`Command`] alone.
+pub trait CommandExt: sealed::Sealed {
     /// Has the child go on with the trace of the calling thread: sets `TRACEPARENT`, `TRACESTATE` and `BAGGAGE` in the
     /// environment the child will have.
     ///
@@ -31,6 +31,13 @@ pub trait CommandExt {
     /// # std::io::Result::Ok(())
     /// ```
     fn with_trace_context(&mut self) -> &mut Self;
+}
+
+mod sealed {
+    /// Nobody else has to follow where the trait above grows.
+    pub trait Sealed {}
+
+    impl Sealed for std::process::Command {}
 }
 
 impl CommandExt for Command {
