@@ -45,6 +45,7 @@ mod monitoring;
 mod options;
 mod pooling;
 mod propagators;
+mod proxy;
 mod retry;
 mod sampler;
 mod secrets;
@@ -75,6 +76,9 @@ pub(crate) use endpoint::{Endpoint, base64};
 pub(crate) use headers::Headers;
 pub(crate) use options::Options;
 pub(crate) use pooling::ConnectionSettings;
+#[cfg(test)]
+pub(crate) use proxy::tests::proxy_for_tests;
+pub(crate) use proxy::{Credentials, Proxy, ProxyProtocol};
 pub(crate) use sampler::{RootSampler, SamplerChoice};
 pub(crate) use secrets::Secrets;
 pub(crate) use settings::Settings;

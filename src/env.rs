@@ -87,6 +87,30 @@ pub(crate) const RESOURCE_DETECTORS: &str = "OTLP_RESOURCE_DETECTORS";
 /// one must be told.
 pub(crate) const CONFIG_FILES: [&str; 2] = ["OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE"];
 
+/// What names the proxy on the way, which is not this crate's to define.
+pub(crate) const HTTP_PROXY: &str = "HTTP_PROXY";
+pub(crate) const HTTP_PROXY_LOWER: &str = "http_proxy";
+pub(crate) const HTTPS_PROXY: &str = "HTTPS_PROXY";
+pub(crate) const HTTPS_PROXY_LOWER: &str = "https_proxy";
+pub(crate) const ALL_PROXY: &str = "ALL_PROXY";
+pub(crate) const ALL_PROXY_LOWER: &str = "all_proxy";
+pub(crate) const NO_PROXY: &str = "NO_PROXY";
+pub(crate) const NO_PROXY_LOWER: &str = "no_proxy";
+/// What every process has that serves a web request as a CGI program.
+pub(crate) const REQUEST_METHOD: &str = "REQUEST_METHOD";
+
+const ON_THE_WAY: [&str; 9] = [
+    HTTP_PROXY,
+    HTTP_PROXY_LOWER,
+    HTTPS_PROXY,
+    HTTPS_PROXY_LOWER,
+    ALL_PROXY,
+    ALL_PROXY_LOWER,
+    NO_PROXY,
+    NO_PROXY_LOWER,
+    REQUEST_METHOD,
+];
+
 /// Every environment variable that sets something up; the trace context of a process is in others, see
 /// [`propagation`](crate::propagation). A variable that is set to the empty string counts as unset. Each has its
 /// counterpart in code, which wins over it: a setter of [`ClientBuilder`](crate::ClientBuilder), or
@@ -95,6 +119,10 @@ pub(crate) const CONFIG_FILES: [&str; 2] = ["OTEL_CONFIG_FILE", "OTEL_EXPERIMENT
 /// Of the others that the specification has, `OTEL_EXPORTER_OTLP_INSECURE` is for gRPC endpoints without a scheme and
 /// does nothing here: the scheme of the URL alone says whether TLS is used. `OTEL_CONFIG_FILE` costs a warning:
 /// configuration files are not supported. `OTEL_ENTITIES` is not read, and neither are those about metrics and logs.
+///
+/// The proxy on the way is named by the variables that all programs have for it, which are not this crate's to define:
+/// `http_proxy` or `https_proxy` by the scheme of the receiver's URL, then `all_proxy`, each in lower case before upper
+/// case; `no_proxy` exempts hosts.
 ///
 /// Another name that begins with `OTLP_`, and one that differs from these by a typing error or by its case, costs one
 /// warning, of which there are at most eight; values are not looked at.
@@ -154,7 +182,7 @@ const fn row(name: &'static str, default: &'static str, unit: &'static str, mean
 
 /// The names that are looked at.
 fn names() -> impl Iterator<Item = &'static str> {
-    VARIABLES.iter().map(|variable| variable.name).chain(CONFIG_FILES)
+    VARIABLES.iter().map(|variable| variable.name).chain(CONFIG_FILES).chain(ON_THE_WAY)
 }
 
 /// What a process tells its client: the variables of [`VARIABLES`] that are set and not empty (ENV-01), and two

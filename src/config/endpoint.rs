@@ -110,6 +110,13 @@ impl Endpoint {
         (self.url.host().unwrap_or_default(), self.url.port_u16().unwrap_or(default))
     }
 
+    /// The same with a port that is told; none where that makes no URL.
+    pub(super) fn with_port(self, port: u16) -> Option<Self> {
+        let mut parts = self.url.clone().into_parts();
+        parts.authority = Some(format!("{}:{port}", self.url.host()?).parse().ok()?);
+        Some(Self { url: Uri::from_parts(parts).ok()?, ..self })
+    }
+
     /// Where metrics go, beside this one for traces; none where its path is not the usual one.
     pub(crate) fn for_metrics(&self) -> Option<Self> {
         let base = self.url.path().trim_end_matches('/').strip_suffix(TRACES_PATH)?;

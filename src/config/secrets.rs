@@ -84,6 +84,10 @@ impl Secrets {
         let mut secrets = Self::default();
         secrets.add_headers(&settings.headers);
         secrets.add_query(settings.endpoint.url().query().unwrap_or_default());
+        if let Some(proxy) = &settings.proxy {
+            secrets.add_query(proxy.query());
+            proxy.secrets().for_each(|secret| secrets.add(&secret));
+        }
         secrets
     }
 

@@ -9,7 +9,8 @@ use self::{
 use super::{
     BackpressureController, BatchConfig, Compression, ConnectionSettings, DropStrategy, Endpoint, ExitBudget, Headers,
     MemoryMonitor, MemoryPool, MetricType, MonitoringConfig, Options, PerformanceConfig, PerformanceMonitor,
-    Propagators, Protocol, RetryConfig, SamplerChoice, SpanLimits, SpoolConfig, Tls, TracesExporter, ZeroCopyBuffer,
+    Propagators, Protocol, Proxy, RetryConfig, SamplerChoice, SpanLimits, SpoolConfig, Tls, TracesExporter,
+    ZeroCopyBuffer,
     bounds::{DEFAULT_REQUEST_BYTES, MEMORY, positive, within},
     headers,
 };
@@ -52,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) endpoint: Endpoint,
     /// Nobody said where to send, or not in a usable way.
     pub(crate) endpoint_is_default: bool,
+    /// What is asked for connections to it, or for the requests themselves.
+    pub(crate) proxy: Option<Proxy>,
     /// Names are unique; `Authorization` from the URL's user information is among them.
     pub(crate) headers: Headers,
     pub(crate) compression: Compression,
@@ -162,6 +165,9 @@ impl Settings {
         let disabled = disabled.or((endpoint_is_default && options.endpoint_required).then_some(
             "no receiver is configured, and the program asks for one (OTEL_EXPORTER_OTLP_ENDPOINT names it)",
         ));
+        let (proxy, unusable) = Proxy::on_the_way(&endpoint, &environment);
+        // Who sends nothing needs none.
+        choose.warnings.extend(unusable.into_iter().filter(|_| disabled.is_none() && exports));
         let headers = choose.headers(headers::from_code(options.headers)?, &endpoint);
         if let Some(missing) = options.compression.filter(|compression| !compression.is_compiled_in()) {
             let allowed = format!("must be compiled in: turn on the cargo feature `{}` of otlp", missing.name());
@@ -271,6 +277,7 @@ impl Settings {
             propagators,
             endpoint,
             endpoint_is_default,
+            proxy,
             headers,
             compression,
             tls,

@@ -11,6 +11,8 @@ pub(super) struct LastFailure {
     pub(super) nobody_at_default: bool,
     /// There was no address to send to: no receiver has seen anything.
     pub(super) is_nameless: bool,
+    /// Its message says what helps, which is not more time.
+    pub(super) is_final: bool,
     /// The receiver has more than it can take for now.
     pub(super) is_throttled: bool,
     /// How much it tells.
@@ -46,6 +48,7 @@ impl LastFailure {
             message,
             nobody_at_default: is_default && failure == Some(Failure::Refused),
             is_nameless: failure == Some(Failure::Resolve),
+            is_final: matches!(failure, Some(Failure::Untrusted | Failure::Barred)),
             is_throttled: outcome.asks_to_slow_down(),
             weight: outcome.weight(),
         })
@@ -54,7 +57,7 @@ impl LastFailure {
     /// The host has no address so far.
     pub(super) fn unresolved(host: &str) -> Self {
         let message = format!("the host name {host} was not resolved in time");
-        Self { message, nobody_at_default: false, is_nameless: true, is_throttled: false, weight: 1 }
+        Self { message, nobody_at_default: false, is_nameless: true, is_final: false, is_throttled: false, weight: 1 }
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub(super) mod buffers;
 pub(super) mod deadline;
+pub(super) mod detour;
 pub(super) mod dial;
 pub(super) mod exchange;
 pub(super) mod fault;
@@ -14,6 +15,7 @@ pub(super) mod request_head;
 pub(super) mod resolver;
 pub(super) mod response;
 pub(super) mod socket;
+mod socks;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]

@@ -30,6 +30,10 @@ pub(crate) enum Failure {
     Resolve,
     /// The encrypted connection could not be set up.
     Tls,
+    /// Nor will it be another time: one side does not believe the other, or they have no way in common.
+    Untrusted,
+    /// The proxy on the way lets nothing through, and would not another time.
+    Barred,
     /// What came back is no answer: asking again would bring the same, and may deliver twice.
     Unusable,
     /// No answer in time.
@@ -65,6 +69,8 @@ impl Outcome {
     pub(crate) fn weight(&self) -> u8 {
         match self {
             Self::Failed { failure: Failure::Timeout, .. } => 0,
+            // More time would not help.
+            Self::Failed { failure: Failure::Untrusted | Failure::Barred, .. } => 3,
             // It is what the program asked for.
             Self::Failed { failure: Failure::Shutdown, .. } => 3,
             Self::Failed { failure: Failure::Throttled | Failure::Unavailable(_), .. } => 2,
@@ -100,7 +106,8 @@ impl Outcome {
                 Failure::Refused => "connection_refused",
                 Failure::Broken | Failure::Gone => "connection_broken",
                 Failure::Resolve => "name_resolution",
-                Failure::Tls => "tls",
+                Failure::Tls | Failure::Untrusted => "tls",
+                Failure::Barred => "proxy",
                 Failure::Unusable => "invalid_response",
                 Failure::Timeout => "timeout",
                 Failure::Shutdown => "shutdown",

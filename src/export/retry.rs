@@ -38,6 +38,8 @@ pub(crate) fn decide(config: &RetryConfig, attempt: u32, left: Duration, outcome
         Failure::Throttled => ErrorType::Throttled,
         Failure::Unavailable(_) => ErrorType::Unavailable,
         Failure::Unusable => return Verdict::GiveUp(DropReason::Refused),
+        // Nobody has seen it: it may wait in the spool for somebody to mend what is wrong.
+        Failure::Untrusted | Failure::Barred => return Verdict::GiveUp(DropReason::Undelivered),
         Failure::Shutdown => return Verdict::GiveUp(DropReason::Shutdown),
     };
     if attempt >= config.max_attempts || !config.retryable_errors.contains(&kind) {
@@ -137,6 +139,8 @@ mod tests {
         }
         assert_eq!(after(1, Failure::Throttled), given_up);
         assert_eq!(after(1, Failure::Unavailable(503)), given_up);
+        assert_eq!(after(1, Failure::Untrusted), given_up);
+        assert_eq!(after(1, Failure::Barred), given_up);
         assert_eq!(after(1, Failure::Shutdown), Verdict::GiveUp(DropReason::Shutdown));
         assert_eq!(after(1, Failure::Unusable), Verdict::GiveUp(DropReason::Refused));
     }

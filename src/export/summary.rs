@@ -16,12 +16,13 @@ impl Exporter {
     pub(crate) fn say_where_to(&self) {
         let settings = &self.settings;
         let (endpoint, compression, sampler) = (&settings.endpoint, settings.compression.name(), &settings.sampler);
+        let way = settings.proxy.as_ref().map(|proxy| format!(" by way of the proxy {proxy}")).unwrap_or_default();
         if settings.exports {
             self.diagnostics.say(
                 LogLevel::Debug,
                 Subject::Config,
                 format_args!(
-                    "spans go to {endpoint} over http/protobuf, compression {compression}, sampler {sampler:?}"
+                    "spans go to {endpoint}{way} over http/protobuf, compression {compression}, sampler {sampler:?}"
                 ),
             );
         } else {
@@ -96,6 +97,7 @@ impl Exporter {
         let ended_late = failure.is_none() && pending == 0;
         let nobody_at_default = failure.as_ref().is_some_and(|failure| failure.nobody_at_default);
         let is_throttled = failure.as_ref().is_some_and(|failure| failure.is_throttled);
+        let is_final = failure.as_ref().is_some_and(|failure| failure.is_final);
         let endpoint = &self.settings.endpoint;
         let why = failure.map_or_else(|| "did not answer in time".to_owned(), |failure| failure.message);
         let advice = match reason {
@@ -121,6 +123,7 @@ impl Exporter {
             DropReason::Undelivered | DropReason::Shutdown if is_throttled => {
                 format!("{endpoint}: {why}; it has more than it can take: allow more time, or send less")
             }
+            DropReason::Undelivered | DropReason::Shutdown if is_final => format!("{endpoint}: {why}"),
             DropReason::Undelivered | DropReason::Shutdown => {
                 let joint = if why.ends_with('?') { " " } else { "; " };
                 format!("{endpoint}: {why}{joint}check OTEL_EXPORTER_OTLP_ENDPOINT, or allow more time")

@@ -1,6 +1,6 @@
 //! The way to the receiver: its name resolved, a proxy asked, a socket opened, TLS agreed on.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::Uri;
 use ureq::{
@@ -13,7 +13,13 @@ use ureq::{
 };
 
 use super::{
-    deadline::Deadline, fault::Fault, proxy::ProxyOnTheWay, resolver::CachingResolver, socket::Sockets,
+    deadline::Deadline,
+    detour::ProxyFault,
+    fault::Fault,
+    proxy::{ProxyOnTheWay, Role},
+    resolver::CachingResolver,
+    socket::Sockets,
+    socks::{self, Target},
     tls::TlsConnector,
 };
 use crate::config::{Endpoint, Tls};
@@ -55,32 +61,85 @@ impl Route {
         deadline: Deadline,
         connecting: Duration,
     ) -> Result<Box<dyn Transport>, Fault> {
-        let Some(proxy) = self.proxy.as_ref().filter(|proxy| proxy.is_asked()) else {
-            // What is behind a proxy of another kind may be known by name to that alone.
-            let is_known = self.proxy.as_ref().is_none_or(ProxyOnTheWay::resolves_here);
-            let resolved = if is_known { Some(&self.url) } else { None };
-            let (socket, deadline) = self.socket(resolved, deadline, connecting)?;
+        let Some(proxy) = &self.proxy else {
+            let (socket, deadline) = self.socket(&self.url, &self.resolver, deadline, connecting)?;
             return self.secure(&self.url, socket, deadline);
         };
-        let (socket, deadline) = self.socket(Some(proxy.url()), deadline, connecting)?;
-        let to_proxy = self.secure(proxy.url(), socket, deadline)?;
-        self.secure(&self.url, proxy.connect(to_proxy, deadline)?, deadline)
+        match proxy.role {
+            Role::Forwards => Ok(self.to_proxy(proxy, deadline, connecting)?.0),
+            Role::Tunnels => {
+                let (to_proxy, deadline) = self.to_proxy(proxy, deadline, connecting)?;
+                self.secure(&self.url, proxy.connect(to_proxy, deadline)?, deadline)
+            }
+            Role::Socks { resolves } => self.through_socks(proxy, resolves, deadline, connecting),
+        }
+    }
+
+    /// A connection to the proxy.
+    fn to_proxy(
+        &self,
+        proxy: &ProxyOnTheWay,
+        deadline: Deadline,
+        connecting: Duration,
+    ) -> Result<(Box<dyn Transport>, Deadline), Fault> {
+        let at_proxy = |fault: Fault| Fault::Proxy(fault.into());
+        let socket = self.socket(proxy.url(), &proxy.resolver, deadline, connecting);
+        let (socket, deadline) = socket.map_err(|error| Fault::Proxy(ProxyFault::Line(error)))?;
+        Ok((self.secure(proxy.url(), socket, deadline).map_err(at_proxy)?, deadline))
+    }
+
+    /// A connection that a SOCKS proxy made, to the first of the receiver's addresses that it reaches.
+    fn through_socks(
+        &self,
+        proxy: &ProxyOnTheWay,
+        resolves: bool,
+        deadline: Deadline,
+        connecting: Duration,
+    ) -> Result<Box<dyn Transport>, Fault> {
+        let (host, port) = proxy.target().rsplit_once(':').unwrap_or_default();
+        let port = port.parse().unwrap_or_default();
+        let address = host.trim_matches(['[', ']']).parse().ok().map(|ip| SocketAddr::new(ip, port));
+        let targets = match address {
+            Some(address) => vec![Target::Address(address)],
+            None if resolves => vec![Target::Name(host, port)],
+            None => {
+                let found = self.resolver.resolve(&self.url, &self.config, deadline.timeout())?;
+                found.iter().copied().map(Target::Address).collect()
+            }
+        };
+        let deadline = deadline.or_sooner(Deadline::connecting(connecting));
+        let mut failed = Fault::Line(Error::HostNotFound);
+        for target in targets {
+            let (mut transport, deadline) = self.to_proxy(proxy, deadline, connecting)?;
+            match socks::connect(&mut *transport, target, proxy.proxy.credentials.as_ref(), deadline) {
+                Ok(()) => return self.secure(&self.url, transport, deadline),
+                Err(fault) => failed = fault,
+            }
+            if !matches!(&failed, Fault::Proxy(fault) if fault.is_about_the_address()) {
+                break;
+            }
+        }
+        Err(failed)
     }
 
     /// A socket to where `url` points, and the end of the time for what comes behind it.
     fn socket(
         &self,
-        url: Option<&Uri>,
+        url: &Uri,
+        resolver: &CachingResolver,
         deadline: Deadline,
         connecting: Duration,
     ) -> Result<(Box<dyn Transport>, Deadline), Error> {
-        let addresses = match url {
-            Some(url) => self.resolver.resolve(url, &self.config, deadline.timeout())?,
-            None => self.resolver.empty(),
-        };
+        let addresses = resolver.resolve(url, &self.config, deadline.timeout())?;
         let deadline = deadline.or_sooner(Deadline::connecting(connecting));
         let socket = self.sockets.open(&addresses, deadline, &self.config)?;
         Ok((Box::new(socket), deadline))
+    }
+
+    /// A host that the system has not found an address of so far, and is still asked for.
+    pub(in crate::export) fn unanswered(&self) -> Option<String> {
+        let of_proxy = || self.proxy.as_ref()?.resolver.unanswered();
+        self.resolver.unanswered().or_else(of_proxy)
     }
 
     /// Agrees on TLS over `transport`, where `url` wants it.

@@ -78,6 +78,22 @@ pub(in crate::export) fn read_head(transport: &mut dyn Transport, deadline: Dead
     }
 }
 
+/// Reads so many bytes, and not one more.
+pub(in crate::export) fn receive<const BYTES: usize>(
+    transport: &mut dyn Transport,
+    deadline: Deadline,
+) -> Result<[u8; BYTES], Fault> {
+    loop {
+        if let Some(bytes) = transport.buffers().input().first_chunk().copied() {
+            transport.buffers().input_consume(BYTES);
+            return Ok(bytes);
+        }
+        if !transport.await_input(deadline.timeout())? {
+            return Err(Fault::Closed);
+        }
+    }
+}
+
 /// Reads the body as far as it comes.
 fn read_body(transport: &mut dyn Transport, body: &mut Body, deadline: Deadline) -> Progress {
     loop {

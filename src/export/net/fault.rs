@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use ureq::{Error, Timeout};
 
-use super::{dial::Route, proxy::ProxyOnTheWay, response::Unusable, socket, tls};
+use super::{detour::ProxyFault, dial::Route, response::Unusable, socket, tls};
 use crate::{config::Secrets, export::outcome::Failure};
 
 /// What went wrong, by where it did.
@@ -16,19 +16,8 @@ pub(in crate::export) enum Fault {
     Closed,
     /// What came is no answer.
     Unusable(Unusable),
-    /// The proxy on the way made no connection, and why.
+    /// There is no way through the proxy, and why.
     Proxy(ProxyFault),
-}
-
-/// Why a proxy made no connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::export) enum ProxyFault {
-    /// It answered with this status.
-    Refused(u16),
-    /// It closed the connection without an answer.
-    Closed,
-    /// What it said is no answer.
-    Unusable(Unusable),
 }
 
 impl From<Error> for Fault {
@@ -57,28 +46,27 @@ pub(in crate::export) struct Circumstances<'a> {
 impl Fault {
     /// What kind of failure this is, and the words for it.
     pub(in crate::export) fn told(&self, circumstances: &Circumstances<'_>) -> (Failure, String) {
-        let address = || circumstances.route.proxy.as_ref().map(ProxyOnTheWay::address);
         match self {
             Self::Line(error) => match tls::failure(error) {
                 // These words may come from a certificate of the other side's.
-                Some(words) => (Failure::Tls, circumstances.secrets.cleaned(&words)),
-                None => line(error, circumstances, address()),
+                Some(words) => {
+                    let failure = if tls::is_final(error) { Failure::Untrusted } else { Failure::Tls };
+                    (failure, circumstances.secrets.cleaned(&words))
+                }
+                None => line(error, circumstances),
             },
             Self::Closed => {
                 (Failure::Broken, "the connection broke: it was closed before the answer had come".to_owned())
             }
-            Self::Unusable(what) => (Failure::Unusable, unusable(*what)),
-            Self::Proxy(fault) => {
-                let reason = match fault {
-                    ProxyFault::Refused(407) => {
-                        "it answered 407; its URL takes credentials, as in http://user:password@host:port".to_owned()
-                    }
-                    ProxyFault::Refused(status) => format!("it answered {status}"),
-                    ProxyFault::Closed => "it closed the connection without an answer".to_owned(),
-                    ProxyFault::Unusable(_) => "its answer is not HTTP/1.1".to_owned(),
-                };
-                (Failure::Refused, format!("the proxy {} made no connection: {reason}", address().unwrap_or_default()))
-            }
+            Self::Unusable(what) => match circumstances.route.proxy.as_ref().filter(|proxy| proxy.forwards()) {
+                // A proxy that passes an answer on does so in its own words.
+                Some(proxy) if *what == Unusable::OtherProtocol => ProxyFault::Unusable.told(proxy, circumstances),
+                _ => (Failure::Unusable, unusable(*what)),
+            },
+            Self::Proxy(fault) => match &circumstances.route.proxy {
+                Some(proxy) => fault.told(proxy, circumstances),
+                None => (Failure::Refused, "no connection could be made".to_owned()),
+            },
         }
     }
 }
@@ -94,14 +82,11 @@ fn unusable(what: Unusable) -> String {
 }
 
 /// What went wrong below HTTP, and not in TLS.
-fn line(error: &Error, circumstances: &Circumstances<'_>, proxy: Option<String>) -> (Failure, String) {
+fn line(error: &Error, circumstances: &Circumstances<'_>) -> (Failure, String) {
     let Circumstances { route, connecting, timeout, .. } = *circumstances;
     match error {
         Error::Io(error) => match error.kind() {
-            io::ErrorKind::ConnectionRefused => match proxy {
-                Some(proxy) => (Failure::Refused, format!("connection refused by the proxy {proxy}")),
-                None => (Failure::Refused, socket::refusal(error)),
-            },
+            io::ErrorKind::ConnectionRefused => (Failure::Refused, socket::refusal(error)),
             // There is no such network interface.
             io::ErrorKind::NotFound => (Failure::Resolve, error.to_string()),
             io::ErrorKind::TimedOut => (Failure::Timeout, "connecting timed out".to_owned()),
@@ -111,17 +96,16 @@ fn line(error: &Error, circumstances: &Circumstances<'_>, proxy: Option<String>)
             (Failure::Timeout, format!("no connection within {:?}", shown(connecting.min(timeout))))
         }
         Error::Timeout(_) => (Failure::Timeout, format!("no answer within {:?}", shown(timeout))),
-        Error::HostNotFound => match proxy {
-            Some(proxy) => (Failure::Resolve, format!("the host name of the proxy {proxy} is not known")),
-            None => (Failure::Resolve, format!("the host name is not known: {}", route.url.host().unwrap_or_default())),
-        },
+        Error::HostNotFound => {
+            (Failure::Resolve, format!("the host name is not known: {}", route.url.host().unwrap_or_default()))
+        }
         Error::ConnectionFailed => (Failure::Refused, "no connection could be made".to_owned()),
         other => (Failure::Broken, format!("the exchange failed: {other}")),
     }
 }
 
 /// A time as it is told: nobody reads nanoseconds.
-fn shown(time: Duration) -> Duration {
+pub(in crate::export) fn shown(time: Duration) -> Duration {
     match time.as_micros() {
         short @ 0..1_000 => Duration::from_micros(short as u64),
         micros => Duration::from_millis(u64::try_from((micros + 500) / 1_000).unwrap_or(u64::MAX)),

@@ -29,6 +29,10 @@ impl<In: Transport> Connector<In> for TlsConnector {
     }
 }
 
+pub(in crate::export) fn is_final(error: &Error) -> bool {
+    matches!(error, Error::TlsRequired)
+}
+
 pub(in crate::export) fn failure(error: &Error) -> Option<String> {
     matches!(error, Error::TlsRequired).then(|| "the proxy wants TLS: needs the cargo feature `tls`".to_owned())
 }

@@ -1,60 +1,76 @@
-//! The proxy on the way, which the environment names: it is asked for a connection to the receiver (RFC 9110, 9.3.6),
-//! and what it connects is a stream like any other.
+//! The proxy on the way. A receiver of plain http is asked through it: requests go to the proxy, which passes them on (RFC
+//! 9112, 3.2.2). Otherwise it is asked for a connection to the receiver (RFC 9110, 9.3.6), and what it connects is a stream
+//! like any other.
 
 use http::Uri;
 use ureq::{
-    Error, Proxy, ProxyProtocol,
+    Error,
     unversioned::transport::{Buffers, NextTimeout, Transport},
 };
 
 use super::{
     deadline::Deadline,
+    detour::ProxyFault,
     exchange::{read_head, send},
-    fault::{Fault, ProxyFault},
+    fault::Fault,
     request_head::AGENT,
+    resolver::CachingResolver,
 };
-use crate::config::base64;
+use crate::config::{Endpoint, Proxy, ProxyProtocol};
 
 /// What connections to one receiver go through.
-#[derive(Clone)]
 pub(in crate::export) struct ProxyOnTheWay {
-    proxy: Proxy,
-    /// The request for a connection.
-    connect: Vec<u8>,
+    pub(in crate::export) proxy: Proxy,
+    pub(in crate::export) role: Role,
+    /// For its own name, which may be in another zone than the receiver's.
+    pub(in crate::export) resolver: CachingResolver,
+    /// Host and port of the receiver.
+    target: String,
+}
+
+/// What a proxy does for the receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::export) enum Role {
+    /// It takes requests and passes them on.
+    Forwards,
+    /// It makes connections, and is asked in HTTP.
+    Tunnels,
+    /// It makes connections, and is asked in SOCKS. Who `resolves` is told the receiver's name.
+    Socks { resolves: bool },
 }
 
 impl ProxyOnTheWay {
-    /// The proxy that the environment names for `url`, if there is one.
-    pub(in crate::export) fn from_env(url: &Uri) -> Option<Self> {
-        let proxy = Proxy::try_from_env().filter(|proxy| !proxy.is_no_proxy(url))?;
-        let connect = request(url, credentials(&proxy).as_deref());
-        Some(Self { proxy, connect })
-    }
-
-    /// Where it is; without its credentials.
-    pub(in crate::export) fn address(&self) -> String {
-        format!("{}:{}", self.proxy.host(), self.proxy.port())
+    pub(in crate::export) fn new(proxy: Proxy, receiver: &Endpoint) -> Self {
+        let role = match proxy.protocol {
+            ProxyProtocol::Socks5 { resolves } => Role::Socks { resolves },
+            ProxyProtocol::Http if receiver.url().scheme_str() == Some("https") => Role::Tunnels,
+            ProxyProtocol::Http => Role::Forwards,
+        };
+        let (host, port) = receiver.address();
+        let (resolver, target) = (CachingResolver::new(proxy.at().zone()), format!("{host}:{port}"));
+        Self { proxy, role, resolver, target }
     }
 
     /// Its URL, for who connects to it.
     pub(in crate::export) fn url(&self) -> &Uri {
-        self.proxy.uri()
+        self.proxy.at().url()
     }
 
-    /// Whether it is asked for connections. Those of another kind are not: the way is a direct one.
-    pub(in crate::export) fn is_asked(&self) -> bool {
-        matches!(self.proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https)
+    /// Host and port of the receiver, as it is asked for.
+    pub(in crate::export) fn target(&self) -> &str {
+        &self.target
     }
 
-    /// Whether the receiver's name is looked up on this side of it.
-    pub(in crate::export) fn resolves_here(&self) -> bool {
-        self.proxy.resolve_target()
+    /// Whether requests are for it, to be passed on.
+    pub(in crate::export) fn forwards(&self) -> bool {
+        self.role == Role::Forwards
     }
 
-    /// What it is shown, where that is something: whole, and as user name and password.
-    pub(in crate::export) fn secrets(&self) -> impl Iterator<Item = String> {
-        let credentials = credentials(&self.proxy).into_iter();
-        credentials.chain([self.proxy.username(), self.proxy.password()].into_iter().flatten().map(str::to_owned))
+    /// The line that shows it the credentials of its URL, if there are some.
+    pub(in crate::export) fn authorization(&self) -> Option<String> {
+        // Some proxies know the scheme in this spelling only.
+        let credentials = self.proxy.credentials.as_ref()?;
+        Some(format!("Proxy-Authorization: Basic {}\r\n", credentials.basic()))
     }
 
     /// Has it make a connection to the receiver, over one to it.
@@ -63,39 +79,25 @@ impl ProxyOnTheWay {
         mut transport: Box<dyn Transport>,
         deadline: Deadline,
     ) -> Result<Box<dyn Transport>, Fault> {
-        send(&mut *transport, [&self.connect, &[]], deadline)?;
-        let head = read_head(&mut *transport, deadline).map_err(|fault| match fault {
-            Fault::Closed => Fault::Proxy(ProxyFault::Closed),
-            Fault::Unusable(what) => Fault::Proxy(ProxyFault::Unusable(what)),
-            fault => fault,
-        })?;
+        let at_proxy = |fault: Fault| Fault::Proxy(fault.into());
+        send(&mut *transport, [&self.request(), &[]], deadline).map_err(at_proxy)?;
+        let head = read_head(&mut *transport, deadline).map_err(at_proxy)?;
         match head.status {
             // Behind these there is no body, whatever the head says.
             200..=299 => Ok(Box::new(Tunnel(transport))),
-            status => Err(Fault::Proxy(ProxyFault::Refused(status))),
+            _ => Err(Fault::Proxy(ProxyFault::answered(&head))),
         }
     }
-}
 
-/// The Basic credentials of the proxy's URL.
-fn credentials(proxy: &Proxy) -> Option<String> {
-    let (user, password) = (proxy.username(), proxy.password());
-    let is_given = user.is_some() || password.is_some();
-    is_given.then(|| base64(format!("{}:{}", user.unwrap_or_default(), password.unwrap_or_default()).as_bytes()))
-}
-
-/// Asks for a connection to where `url` points.
-fn request(url: &Uri, credentials: Option<&str>) -> Vec<u8> {
-    let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("https") { 443 } else { 80 });
-    let target = format!("{}:{port}", url.host().unwrap_or_default());
-    let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: {AGENT}\r\n");
-    request += "Proxy-Connection: Keep-Alive\r\n";
-    if let Some(credentials) = credentials {
-        // Some proxies know the scheme in this spelling only.
-        request += &format!("Proxy-Authorization: Basic {credentials}\r\n");
+    /// Asks for a connection to the receiver.
+    fn request(&self) -> Vec<u8> {
+        let target = &self.target;
+        let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: {AGENT}\r\n");
+        request += "Proxy-Connection: Keep-Alive\r\n";
+        request += &self.authorization().unwrap_or_default();
+        request += "\r\n";
+        request.into_bytes()
     }
-    request += "\r\n";
-    request.into_bytes()
 }
 
 /// A connection to the receiver through a proxy. That to the proxy may be a TLS one; this one is not, yet.
@@ -129,33 +131,25 @@ impl std::fmt::Debug for ProxyOnTheWay {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::config::proxy_for_tests;
 
-    #[test]
-    fn a_proxy_is_asked_for_host_and_port_and_shown_credentials_where_there_are_some() {
-        let url: Uri = "https://[::1]/x?y".parse().unwrap();
-        let asked = String::from_utf8(request(&url, None)).unwrap();
-        assert_eq!(
-            asked,
-            format!(
-                "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\nUser-Agent: {AGENT}\r\n\
-                 Proxy-Connection: Keep-Alive\r\n\r\n"
-            )
-        );
-        let proxy = Proxy::new("http://user:hun%40ter2@proxy:8080").unwrap();
-        let url: Uri = "http://collector:4318/".parse().unwrap();
-        let asked = String::from_utf8(request(&url, credentials(&proxy).as_deref())).unwrap();
-        assert!(asked.starts_with("CONNECT collector:4318 HTTP/1.1\r\nHost: collector:4318\r\n"), "{asked}");
-        assert!(asked.ends_with("\r\nProxy-Authorization: Basic dXNlcjpodW5AdGVyMg==\r\n\r\n"), "{asked}");
-        assert_eq!(credentials(&Proxy::new("http://proxy:8080").unwrap()), None);
+    fn asked(receiver: &str, proxy: &str) -> String {
+        let way = ProxyOnTheWay::new(proxy_for_tests(proxy), &Endpoint::parse(receiver).unwrap());
+        assert!(!format!("{way:?}").contains("hun"));
+        String::from_utf8(way.request()).unwrap()
     }
 
     #[test]
-    fn what_goes_through_a_proxy_is_shown_without_its_credentials() {
-        let url: Uri = "http://collector:4318/".parse().unwrap();
-        let proxy = Proxy::new("http://user:hunter2@proxy:8080").unwrap();
-        let way = ProxyOnTheWay { connect: request(&url, credentials(&proxy).as_deref()), proxy };
-        assert_eq!(way.address(), "proxy:8080");
-        assert!(!format!("{way:?}").contains("hunter2"));
-        assert_eq!(way.secrets().collect::<Vec<_>>(), ["dXNlcjpodW50ZXIy", "user", "hunter2"]);
+    fn a_proxy_is_asked_for_host_and_port_and_shown_credentials_where_there_are_some() {
+        assert_eq!(
+            asked("http://[::1]/x?y", "http://proxy:8080"),
+            format!(
+                "CONNECT [::1]:80 HTTP/1.1\r\nHost: [::1]:80\r\nUser-Agent: {AGENT}\r\n\
+                 Proxy-Connection: Keep-Alive\r\n\r\n"
+            )
+        );
+        let asked = asked("http://collector:4318/", "http://user:hun%40ter2@proxy:8080");
+        assert!(asked.starts_with("CONNECT collector:4318 HTTP/1.1\r\nHost: collector:4318\r\n"), "{asked}");
+        assert!(asked.ends_with("\r\nProxy-Authorization: Basic dXNlcjpodW5AdGVyMg==\r\n\r\n"), "{asked}");
     }
 }

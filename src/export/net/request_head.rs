@@ -7,6 +7,7 @@ use http::{
     header::{HOST, USER_AGENT},
 };
 
+use super::proxy::ProxyOnTheWay;
 use crate::config::{Compression, Headers};
 
 /// What every request to one URL has in common.
@@ -20,11 +21,16 @@ pub(in crate::export) struct RequestHead {
 
 impl RequestHead {
     /// A POST to `url` with these headers of the user's, after which the receiver is to close the connection unless it
-    /// is kept.
-    pub(in crate::export) fn new(url: &Uri, headers: &Headers, is_kept: bool) -> Self {
+    /// is kept. A proxy that passes it on is told where to, and shown who asks.
+    pub(in crate::export) fn new(url: &Uri, headers: &Headers, is_kept: bool, proxy: Option<&ProxyOnTheWay>) -> Self {
         let is_given = |name| headers.iter().any(|(given, _)| given == name);
         let path = url.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
-        let mut beginning = format!("POST {path} HTTP/1.1\r\n");
+        let forwarding = proxy.filter(|proxy| proxy.forwards());
+        let origin = match (forwarding, url.authority()) {
+            (Some(_), Some(authority)) => format!("http://{authority}"),
+            _ => String::new(),
+        };
+        let mut beginning = format!("POST {origin}{path} HTTP/1.1\r\n");
         if !is_given(USER_AGENT) {
             beginning += &format!("user-agent: {AGENT}\r\n");
         }
@@ -32,6 +38,7 @@ impl RequestHead {
             beginning += &format!("host: {authority}\r\n");
         }
         beginning += "content-type: application/x-protobuf\r\n";
+        beginning += &forwarding.and_then(ProxyOnTheWay::authorization).unwrap_or_default();
         if !is_kept {
             beginning += "connection: close\r\n";
         }

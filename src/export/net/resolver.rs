@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     fmt, io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -60,12 +60,17 @@ struct Name {
     is_asked: bool,
     /// How often the system did not know it.
     failures: u64,
+    /// Why it could not be looked up the last time, where that says nothing about the name.
+    hindrance: Option<Hindrance>,
 }
 
 impl CachingResolver {
     /// Asks the system.
     pub(in crate::export) fn new(zone: Option<&str>) -> Self {
-        Self::asking(zone, |name| Ok(name.to_socket_addrs()?.collect()))
+        Self::asking(zone, |name| match name.to_socket_addrs() {
+            Ok(addresses) => Ok(addresses.collect()),
+            Err(error) => Err(hindered(error, has_file_numbers)),
+        })
     }
 
     fn asking(
@@ -83,7 +88,7 @@ impl CachingResolver {
         let is_unanswered =
             |name: &str, entry: &Name| entry.is_asked && entry.known.is_none() && loopback(name).is_none();
         let (name, _) = names.iter().find(|(name, entry)| is_unanswered(name, entry))?;
-        Some(name.rsplit_once(':').map_or(name.as_str(), |(host, _)| host).to_owned())
+        Some(host(name).to_owned())
     }
 
     fn addresses(&self, name: &str, timeout: &NextTimeout) -> Result<Vec<SocketAddr>, Error> {
@@ -105,7 +110,7 @@ impl CachingResolver {
                 return Ok(addresses);
             }
             if entry.failures != failures {
-                return loopback.ok_or(Error::HostNotFound);
+                return loopback.ok_or_else(|| entry.failure(name));
             }
             self.ask(name, entry);
             // Where no thread can be had, it has been asked on this one.
@@ -156,6 +161,58 @@ impl CachingResolver {
     }
 }
 
+fn host(name: &str) -> &str {
+    name.rsplit_once(':').map_or(name, |(host, _)| host)
+}
+
+/// What kept the system from looking a name up.
+#[derive(Debug, Clone)]
+struct Hindrance(String);
+
+impl fmt::Display for Hindrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Hindrance {}
+
+/// The same, or what is behind it. Whoever cannot open the system's lists of names and name servers does not know any
+/// name, and the system tells no more than that.
+fn hindered(error: io::Error, has_file_numbers: impl Fn() -> io::Result<()>) -> io::Error {
+    let words = error.to_string();
+    let why = match has_file_numbers() {
+        Err(starved) => {
+            format!("the system opens no files for it: {starved}; raise the limit (ulimit -n), or close some")
+        }
+        // In the words of glibc, and of musl.
+        Ok(()) if words.contains("Temporary failure") || words.contains("Try again") => {
+            "no name server answered".to_owned()
+        }
+        Ok(()) => return error,
+    };
+    io::Error::other(Hindrance(why))
+}
+
+/// Whether there are as many as looking a name up takes.
+fn has_file_numbers() -> io::Result<()> {
+    let open = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).or_else(|_| UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)));
+    match open().and_then(|one| Ok((one, open()?))) {
+        Err(error) if is_starved(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(unix)]
+fn is_starved(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+#[cfg(not(unix))]
+fn is_starved(_: &io::Error) -> bool {
+    false
+}
+
 /// What `localhost` is by definition ([RFC 6761](https://www.rfc-editor.org/rfc/rfc6761#section-6.3)), whatever the
 /// system knows; none for another name.
 fn loopback(name: &str) -> Option<Vec<SocketAddr>> {
@@ -173,7 +230,23 @@ impl Name {
         self.is_asked = false;
         match found {
             Ok(addresses) => self.known = Some((addresses, Instant::now())),
-            Err(_) => self.failures += 1,
+            Err(error) => {
+                self.failures += 1;
+                self.hindrance = error.get_ref().and_then(|inner| inner.downcast_ref()).cloned();
+            }
+        }
+    }
+
+    /// Why there is no address.
+    fn failure(&self, name: &str) -> Error {
+        let host = host(name);
+        match &self.hindrance {
+            // As an interface that is not there.
+            Some(why) => {
+                io::Error::new(io::ErrorKind::NotFound, format!("the host name {host} could not be looked up: {why}"))
+                    .into()
+            }
+            None => Error::HostNotFound,
         }
     }
 }
@@ -257,6 +330,25 @@ mod tests {
         assert_eq!(resolver.addresses(NAME, &within(30_000)).unwrap(), [address()]);
         assert_eq!(resolver.addresses("[::1]:4318", &within(0)).unwrap(), ["[::1]:4318".parse().unwrap()]);
         assert_eq!(asked.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn what_kept_the_system_from_looking_is_told_and_forgotten_when_it_is_over() {
+        let words = Mutex::new(vec!["Name or service not known", "Temporary failure in name resolution"]);
+        let is_full = Mutex::new(true);
+        let resolver = CachingResolver::asking(None, move |_| {
+            let Some(words) = words.lock().pop() else { return Ok(vec![address()]) };
+            let full = std::mem::take(&mut *is_full.lock());
+            Err(hindered(io::Error::other(words), || if full { Err(io::Error::other("full")) } else { Ok(()) }))
+        });
+        let told = |error: Result<_, Error>| error.map(|_: Vec<SocketAddr>| ()).unwrap_err().to_string();
+        let first = told(resolver.addresses(NAME, &within(30_000)));
+        assert!(first.contains("collector could not be looked up: the system opens no files for it: full"), "{first}");
+        assert!(matches!(resolver.addresses(NAME, &within(30_000)), Err(Error::HostNotFound)));
+        assert_eq!(resolver.addresses(NAME, &within(30_000)).unwrap(), [address()]);
+        assert!(
+            hindered(io::Error::other("Temporary failure"), || Ok(())).to_string().contains("no name server answered")
+        );
     }
 
     #[test]

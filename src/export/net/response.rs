@@ -42,9 +42,27 @@ pub(in crate::export) struct Head {
     pub(in crate::export) status: u16,
     /// The value of `Retry-After`.
     pub(in crate::export) retry_after: Option<String>,
+    /// What the body is.
+    pub(in crate::export) content: Content,
+    /// The schemes by which a proxy wants to be shown who asks, without what belongs to them.
+    pub(in crate::export) proxy_authenticate: Option<String>,
+    /// A proxy says so itself, and not whoever it was asked for. Of most proxies that cannot be told; squid and tinyproxy
+    /// sign what is their own.
+    pub(in crate::export) is_of_proxy: bool,
     /// Another request may follow over the connection.
     pub(in crate::export) keeps_alive: bool,
     framing: Framing,
+}
+
+/// What a body is, by its `Content-Type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::export) enum Content {
+    Json,
+    /// A page for browsers.
+    Page,
+    /// What OTLP says it is, something else, or nobody says.
+    #[default]
+    Other,
 }
 
 /// Where a body ends.
@@ -106,6 +124,8 @@ impl Head {
     fn of(response: &httparse::Response<'_, '_>) -> Result<Self, Unusable> {
         let (mut length, mut codings, mut retry_after) = (None, None, None);
         let (mut closes, mut keeps) = (false, false);
+        let (mut content, mut schemes) = (Content::Other, Vec::new());
+        let mut is_of_proxy = false;
         for Header { name, value } in response.headers.iter() {
             if name.eq_ignore_ascii_case("content-length") {
                 // Twice the same is the same.
@@ -124,6 +144,14 @@ impl Head {
                 }
             } else if name.eq_ignore_ascii_case("retry-after") {
                 retry_after = str::from_utf8(value).ok().map(str::to_owned);
+            } else if name.eq_ignore_ascii_case("x-squid-error")
+                || name.eq_ignore_ascii_case("server") && value.starts_with(b"tinyproxy")
+            {
+                is_of_proxy = true;
+            } else if name.eq_ignore_ascii_case("content-type") {
+                content = Content::of(value);
+            } else if name.eq_ignore_ascii_case("proxy-authenticate") {
+                schemes.extend(scheme(value).filter(|_| schemes.len() < MOST_SCHEMES));
             }
         }
         let status = response.code.unwrap_or_default();
@@ -141,13 +169,40 @@ impl Head {
         // Two ways to find the end may lead to two ends.
         let is_unambiguous = codings.is_none() || length.is_none() && response.version == Some(1);
         let is_kept = if response.version == Some(1) { !closes } else { keeps && !closes };
-        Ok(Self { status, retry_after, keeps_alive: is_kept && is_unambiguous && status != SWITCHED, framing })
+        let keeps_alive = is_kept && is_unambiguous && status != SWITCHED;
+        let proxy_authenticate = Some(schemes.join(", ")).filter(|schemes| !schemes.is_empty());
+        Ok(Self { status, retry_after, content, proxy_authenticate, is_of_proxy, keeps_alive, framing })
     }
 
     /// Whether another answer follows, which is the one that counts.
     pub(in crate::export) fn is_interim(&self) -> bool {
         (100..200).contains(&self.status) && self.status != SWITCHED
     }
+}
+
+impl Content {
+    fn of(value: &[u8]) -> Self {
+        let kind = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let is = |name: &str| kind.eq_ignore_ascii_case(name.as_bytes());
+        if is("application/json") {
+            Self::Json
+        } else if is("text/html") || is("application/xhtml+xml") {
+            Self::Page
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// More are in no challenge.
+const MOST_SCHEMES: usize = 8;
+const LONGEST_SCHEME: usize = 32;
+
+/// The scheme at the beginning of a challenge.
+fn scheme(challenge: &[u8]) -> Option<&str> {
+    let end = challenge.iter().position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
+    let scheme = &challenge[..end.unwrap_or(challenge.len())];
+    str::from_utf8(scheme).ok().filter(|scheme| (1..=LONGEST_SCHEME).contains(&scheme.len()))
 }
 
 /// The receiver speaks something else from here on, which nobody asked for.

@@ -114,9 +114,11 @@ impl Sockets {
         config: &Config,
     ) -> Result<Socket, Error> {
         let begun = Instant::now();
-        let stream = connect_any(addresses, &deadline, |address, timeout| match timeout {
-            Some(timeout) => TcpStream::connect_timeout(address, timeout),
-            None => TcpStream::connect(address),
+        let stream = connect_any(addresses, &deadline, |address, timeout| {
+            refuse_itself(match timeout {
+                Some(timeout) => TcpStream::connect_timeout(address, timeout)?,
+                None => TcpStream::connect(address)?,
+            })
         });
         let stream = Arc::new(stream.map_err(|error| as_refusal(error, addresses))?);
         self.traffic.made_within(begun.elapsed());
@@ -147,6 +149,18 @@ impl Sockets {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }
+}
+
+/// A connection both of whose ends are this one is none. It comes about at a port where nobody listens, if that is the
+/// one that the system chose for this end: TCP knows two ends that call each other. While it lasts nobody can listen there.
+fn refuse_itself(stream: TcpStream) -> io::Result<TcpStream> {
+    if !matches!((stream.local_addr(), stream.peer_addr()), (Ok(this), Ok(other)) if this == other) {
+        return Ok(stream);
+    }
+    // With something in it that nobody has read it is gone at once, and else its port is taken for another minute.
+    let _ = (&stream).write(&[0]);
+    let _ = stream.set_read_timeout(Some(MOMENT)).and_then(|()| stream.peek(&mut [0]));
+    Err(io::ErrorKind::ConnectionRefused.into())
 }
 
 /// What says that there is no way to this machine itself: nobody can be listening there. Elsewhere a way may come back.

@@ -18,7 +18,7 @@ use ureq::{
 mod failure;
 mod trust;
 
-pub(super) use failure::failure;
+pub(super) use failure::{failure, is_final};
 
 use super::buffers::GrowingBuffers;
 use crate::{

@@ -2,6 +2,8 @@
 //!
 //! A message with anything wrong in it is none: a part of it would be taken for what the receiver said.
 
+use std::borrow::Cow;
+
 use crate::{
     proto::{
         answer::PARTIAL_SUCCESS,
@@ -11,11 +13,13 @@ use crate::{
     wire::{Field, Fields, LEN, tag},
 };
 
+mod json;
+
 /// What was not accepted of a request that was.
 #[derive(Debug, PartialEq, Eq, Default)]
 pub(super) struct PartialSuccess<'a> {
     pub(super) rejected_spans: i64,
-    pub(super) message: &'a str,
+    pub(super) message: Cow<'a, str>,
 }
 
 impl<'a> PartialSuccess<'a> {
@@ -30,7 +34,7 @@ impl<'a> PartialSuccess<'a> {
             fields(inner, |field| {
                 match field.number() {
                     REJECTED => partial.rejected_spans = field.varint(inner)? as i64,
-                    ERROR_MESSAGE => partial.message = text(inner, &field)?,
+                    ERROR_MESSAGE => partial.message = text(inner, &field)?.into(),
                     _ => {}
                 }
                 Some(())
@@ -115,7 +119,7 @@ mod tests {
         #[test]
         fn an_answer_reads_as_it_was_written(rejected: i64, code: i32, text: String) {
             // RTY-06
-            let partial = PartialSuccess { rejected_spans: rejected, message: &text };
+            let partial = PartialSuccess { rejected_spans: rejected, message: Cow::Borrowed(&*text) };
             let (response, status) = (response(rejected, &text), status(code, &text));
             prop_assert_eq!(PartialSuccess::read(&response), Some(partial));
             prop_assert_eq!(status_message(&status), Some(text.as_str()));
@@ -128,7 +132,7 @@ mod tests {
             match (PartialSuccess::read(&body), &theirs) {
                 (Some(ours), Ok(theirs)) => {
                     prop_assert_eq!(ours.rejected_spans, theirs.rejected_spans);
-                    prop_assert_eq!(ours.message, &theirs.error_message);
+                    prop_assert_eq!(&*ours.message, &theirs.error_message);
                 }
                 (None, Err(_)) => {}
                 (None, Ok(_)) => prop_assert!(has_groups(&body)),

@@ -27,11 +27,12 @@ pub(super) fn classify(
 ) -> Outcome {
     match status {
         200..=299 => {
-            // A body that is not the message it should be does not undo the acceptance.
-            let partial = PartialSuccess::read(body).unwrap_or_default();
+            // A body that is not the message it should be does not undo the acceptance. What is one in JSON is none in
+            // protobuf: a brace would begin a group.
+            let partial = PartialSuccess::read(body).or_else(|| PartialSuccess::read_json(body)).unwrap_or_default();
             Outcome::Accepted {
                 rejected: partial.rejected_spans.try_into().unwrap_or(0),
-                message: (!partial.message.is_empty()).then(|| excerpt(partial.message, secrets)),
+                message: (!partial.message.is_empty()).then(|| excerpt(&partial.message, secrets)),
             }
         }
         429 | 502 | 503 | 504 => {

@@ -10,11 +10,12 @@ use std::{
 
 use super::classify::classify;
 use crate::{
-    config::{Compression, ConnectionSettings, ReuseStrategy, Secrets, Settings},
+    config::{Compression, ConnectionSettings, Endpoint, ReuseStrategy, Secrets, Settings},
     export::{
         net::{
             Carried,
             deadline::Deadline,
+            detour::ProxyFault,
             dial::Route,
             exchange::{Answer, exchange},
             fault::{Circumstances, Fault},
@@ -22,6 +23,7 @@ use crate::{
             pool::Connections,
             proxy::ProxyOnTheWay,
             request_head::RequestHead,
+            response::{Content, Head},
         },
         outcome::{Failure, Outcome},
     },
@@ -39,19 +41,16 @@ pub(crate) struct HttpTransport {
     permits: Permits,
     secrets: Arc<Secrets>,
     closed: AtomicBool,
+    suspicion: Suspicion,
 }
 
 impl HttpTransport {
     pub(crate) fn new(settings: &Settings) -> Self {
         let url = settings.endpoint.url();
-        // What is on this machine is not on the other side of a proxy.
-        let proxy = if settings.endpoint.is_loopback() { None } else { ProxyOnTheWay::from_env(url) };
-        let mut secrets = Secrets::of(settings);
-        for secret in proxy.iter().flat_map(ProxyOnTheWay::secrets) {
-            secrets.add(secret.as_bytes());
-        }
+        let proxy = settings.proxy.clone().map(|proxy| ProxyOnTheWay::new(proxy, &settings.endpoint));
+        let secrets = Secrets::of(settings);
         let ConnectionSettings { reuse, connect_timeout, max_connections, .. } = settings.connections;
-        let head = RequestHead::new(url, &settings.headers, reuse != ReuseStrategy::Never);
+        let head = RequestHead::new(url, &settings.headers, reuse != ReuseStrategy::Never, proxy.as_ref());
         let route = Route::new(&settings.endpoint, head.most_bytes(), &settings.tls, proxy);
         Self {
             connections: Connections::new(Arc::clone(&route), settings.connections.clone()),
@@ -62,6 +61,7 @@ impl HttpTransport {
             max_response_bytes: settings.max_response_bytes,
             secrets: Arc::new(secrets),
             closed: AtomicBool::new(false),
+            suspicion: Suspicion::new(&settings.endpoint),
         }
     }
 
@@ -98,7 +98,7 @@ impl HttpTransport {
                 if answer.is_over {
                     lease.give_back();
                 }
-                self.answered(answer, is_reused)
+                self.answered(answer, is_reused, timeout)
             }
             Err(fault) => {
                 drop(lease);
@@ -107,7 +107,7 @@ impl HttpTransport {
         }
     }
 
-    fn answered(&self, answer: Answer, is_reused: bool) -> Outcome {
+    fn answered(&self, answer: Answer, is_reused: bool, timeout: Duration) -> Outcome {
         let Answer { head, body, is_too_large, .. } = answer;
         if is_too_large {
             // RTY-09: an answer beyond the limit is final, whatever it would have said.
@@ -117,7 +117,34 @@ impl HttpTransport {
         if head.status == REQUEST_TIMEOUT && is_reused {
             return self.gone("a connection that was kept open had been given up by the receiver".to_owned());
         }
-        classify(head.status, head.retry_after.as_deref(), &body, &self.secrets, SystemTime::now())
+        if self.forwarding().is_some() && ProxyFault::is_told_by(&head) {
+            return self.failed(&Fault::Proxy(ProxyFault::answered(&head)), is_reused, timeout);
+        }
+        self.suspicion.look_at(&head);
+        let outcome = classify(head.status, head.retry_after.as_deref(), &body, &self.secrets, SystemTime::now());
+        self.by_way_of_proxy(outcome)
+    }
+
+    /// The proxy that passes requests on, if there is one.
+    fn forwarding(&self) -> Option<&ProxyOnTheWay> {
+        self.route.proxy.as_ref().filter(|proxy| proxy.forwards())
+    }
+
+    /// Tells of a failure that it may be one of the proxy that passed the request on, or did not.
+    fn by_way_of_proxy(&self, mut outcome: Outcome) -> Outcome {
+        if let Some(proxy) = self.forwarding()
+            && let Outcome::Refused { message, .. }
+            | Outcome::TooLarge { message, .. }
+            | Outcome::Failed { message, .. } = &mut outcome
+        {
+            // Nothing in the first line of a page helps.
+            if message.starts_with('<') {
+                message.clear();
+            }
+            let joint = if message.is_empty() { "" } else { "; " };
+            message.push_str(&format!("{joint}it came by way of the proxy {}, which may be who says so", proxy.proxy));
+        }
+        outcome
     }
 
     fn failed(&self, fault: &Fault, is_reused: bool, timeout: Duration) -> Outcome {
@@ -130,6 +157,11 @@ impl HttpTransport {
                 timeout,
                 secrets: &self.secrets,
             })
+        };
+        let is_told = matches!(fault, Fault::Proxy(_)) || matches!(failure, Failure::Barred | Failure::Shutdown);
+        let message = match self.forwarding().filter(|_| !is_told) {
+            Some(proxy) => format!("{message} (by way of the proxy {})", proxy.proxy),
+            None => message,
         };
         if failure == Failure::Broken {
             if is_reused {
@@ -163,12 +195,14 @@ impl HttpTransport {
 
     /// What there is to say about connections since the last time.
     pub(crate) fn take_remarks(&self) -> Vec<String> {
-        self.route.take_remarks()
+        let mut remarks = self.route.take_remarks();
+        remarks.extend(self.suspicion.take());
+        remarks
     }
 
     /// A host that the system has not found an address of so far, and is still asked for.
     pub(crate) fn unresolved(&self) -> Option<String> {
-        self.route.resolver.unanswered()
+        self.route.unanswered()
     }
 
     /// Connections that are open and serve no request.
@@ -202,5 +236,37 @@ impl HttpTransport {
         self.permits.close();
         self.connections.close();
         self.route.sockets.cut();
+    }
+}
+
+/// Whether what answers is no receiver of OTLP, although it says that all is well. That is told once.
+#[derive(Default)]
+struct Suspicion {
+    endpoint: String,
+    /// Seen, and told.
+    is_raised: AtomicBool,
+    is_told: AtomicBool,
+}
+
+impl Suspicion {
+    fn new(endpoint: &Endpoint) -> Self {
+        Self { endpoint: endpoint.to_string(), ..Self::default() }
+    }
+
+    fn look_at(&self, head: &Head) {
+        if head.content == Content::Page && (200..300).contains(&head.status) {
+            self.is_raised.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn take(&self) -> Option<String> {
+        let is_new = self.is_raised.load(Ordering::Relaxed) && !self.is_told.swap(true, Ordering::Relaxed);
+        is_new.then(|| {
+            format!(
+                "{} takes spans and answers with a page (text/html), as no receiver of OTLP does: is it a login page, or another web \
+                 server? The spans count as delivered",
+                self.endpoint
+            )
+        })
     }
 }

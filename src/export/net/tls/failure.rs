@@ -28,6 +28,37 @@ pub(in super::super) fn failure(error: &Error) -> Option<String> {
     }
 }
 
+/// Whether another handshake would end the same way: what was shown is not believed, or there is no way in common.
+pub(in super::super) fn is_final(error: &Error) -> bool {
+    let Error::Io(error) = error else { return false };
+    match within(error) {
+        Some(rustls::Error::AlertReceived(alert)) => !is_passing(*alert),
+        Some(error) => matches!(
+            error,
+            rustls::Error::InvalidCertificate(_)
+                | rustls::Error::InvalidMessage(_)
+                | rustls::Error::PeerIncompatible(_)
+                | rustls::Error::General(_)
+                | rustls::Error::NoCertificatesPresented
+                | rustls::Error::UnsupportedNameType
+        ),
+        None => false,
+    }
+}
+
+/// Whether an alert tells of the receiver's own troubles, or of bytes that were damaged on their way.
+fn is_passing(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::CloseNotify
+            | AlertDescription::InternalError
+            | AlertDescription::UserCanceled
+            | AlertDescription::BadRecordMac
+            | AlertDescription::DecodeError
+            | AlertDescription::UnexpectedMessage
+    ) || matches!(alert, AlertDescription::Unknown(_))
+}
+
 fn within(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
 }
@@ -57,6 +88,10 @@ fn certificate(error: &CertificateError) -> String {
             date(*time)
         ),
         CertificateError::UnknownIssuer => format!("TLS failed: invalid peer certificate: UnknownIssuer; {AUTHORITY}"),
+        CertificateError::BadSignature => format!(
+            "TLS failed: invalid peer certificate: BadSignature, as where another authority of the same name is trusted; \
+             {AUTHORITY}"
+        ),
         CertificateError::NotValidForNameContext { expected, presented } if presented.is_empty() => {
             let name = expected.to_str();
             let kind = if matches!(expected, ServerName::IpAddress(_)) { "IP" } else { "DNS" };

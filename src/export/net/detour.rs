@@ -1,0 +1,226 @@
+//! What goes wrong at a proxy on the way, and what helps.
+
+use std::io;
+
+use ureq::{Error, Timeout};
+
+use super::{
+    fault::{Circumstances, Fault, shown},
+    proxy::{ProxyOnTheWay, Role},
+    response::Head,
+    tls,
+};
+use crate::export::outcome::Failure;
+
+/// Why there is no way through a proxy.
+#[derive(Debug)]
+pub(in crate::export) enum ProxyFault {
+    /// There is no connection to it, or it broke.
+    Line(Error),
+    /// It answered with this status, and wants credentials by these schemes.
+    Answered {
+        status: u16,
+        schemes: Option<String>,
+    },
+    /// It closed the connection without an answer.
+    Closed,
+    /// What it said is no answer.
+    Unusable,
+    Socks(SocksFault),
+}
+
+/// What a SOCKS proxy did not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::export) enum SocksFault {
+    /// It speaks something else.
+    Version,
+    /// It takes none of the methods that were offered.
+    Method,
+    /// It does not accept the credentials.
+    Credentials,
+    /// It made no connection, for this reason.
+    Reply(u8),
+    /// The receiver's name is longer than what it can be told.
+    LongName,
+}
+
+impl ProxyFault {
+    pub(in crate::export) fn answered(head: &Head) -> Self {
+        Self::Answered { status: head.status, schemes: head.proxy_authenticate.clone() }
+    }
+
+    /// Whether the answer to a request that was to be passed on is the proxy's own. Most cannot be told from the receiver's.
+    pub(in crate::export) fn is_told_by(head: &Head) -> bool {
+        match head.status {
+            407 => true,
+            // What is too large is halved.
+            413 => false,
+            400.. => head.is_of_proxy,
+            _ => false,
+        }
+    }
+
+    /// Whether asking again would bring the same.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Line(error) => tls::is_final(error),
+            Self::Answered { status, .. } => !matches!(status, 408 | 425 | 429 | 500 | 502..=599),
+            Self::Closed => false,
+            Self::Unusable => true,
+            Self::Socks(fault) => fault.is_final(),
+        }
+    }
+
+    /// Whether another address of the receiver may do better.
+    pub(in crate::export) fn is_about_the_address(&self) -> bool {
+        matches!(self, Self::Socks(SocksFault::Reply(1 | 3..=6 | 8)))
+    }
+
+    /// What kind of failure this is, and the words for it.
+    pub(in crate::export) fn told(
+        &self,
+        proxy: &ProxyOnTheWay,
+        circumstances: &Circumstances<'_>,
+    ) -> (Failure, String) {
+        let made_none = |why: String| match proxy.role {
+            Role::Forwards => format!("the proxy {} passed nothing on: {why}", proxy.proxy),
+            Role::Tunnels | Role::Socks { .. } => format!("the proxy {} made no connection: {why}", proxy.proxy),
+        };
+        let (failure, words) = match self {
+            Self::Line(error) => return self.told_of_line(error, proxy, circumstances),
+            Self::Answered { status, schemes } => (Failure::Refused, answer(*status, schemes.as_deref(), proxy)),
+            Self::Closed => (
+                Failure::Refused,
+                "it closed the connection without an answer; does it speak another protocol there, as SOCKS \
+                 (socks5h://) or TLS (https://)?"
+                    .to_owned(),
+            ),
+            Self::Unusable => {
+                (Failure::Refused, "its answer is not HTTP/1.1; is it a SOCKS proxy (socks5h://)?".to_owned())
+            }
+            Self::Socks(fault) => (Failure::Refused, fault.words(proxy)),
+        };
+        let failure = if self.is_final() { Failure::Barred } else { failure };
+        (failure, circumstances.secrets.cleaned(&made_none(words)))
+    }
+
+    fn told_of_line(
+        &self,
+        error: &Error,
+        proxy: &ProxyOnTheWay,
+        circumstances: &Circumstances<'_>,
+    ) -> (Failure, String) {
+        let name = &proxy.proxy;
+        if let Some(words) = tls::failure(error) {
+            let failure = if self.is_final() { Failure::Barred } else { Failure::Tls };
+            // To TLS whoever is at the other end is the receiver.
+            let words = words.trim_start_matches("TLS failed: ").replace("receiver", "proxy");
+            let words = format!("TLS with the proxy {name} failed: {words}");
+            return (failure, circumstances.secrets.cleaned(&words));
+        }
+        match error {
+            Error::Io(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => (
+                    Failure::Refused,
+                    format!(
+                        "connection refused by the proxy {name}; does it run there? (NO_PROXY names hosts without one)"
+                    ),
+                ),
+                io::ErrorKind::TimedOut => (Failure::Timeout, format!("connecting to the proxy {name} timed out")),
+                io::ErrorKind::NotFound => (Failure::Resolve, format!("the proxy {name}: {error}")),
+                _ => (Failure::Broken, format!("the connection to the proxy {name} broke: {error}")),
+            },
+            // Whoever waits for a request of HTTP has not understood a word so far.
+            Error::Timeout(_) if matches!(proxy.role, Role::Socks { .. }) => {
+                let time = shown(circumstances.connecting.min(circumstances.timeout));
+                (
+                    Failure::Timeout,
+                    format!("no connection through the proxy {name} within {time:?}; does it speak SOCKS 5?"),
+                )
+            }
+            Error::Timeout(Timeout::Connect) => {
+                let time = shown(circumstances.connecting.min(circumstances.timeout));
+                (Failure::Timeout, format!("no connection through the proxy {name} within {time:?}"))
+            }
+            Error::Timeout(_) => {
+                let time = shown(circumstances.timeout);
+                (Failure::Timeout, format!("no answer from the proxy {name} within {time:?}"))
+            }
+            Error::HostNotFound => (Failure::Resolve, format!("the host name of the proxy {name} is not known")),
+            other => (Failure::Refused, format!("the proxy {name} cannot be reached: {other}")),
+        }
+    }
+}
+
+impl From<Fault> for ProxyFault {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Line(error) => Self::Line(error),
+            Fault::Closed => Self::Closed,
+            Fault::Unusable(_) => Self::Unusable,
+            Fault::Proxy(fault) => fault,
+        }
+    }
+}
+
+fn answer(status: u16, schemes: Option<&str>, proxy: &ProxyOnTheWay) -> String {
+    let target = proxy.target();
+    match (status, &proxy.proxy.credentials) {
+        (401 | 407, _) if schemes.is_some_and(|schemes| !offers_basic(schemes)) => format!(
+            "it answered {status} and asks for credentials by {}; only Basic is supported: have it allow {target} without, or \
+             run a proxy of one's own that knows the scheme",
+            schemes.unwrap_or_default()
+        ),
+        (401 | 407, None) => {
+            format!("it answered {status}; its URL takes credentials, as in http://user:password@host:port")
+        }
+        (401 | 407, Some(_)) => {
+            format!("it answered {status}; its URL takes credentials, and those that stand there it does not accept")
+        }
+        (400..=407 | 409..=424 | 501, _) => format!(
+            "it answered {status}; it must allow {} to {target}, or NO_PROXY name that host where there is a direct way",
+            if proxy.forwards() { "requests" } else { "CONNECT" },
+        ),
+        _ => format!("it answered {status}; can it reach {target}?"),
+    }
+}
+
+/// The names of schemes are all that is kept of a challenge.
+fn offers_basic(schemes: &str) -> bool {
+    schemes.split(", ").any(|scheme| scheme.eq_ignore_ascii_case("basic"))
+}
+
+impl SocksFault {
+    fn is_final(self) -> bool {
+        !matches!(self, Self::Reply(1 | 3..=6))
+    }
+
+    fn words(self, proxy: &ProxyOnTheWay) -> String {
+        let target = proxy.target();
+        match self {
+            Self::Version => "its answer is not SOCKS 5; is it a proxy of HTTP (http://)?".to_owned(),
+            Self::Method if proxy.proxy.credentials.is_none() => {
+                "it wants credentials; its URL takes them, as in socks5h://user:password@host:port".to_owned()
+            }
+            Self::Method => {
+                "it takes neither a user name and a password nor nobody; other methods are not supported".to_owned()
+            }
+            Self::Credentials => "it does not accept the user name and the password of its URL".to_owned(),
+            Self::Reply(1) => format!("it failed for a reason it does not tell; can it reach {target}?"),
+            Self::Reply(2) => format!("its rules do not allow {target}; have them changed, or NO_PROXY name that host"),
+            Self::Reply(3) => format!("the network of {target} cannot be reached from there"),
+            Self::Reply(4) => format!("{target} cannot be reached from there, or its name is not known there"),
+            Self::Reply(5) => format!("{target} refused the connection; is a collector listening there?"),
+            Self::Reply(6) => format!("{target} did not answer"),
+            Self::Reply(7) => "it makes no connections".to_owned(),
+            Self::Reply(8) => match proxy.role {
+                Role::Socks { resolves: false } => {
+                    "it does not take addresses of that kind; socks5h:// tells it the name instead".to_owned()
+                }
+                _ => "it looks up no names; socks5:// tells it the address instead".to_owned(),
+            },
+            Self::Reply(reply) => format!("it answered {reply}, which means nothing in SOCKS 5"),
+            Self::LongName => "the receiver's name is longer than the 255 bytes that SOCKS 5 has for it".to_owned(),
+        }
+    }
+}
