@@ -439,15 +439,15 @@ fn a_dead_connection_found_by_using_it_costs_neither_spans_nor_the_only_attempt(
 
 #[test]
 fn a_dead_connection_is_free_each_time() {
-    // A connection that is new and breaks is not.
-    let unavailable = answer(Answer::status(503));
+    // A connection that is new and breaks is not. After the second 503 new ones are known to be no better.
+    let unavailable = || answer(Answer::status(503));
     let broken = || reset_after(Extent::Head);
-    let server = FaultServer::plain([accept(), broken(), unavailable, broken(), accept()]);
-    let retry = RetryConfig { max_attempts: 2, initial_interval: SHORT, ..RetryConfig::default() };
+    let server = FaultServer::plain([accept(), broken(), unavailable(), unavailable(), broken(), accept()]);
+    let retry = RetryConfig { max_attempts: 3, initial_interval: SHORT / 10, ..RetryConfig::default() };
     let client = client_at(&server).with_retry_config(retry).build().unwrap();
     export(&client);
     export(&client);
-    assert_eq!((server.connections(), assert_accounted(&client).requests), (3, 5));
+    assert_eq!((server.connections(), assert_accounted(&client).requests), (4, 6));
 }
 
 #[test]

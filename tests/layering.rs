@@ -76,8 +76,10 @@ const FENCES: &[(&str, &[&str])] = &[
         &[
             "src/export/net/buffers.rs",
             "src/export/net/pool.rs",
+            "src/export/net/pool/tests.rs",
             "src/export/net/deadline.rs",
             "src/export/net/detour.rs",
+            "src/export/net/early.rs",
             "src/export/net/exchange.rs",
             "src/export/net/fault.rs",
             "src/export/net/no_tls.rs",
@@ -88,6 +90,7 @@ const FENCES: &[(&str, &[&str])] = &[
             "src/export/net/socks.rs",
             "src/export/net/tls.rs",
             "src/export/net/tls/failure.rs",
+            "src/export/net/trial.rs",
         ],
     ),
     (

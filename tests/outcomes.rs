@@ -50,12 +50,14 @@ fn temporary_statuses_are_tried_again_with_the_same_body_and_counted_once() {
 fn every_other_failure_status_is_final_and_the_next_batch_goes_out() {
     // RTY-03, TPR-06
     for status in [400, 401, 403, 404, 408, 415, 500, 501, 505] {
-        let receiver = scripted(move |n| if n == 1 { Response::status(status) } else { Response::ok() });
+        // What may be one node's refusal is made sure of once, over another connection.
+        let requests = if [400, 408, 415].contains(&status) { 1 } else { 2 };
+        let receiver = scripted(move |n| if n <= requests { Response::status(status) } else { Response::ok() });
         let client = client_of(&receiver).with_retry_config(quick()).build().unwrap();
         record(&client, 3);
         let refused = client.flush(LONG);
         assert_eq!(refused.dropped.get(DropReason::Refused), 3, "{status}");
-        assert_eq!(receiver.requests().len(), 1, "{status}");
+        assert_eq!(receiver.requests().len() as u64, requests, "{status}");
         record(&client, 2);
         assert!(client.flush(LONG).since(&refused).is_complete(), "{status}");
         assert_accounted(&client);

@@ -11,6 +11,22 @@ use crate::error::Error;
 /// in use. A connection that was kept open and turns out to be dead costs neither spans nor one of the attempts of
 /// [`RetryConfig`](super::RetryConfig): the request is made again over a new one at once.
 ///
+/// A connection is judged by what was answered over it, since behind one address there may be many nodes. After an answer
+/// that may be a node's fault (neither 2xx nor about the request, as 400, 413 and 415 are) the next attempt takes another
+/// connection or opens one, within `max_connections`, for which those that are doubted are closed first. A refusal that is
+/// final (401, 404, 500, …) is made sure of over another connection, once for a batch and at no cost in attempts. Where
+/// a new connection brings nothing better the answer is the receiver's: those that are open are used again, and a new one
+/// is tried after 1 s, 2 s, 4 s, and so on up to a minute; never more than eight in a minute.
+///
+/// What is between may drop an idle connection without telling. So the first request over one that was idle for a second
+/// or longer has a share of the time there is, of the exit budget too: a quarter, or twice what answers took of late, up
+/// to half. A large body has half until one was answered. What is not answered in that is sent over a new connection, and
+/// others that were idle are closed. A receiver that takes longer than four tenths of the time to answer has all of it,
+/// and gets each batch once.
+///
+/// So spans may arrive twice: where a receiver took them and answered 500 or another refusal nevertheless, and where it
+/// takes much longer to answer over an idle connection than it ever did before.
+///
 /// None of it has an environment variable. Durations beyond a year count as a year; a duration
 /// of zero is an error of `build()`.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,7 +11,8 @@ use crate::{error::Error, sync::LONGEST};
 /// Attempt *n* is followed by a pause of `initial_interval × multiplierⁿ⁻¹`, at most `max_interval`, varied by
 /// `randomization_factor`; a delay the receiver asks for (`Retry-After`) is used instead. Whatever is set here, a
 /// batch is given up when its time is over (`with_request_timeout`), and what the specification calls not
-/// retryable is never tried again as it was.
+/// retryable is never tried again as it was; but a refusal that may be that of one node of many is made sure of over
+/// another connection, see [`ConnectionPoolConfig`](super::ConnectionPoolConfig).
 ///
 /// A request that is too large for the receiver (413) is sent in halves, and these in halves, until the span at fault
 /// is alone. The specification would drop all of it; the halves are new requests, which no receiver has refused yet.

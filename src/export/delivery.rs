@@ -11,9 +11,11 @@ use super::{
     Exporter,
     destination::Destination,
     ledger,
+    net::pool::Over,
     outcome::{Failure, Outcome},
     request::{Body, Request, Signal},
     retry::{Verdict, decide},
+    sink::Reply,
     tracing::OwnTracing,
 };
 use crate::{
@@ -184,7 +186,7 @@ impl Exporter {
         if destination.takes_only_gzip() {
             request.recompress();
         }
-        let mut outcome = self.post(request, destination, until);
+        let Reply { mut outcome, elsewhere } = self.post(request, destination, until, Over::Any);
         let is_free = match &outcome {
             // The receiver had closed a connection that was kept alive: not its fault, and no attempt.
             Outcome::Failed { failure: Failure::Gone, .. } => true,
@@ -194,10 +196,15 @@ impl Exporter {
         };
         if is_free {
             request.reconnected = true;
-            outcome = self.post(request, destination, until);
+            outcome = self.post(request, destination, until, Over::Another).outcome;
+        } else if elsewhere && !request.moved {
+            request.moved = true;
+            let second = self.post(request, destination, until, Over::Another).outcome;
+            // Where there is no other way, what was answered on the first one stands.
+            outcome = if second.status().is_some() { second } else { outcome };
         }
         if destination.may_not_know(request.compression, &outcome) && request.recompress() {
-            let second = self.post(request, destination, until);
+            let second = self.post(request, destination, until, Over::Any).outcome;
             if matches!(second, Outcome::Accepted { .. }) && destination.settle_for_gzip() {
                 self.stay_on_gzip(destination);
             }
@@ -238,11 +245,11 @@ impl Exporter {
         );
     }
 
-    /// One request, answered or given up by `until`.
-    fn post(&self, request: &Request, destination: &Destination, until: Instant) -> Outcome {
+    /// One request over a connection of this kind, answered or given up by `until`.
+    fn post(&self, request: &Request, destination: &Destination, until: Instant, over: Over) -> Reply {
         let sink = &destination.sink;
         if request.signal == Signal::Metrics {
-            return sink.submit(request, until);
+            return sink.submit(request, until, over);
         }
         self.recorder.stats.request(request.uncompressed, request.body.len());
         let span = self
@@ -251,15 +258,15 @@ impl Exporter {
             .filter(|_| request.traced && self.load() < FULL_ENOUGH)
             .map(|own| own.begin(request));
         let begun = Instant::now();
-        let outcome = sink.submit(request, until);
+        let reply = sink.submit(request, until, over);
         for remark in sink.take_remarks() {
             self.diagnostics.say(LogLevel::Warn, Subject::Config, format_args!("{remark}"));
         }
-        self.meter.request(request.body.len(), begun.elapsed(), sink.vitals().round_trip, &outcome);
+        self.meter.request(request.body.len(), begun.elapsed(), sink.vitals().round_trip, &reply.outcome);
         if let Some(span) = span {
-            OwnTracing::end(span, &outcome);
+            OwnTracing::end(span, &reply.outcome);
         }
-        outcome
+        reply
     }
 
     /// Tells why a request failed, and what comes of it.

@@ -130,6 +130,7 @@ impl Exporter {
 
     fn be_exiting(&self) {
         self.exiting.store(true, Ordering::SeqCst);
+        self.traces.sink.hurry(self.settings.exit_budget.stall);
         self.outbox.lock().hurry(Instant::now());
     }
 
@@ -231,8 +232,9 @@ impl Exporter {
     /// Ends recording, delivers what it can while patience lasts, and counts the rest as dropped.
     pub(crate) fn shutdown(&self, patience: Patience) -> Receipt {
         self.recorder.close();
-        if matches!(patience, Patience::WhileProgress(_)) {
-            self.be_exiting();
+        match &patience {
+            Patience::WhileProgress(_) => self.be_exiting(),
+            Patience::Until(timeout) => self.traces.sink.hurry(*timeout),
         }
         let begun = self.begun(&patience);
         let pending = self.drain(&patience);

@@ -5,6 +5,7 @@ pub(super) mod buffers;
 pub(super) mod deadline;
 pub(super) mod detour;
 pub(super) mod dial;
+mod early;
 pub(super) mod exchange;
 pub(super) mod fault;
 mod interface;
@@ -16,10 +17,12 @@ pub(super) mod resolver;
 pub(super) mod response;
 pub(super) mod socket;
 mod socks;
+pub(super) mod standing;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "net/no_tls.rs"]
 mod tls;
+pub(super) mod trial;
 
 pub(crate) use socket::Carried;

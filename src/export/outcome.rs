@@ -24,7 +24,7 @@ pub(crate) enum Failure {
     Refused,
     /// The connection broke.
     Broken,
-    /// A connection that was kept open turned out to be none any more.
+    /// A connection that was kept open turned out to be none any more, or to be silent.
     Gone,
     /// The name is not known.
     Resolve,

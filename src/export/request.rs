@@ -72,6 +72,8 @@ pub(crate) struct Request {
     begun: Option<Instant>,
     /// Whether a broken connection was replaced once, at no cost.
     pub(super) reconnected: bool,
+    /// Whether it was sent once more, at no cost, since another connection may lead to another node.
+    pub(super) moved: bool,
     /// The last attempt found that nobody listens at a port of this machine.
     pub(super) nobody_listens: bool,
     /// When the thread that sends it wants to be back, if it is not a worker.
@@ -101,6 +103,7 @@ impl Request {
             attempts: 0,
             begun: None,
             reconnected: false,
+            moved: false,
             nobody_listens: false,
             expires: None,
             not_before: None,

@@ -10,10 +10,10 @@ mod http;
 
 #[cfg(test)]
 pub(crate) use counting::Counting;
-pub(crate) use http::HttpTransport;
+pub(crate) use http::{HttpTransport, Reply};
 
 use super::{
-    net::{Carried, permits::Permit},
+    net::{Carried, permits::Permit, pool::Over},
     outcome::Outcome,
     request::Request,
 };
@@ -56,15 +56,25 @@ impl Sink {
         }
     }
 
-    /// Sends a request once, and waits for its outcome until `until`. Blocks.
-    pub(super) fn submit(&self, request: &Request, until: Instant) -> Outcome {
+    /// Sends a request once, over a connection of this kind where there are any, and waits for its outcome until
+    /// `until`. Blocks.
+    pub(super) fn submit(&self, request: &Request, until: Instant, over: Over) -> Reply {
         match self {
             Self::Http(http) => {
                 let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-                http.send(&request.body, request.compression, left)
+                http.post(&request.body, request.compression, left, over)
             }
             #[cfg(test)]
-            Self::Counting(counting) => counting.submit(request),
+            Self::Counting(counting) => counting.submit(request).into(),
+        }
+    }
+
+    /// From now on what gets no answer for so long is given up: connections that may be dead have less time.
+    pub(super) fn hurry(&self, within: Duration) {
+        match self {
+            Self::Http(http) => http.hurry(within),
+            #[cfg(test)]
+            Self::Counting(_) => {}
         }
     }
 

@@ -1,11 +1,13 @@
 //! One request and its answer over a connection, within a deadline.
 
-use ureq::unversioned::transport::Transport;
+use ureq::{Error, unversioned::transport::Transport};
 
 use super::{
     deadline::Deadline,
+    early,
     fault::Fault,
     response::{Body, Head, HeadReader, Progress},
+    trial::Trial,
 };
 
 /// What came back.
@@ -21,29 +23,36 @@ pub(in crate::export) struct Answer {
     pub(in crate::export) is_over: bool,
 }
 
-/// Sends a request of these parts and reads its answer, up to so many bytes of its body.
+/// Sends a request of these parts and reads its answer, up to so many bytes of its body. What is on trial has its share
+/// of the time until something comes.
 pub(in crate::export) fn exchange(
     transport: &mut dyn Transport,
     request: [&[u8]; 2],
     most: usize,
     deadline: Deadline,
+    trial: Option<&Trial<'_>>,
 ) -> Result<Answer, Fault> {
-    send(transport, request, deadline)?;
+    let is_sent = send(transport, request, trial.map_or(deadline, |trial| trial.deadline(deadline)))?;
+    if let Some(trial) = trial {
+        trial.wait(transport, deadline)?;
+    }
     let head = read_head(transport, deadline)?;
     let mut body = Body::of(&head, most);
     let progress = read_body(transport, &mut body, deadline);
     let is_whole = progress == Progress::Whole;
-    // What follows an answer was not asked for, and must not be taken for the next one.
-    let is_over = is_whole && head.keeps_alive && transport.buffers().input().is_empty();
+    // What follows an answer was not asked for, and must not be taken for the next one; nor is what follows the middle of
+    // a request another one.
+    let is_over = is_sent && is_whole && head.keeps_alive && transport.buffers().input().is_empty();
     Ok(Answer { head, body: body.into_bytes(), is_too_large: progress == Progress::TooLarge, is_over })
 }
 
-/// Sends what stands in these parts, as much as there is room for at once.
+/// Sends what stands in these parts, as much as there is room for at once; false if an answer came before all of it was
+/// taken.
 pub(in crate::export) fn send(
     transport: &mut dyn Transport,
     mut parts: [&[u8]; 2],
     deadline: Deadline,
-) -> Result<(), Fault> {
+) -> Result<bool, Fault> {
     while parts.iter().any(|part| !part.is_empty()) {
         let output = transport.buffers().output();
         let mut filled = 0;
@@ -53,9 +62,43 @@ pub(in crate::export) fn send(
             filled += now.len();
             *part = rest;
         }
-        transport.transmit_output(filled, deadline.timeout())?;
+        while let Err(error) = transport.transmit_output(filled, deadline.timeout()) {
+            if !early::is_told(&error) {
+                return Err(error.into());
+            }
+            if is_answered(transport, deadline)? {
+                return Ok(false);
+            }
+        }
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Whether what has come is the answer, or its end; interim ones are skipped.
+fn is_answered(transport: &mut dyn Transport, deadline: Deadline) -> Result<bool, Fault> {
+    let mut reader = HeadReader::default();
+    loop {
+        if !transport.await_input(deadline.timeout())? {
+            return Ok(true);
+        }
+        match reader.read(transport.buffers().input())? {
+            Some((head, length)) if head.is_interim() => {
+                transport.buffers().input_consume(length);
+                reader = HeadReader::default();
+                if transport.buffers().input().is_empty() {
+                    return Ok(false);
+                }
+                deadline.left()?;
+            }
+            Some(_) => return Ok(true),
+            None => {}
+        }
+    }
+}
+
+/// Whether an exchange ended with the time it had.
+pub(in crate::export) fn is_silence(fault: &Fault) -> bool {
+    matches!(fault, Fault::Line(Error::Timeout(_)))
 }
 
 /// Reads the head of the answer that counts: interim ones are skipped, whatever they say (RFC 9110, 15.2).

@@ -11,7 +11,13 @@ use std::{
 
 use ureq::{Error, unversioned::transport::Transport};
 
-use super::{deadline::Deadline, dial::Route, fault::Fault};
+use super::{
+    deadline::Deadline,
+    dial::Route,
+    fault::Fault,
+    standing::{About, Doubt, judge},
+    trial::STALE,
+};
 use crate::{
     config::{ConnectionSettings, ReuseStrategy},
     sync::{Runs, locks::Mutex, spawn},
@@ -26,9 +32,18 @@ pub(in crate::export) struct Connections {
     pool: Mutex<Pool>,
 }
 
+/// Which connection a request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    Any,
+    /// One that was used a moment ago and is trusted, or a new one: others have brought no answer that counts.
+    Another,
+}
+
 struct Pool {
     /// In the order in which they were used.
     idle: Vec<Kept>,
+    doubt: Doubt,
     /// In use, or being opened for a request.
     leased: usize,
     /// The most of both.
@@ -46,26 +61,31 @@ struct Kept {
     used: Instant,
     /// When it was last known to be open.
     checked: Instant,
+    /// The last answer over it may be its node's fault.
+    is_doubted: bool,
 }
 
 impl Connections {
     pub(in crate::export) fn new(route: Arc<Route>, settings: ConnectionSettings) -> Arc<Self> {
         let most = settings.max_connections;
-        let pool = Pool { idle: Vec::new(), leased: 0, most, is_warming: false, is_closed: false };
+        let pool =
+            Pool { idle: Vec::new(), doubt: Doubt::default(), leased: 0, most, is_warming: false, is_closed: false };
         Arc::new(Self { route, settings, pool: Mutex::new(pool) })
     }
 
     /// A connection for one request: the idle one that was used last, if there is one that can be trusted, or a new one
     /// that is open before `deadline`.
-    pub(in crate::export) fn lease(self: &Arc<Self>, deadline: Deadline) -> Result<Lease, Fault> {
+    pub(in crate::export) fn lease(self: &Arc<Self>, deadline: Deadline, over: Over) -> Result<Lease, Fault> {
         if self.are_kept()
-            && let Some(lease) = self.take()
+            && let Some(lease) = self.take(over)
         {
             return Ok(lease);
         }
-        self.pool.lock().leased += 1;
+        let (is_instead, closed) = self.pool.lock().open(Instant::now());
+        drop(closed);
         // Dropped if there is no connection.
-        let mut lease = Lease { kept: None, is_reused: false, is_reusable: false, connections: Arc::clone(self) };
+        let mut lease = Lease::new(None, self);
+        lease.is_instead = is_instead;
         lease.kept = Some(Kept::new(self.route.open(deadline, self.settings.connect_timeout)?));
         Ok(lease)
     }
@@ -92,6 +112,24 @@ impl Connections {
         drop(idle);
     }
 
+    /// Closes all that were idle for long: what has forgotten one of them has forgotten the others too.
+    pub(in crate::export) fn distrust_stale(&self) {
+        let now = Instant::now();
+        let stale: Vec<_> = self.pool.lock().idle.extract_if(.., |kept| kept.is_stale(now)).collect();
+        drop(stale);
+    }
+
+    /// Judges a connection by the status of what was answered over it. True if the same request is worth making over
+    /// another one.
+    pub(in crate::export) fn judge(&self, lease: &mut Lease, status: u16) -> bool {
+        let (now, about) = (Instant::now(), About::of(status));
+        let mut pool = self.pool.lock();
+        let judgement = judge(about, lease.kept().is_doubted, pool.doubt.is_the_receivers(now));
+        pool.doubt.note(about, lease.is_instead, now);
+        lease.kept_mut().is_doubted = judgement.is_doubted;
+        judgement.elsewhere
+    }
+
     /// Closes all that are idle, and keeps none from now on.
     pub(in crate::export) fn close(&self) {
         self.pool.lock().is_closed = true;
@@ -99,17 +137,17 @@ impl Connections {
     }
 
     /// The idle connection that was used last, if there is one that can be trusted.
-    fn take(self: &Arc<Self>) -> Option<Lease> {
+    fn take(self: &Arc<Self>, over: Over) -> Option<Lease> {
         loop {
             let now = Instant::now();
             let mut pool = self.pool.lock();
             let retired = pool.retire(now, &self.settings);
-            let kept = pool.idle.pop();
+            let kept = pool.choose(now, over).map(|at| pool.idle.remove(at));
             pool.leased += usize::from(kept.is_some());
             drop(pool);
             drop(retired);
-            let connections = Arc::clone(self);
-            let mut lease = Lease { kept: Some(kept?), is_reused: true, is_reusable: false, connections };
+            let mut lease = Lease::new(Some(kept?), self);
+            (lease.is_reused, lease.is_stale) = (true, lease.kept().is_stale(now));
             if !self.is_doubtful(lease.kept(), now) || lease.kept_mut().is_alive() {
                 return Some(lease);
             }
@@ -212,6 +250,38 @@ impl Pool {
         !self.is_closed && self.idle.len() + self.leased < wanted.min(self.most)
     }
 
+    /// The idle connection that a request takes; none if it takes a new one. A doubted one comes last, where new ones
+    /// are no better.
+    fn choose(&self, now: Instant, over: Over) -> Option<usize> {
+        let is_fit = |kept: &Kept| !kept.is_doubted && (over == Over::Any || !kept.is_stale(now));
+        let fit = self.idle.iter().rposition(is_fit);
+        let is_new = over == Over::Another || self.doubt.allows_new(now);
+        fit.or_else(|| self.idle.len().checked_sub(1).filter(|_| !is_new))
+    }
+
+    /// Makes room for a new connection: answers whether it is opened instead of a doubted one, and what is to be closed
+    /// for it outside the lock.
+    fn open(&mut self, now: Instant) -> (bool, Vec<Kept>) {
+        self.leased += 1;
+        let too_many = (self.idle.len() + self.leased).saturating_sub(self.most);
+        (self.doubt.opens(now), self.least_trusted(too_many))
+    }
+
+    /// Takes out so many at most: doubted ones first, the oldest of them before others.
+    fn least_trusted(&mut self, most: usize) -> Vec<Kept> {
+        let mut taken = Vec::new();
+        for is_any in [false, true] {
+            let mut left = most - taken.len();
+            let is_one = |kept: &mut Kept| {
+                let is_one = left > 0 && (is_any || kept.is_doubted);
+                left -= usize::from(is_one);
+                is_one
+            };
+            taken.extend(self.idle.extract_if(.., is_one));
+        }
+        taken
+    }
+
     fn keep(&mut self, kept: Kept) {
         let at = self.idle.partition_point(|other| other.used <= kept.used);
         self.idle.insert(at, kept);
@@ -220,22 +290,25 @@ impl Pool {
     /// Takes out what is not to be used any more, to be closed outside the lock.
     fn retire(&mut self, now: Instant, settings: &ConnectionSettings) -> Vec<Kept> {
         let limit = if self.is_closed { 0 } else { settings.max_idle.min(self.most) };
-        let too_many = self.idle.len().saturating_sub(limit);
-        let mut at = 0;
         let is_retired = |kept: &mut Kept| {
-            at += 1;
-            at <= too_many
-                || now.saturating_duration_since(kept.used) >= settings.idle_timeout
+            now.saturating_duration_since(kept.used) >= settings.idle_timeout
                 || now.saturating_duration_since(kept.opened) >= settings.max_lifetime
         };
-        self.idle.extract_if(.., is_retired).collect()
+        let mut retired: Vec<_> = self.idle.extract_if(.., is_retired).collect();
+        retired.extend(self.least_trusted(self.idle.len().saturating_sub(limit)));
+        retired
     }
 }
 
 impl Kept {
     fn new(transport: Box<dyn Transport>) -> Self {
         let now = Instant::now();
-        Self { transport, opened: now, used: now, checked: now }
+        Self { transport, opened: now, used: now, checked: now, is_doubted: false }
+    }
+
+    /// Whether it was idle for so long that something on the way may have forgotten it.
+    fn is_stale(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.used) >= STALE
     }
 
     /// Whether nothing has come while the connection was idle: neither its end nor bytes that nobody asked for.
@@ -255,11 +328,19 @@ pub(in crate::export) struct Lease {
     /// None only while it is opened, and when it is given back.
     kept: Option<Kept>,
     is_reused: bool,
+    is_stale: bool,
+    /// It was opened instead of using one that is doubted.
+    is_instead: bool,
     is_reusable: bool,
     connections: Arc<Connections>,
 }
 
 impl Lease {
+    fn new(kept: Option<Kept>, connections: &Arc<Connections>) -> Self {
+        let (is_reused, is_stale, is_instead, is_reusable) = (false, false, false, false);
+        Self { kept, is_reused, is_stale, is_instead, is_reusable, connections: Arc::clone(connections) }
+    }
+
     /// Bytes both ways.
     pub(in crate::export) fn transport(&mut self) -> &mut dyn Transport {
         &mut *self.kept_mut().transport
@@ -268,6 +349,11 @@ impl Lease {
     /// Whether the connection had served before, or could have.
     pub(in crate::export) fn is_reused(&self) -> bool {
         self.is_reused
+    }
+
+    /// Whether it had been idle for so long that something on the way may have forgotten it.
+    pub(in crate::export) fn is_stale(&self) -> bool {
+        self.is_stale
     }
 
     /// Gives the connection back for other requests, if it is still open.
@@ -292,3 +378,6 @@ impl Drop for Lease {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

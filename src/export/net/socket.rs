@@ -19,7 +19,7 @@ use ureq::{
     unversioned::transport::{Buffers, NextTimeout, Transport},
 };
 
-use super::{buffers::GrowingBuffers, deadline::Deadline};
+use super::{buffers::GrowingBuffers, deadline::Deadline, early};
 use crate::sync::locks::Mutex;
 
 /// How long one of several addresses is tried at first. RFC 8305 waits 250 ms before it tries the next beside it.
@@ -130,6 +130,7 @@ impl Sockets {
             buffers: GrowingBuffers::new(config.input_buffer_size(), self.head, config.output_buffer_size()),
             sockets: Arc::clone(self),
             is_deaf: false,
+            begun: 0,
         })
     }
 
@@ -247,23 +248,29 @@ pub(in crate::export) struct Socket {
     sockets: Arc<Sockets>,
     /// The receiver takes no more. It may have said why.
     is_deaf: bool,
+    /// So much of the output was taken when something came. Whoever goes on does so from there.
+    begun: usize,
 }
 
 impl Socket {
-    /// Sends the first `amount` bytes of the output.
+    /// Sends the first `amount` bytes of the output. Where the receiver does not take them and something has come from
+    /// it, that is told instead.
     fn write(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let deadline = Deadline::of(&timeout.for_write())?;
-        let traffic = &self.sockets.traffic;
-        let mut rest = self.buffers.written(amount);
-        while !rest.is_empty() && !self.is_deaf {
-            self.stream.set_write_timeout(deadline.left()?)?;
-            match (&*self.stream).write(rest) {
+        while self.begun < amount && !self.is_deaf {
+            self.stream.set_write_timeout(early::step(deadline.left()?))?;
+            match (&*self.stream).write(&self.buffers.written(amount)[self.begun..]) {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
                 Ok(taken) => {
-                    rest = &rest[taken..];
-                    traffic.sent(taken);
+                    self.begun += taken;
+                    self.sockets.traffic.sent(taken);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if early::is_pause(&error) && deadline.left().is_ok() => {
+                    if early::has_come(&self.stream)? {
+                        return Err(early::told());
+                    }
+                }
                 // What has come before is there to be read: a refusal of the whole request, sent at the sight of
                 // its head. If nothing has, reading fails as writing did.
                 Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
@@ -272,6 +279,7 @@ impl Socket {
                 Err(error) => return Err(deadline.error(error)),
             }
         }
+        self.begun = 0;
         self.buffers.sent(amount);
         Ok(())
     }
@@ -307,13 +315,7 @@ impl Transport for Socket {
 
     /// Whether nothing has come while the connection was idle: neither its end nor bytes that nobody asked for.
     fn is_open(&mut self) -> bool {
-        let peek = || {
-            self.stream.set_nonblocking(true)?;
-            let silent = matches!(self.stream.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
-            self.stream.set_nonblocking(false)?;
-            io::Result::Ok(silent)
-        };
-        peek().unwrap_or(false)
+        matches!(early::has_come(&self.stream), Ok(false))
     }
 }
 

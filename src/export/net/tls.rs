@@ -20,7 +20,7 @@ mod trust;
 
 pub(super) use failure::{failure, is_final};
 
-use super::buffers::GrowingBuffers;
+use super::{buffers::GrowingBuffers, early};
 use crate::{
     config::{Renewal, Tls},
     sync::locks::Mutex,
@@ -109,6 +109,8 @@ impl<In: Transport> Connector<In> for TlsConnector {
         Ok(Some(Either::B(TlsStream {
             buffers: GrowingBuffers::new(input, self.head, output),
             stream: StreamOwned::new(connection, socket),
+            begun: 0,
+            is_broken_off: false,
         })))
     }
 }
@@ -139,16 +141,55 @@ fn wrapped(error: rustls::Error) -> Error {
 pub(in crate::export) struct TlsStream {
     buffers: GrowingBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,
+    /// So much of the output was encrypted when an answer came. Whoever goes on does so from there.
+    begun: usize,
+    /// What was encrypted was not taken whole.
+    is_broken_off: bool,
 }
 
 impl TlsStream {
-    /// Sends the first `amount` bytes of the output.
+    /// Sends the first `amount` bytes of the output. Where the receiver does not take them and has said something, that
+    /// is told instead.
     fn write(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         self.stream.get_mut().set_timeout(timeout);
-        self.stream.write_all(self.buffers.written(amount))?;
-        self.stream.flush()?;
+        let StreamOwned { conn, sock } = &mut self.stream;
+        let output = self.buffers.written(amount);
+        while self.begun < amount || conn.wants_write() {
+            self.begun += conn.writer().write(&output[self.begun..])?;
+            match conn.write_tls(sock) {
+                Ok(_) => {}
+                Err(error) if early::is_told_by(&error) => {
+                    // Most often it is a ticket for later sessions, which says nothing of the request.
+                    let is_over = conn.read_tls(sock)? == 0;
+                    let state = conn.process_new_packets().map_err(wrapped)?;
+                    if is_over || state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() {
+                        self.is_broken_off = true;
+                        return Err(early::told());
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        (self.begun, self.is_broken_off) = (0, false);
         self.buffers.sent(amount);
         Ok(())
+    }
+
+    /// Reads what comes. What is left to send stays where nobody takes it.
+    fn read(&mut self) -> io::Result<usize> {
+        let into = self.buffers.input_append_buf();
+        if !self.is_broken_off {
+            return self.stream.read(into);
+        }
+        let StreamOwned { conn, sock } = &mut self.stream;
+        loop {
+            match conn.reader().read(into) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+            conn.read_tls(sock)?;
+            conn.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        }
     }
 }
 
@@ -163,7 +204,7 @@ impl Transport for TlsStream {
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         self.stream.get_mut().set_timeout(timeout);
-        let amount = self.stream.read(self.buffers.input_append_buf())?;
+        let amount = self.read()?;
         self.buffers.input_appended(amount);
         Ok(amount > 0)
     }

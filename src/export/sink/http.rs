@@ -17,13 +17,14 @@ use crate::{
             deadline::Deadline,
             detour::ProxyFault,
             dial::Route,
-            exchange::{Answer, exchange},
+            exchange::{Answer, exchange, is_silence},
             fault::{Circumstances, Fault},
             permits::{NoPermit, Permit, Permits},
-            pool::Connections,
+            pool::{Connections, Over},
             proxy::ProxyOnTheWay,
             request_head::RequestHead,
             response::{Content, Head},
+            trial::Trials,
         },
         outcome::{Failure, Outcome},
     },
@@ -32,6 +33,20 @@ use crate::{
 /// What some servers say when they close a connection that was idle for too long. It answers no request.
 const REQUEST_TIMEOUT: u16 = 408;
 
+/// What came of a request.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) outcome: Outcome,
+    /// It is a refusal that may be one node's: the same request is worth making once over another connection.
+    pub(crate) elsewhere: bool,
+}
+
+impl From<Outcome> for Reply {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, elsewhere: false }
+    }
+}
+
 pub(crate) struct HttpTransport {
     head: RequestHead,
     connect_timeout: Duration,
@@ -39,6 +54,7 @@ pub(crate) struct HttpTransport {
     route: Arc<Route>,
     connections: Arc<Connections>,
     permits: Permits,
+    trials: Trials,
     secrets: Arc<Secrets>,
     closed: AtomicBool,
     suspicion: Suspicion,
@@ -57,6 +73,7 @@ impl HttpTransport {
             head,
             route,
             permits: Permits::new(max_connections),
+            trials: Trials::default(),
             connect_timeout,
             max_response_bytes: settings.max_response_bytes,
             secrets: Arc::new(secrets),
@@ -84,27 +101,49 @@ impl HttpTransport {
         self.connections.set_most(connections);
     }
 
-    /// Posts `body` and waits at most `timeout` for the answer.
-    pub(crate) fn send(&self, body: &[u8], compression: Compression, timeout: Duration) -> Outcome {
+    /// Posts `body` over a connection of this kind and waits at most `timeout` for the answer. What was idle for a while
+    /// has a share of the time: what it does not answer in that is [`Failure::Gone`].
+    pub(crate) fn post(&self, body: &[u8], compression: Compression, timeout: Duration, over: Over) -> Reply {
         let deadline = Deadline::within(timeout);
-        let mut lease = match self.connections.lease(deadline) {
+        let mut lease = match self.connections.lease(deadline, over) {
             Ok(lease) => lease,
-            Err(fault) => return self.failed(&fault, false, timeout),
+            Err(fault) => return self.failed(&fault, false, timeout).into(),
         };
         let is_reused = lease.is_reused();
+        let trial = lease.is_stale().then(|| self.trials.begin(body.len(), timeout));
         let head = self.head.of(body.len(), compression);
-        match exchange(lease.transport(), [&head, body], self.max_response_bytes, deadline) {
+        let begun = Instant::now();
+        match exchange(lease.transport(), [&head, body], self.max_response_bytes, deadline, trial.as_ref()) {
             Ok(answer) => {
+                let is_goodbye = answer.head.status == REQUEST_TIMEOUT && is_reused;
+                // RTY-09: an answer beyond the limit is final, whatever it would have said.
+                let is_worth_more = !is_goodbye && self.connections.judge(&mut lease, answer.head.status);
+                let elsewhere = is_worth_more && !answer.is_too_large;
                 if answer.is_over {
                     lease.give_back();
                 }
-                self.answered(answer, is_reused, timeout)
+                let outcome = self.answered(answer, is_reused, timeout);
+                if matches!(outcome, Outcome::Accepted { .. }) {
+                    self.trials.answered(body.len(), begun.elapsed());
+                }
+                Reply { outcome, elsewhere }
             }
             Err(fault) => {
                 drop(lease);
-                self.failed(&fault, is_reused, timeout)
+                let is_silent = is_silence(&fault) && deadline.left().is_ok();
+                if trial.is_some() && is_silent && !self.closed.load(Ordering::Acquire) {
+                    self.connections.distrust_stale();
+                    let message = "a connection that was kept open brought no answer in its share of the time";
+                    return gone(message.to_owned()).into();
+                }
+                self.failed(&fault, is_reused, timeout).into()
             }
         }
+    }
+
+    /// From now on everything is given up when so long nothing happens: a connection that was idle has less time.
+    pub(crate) fn hurry(&self, within: Duration) {
+        self.trials.hurry(within);
     }
 
     fn answered(&self, answer: Answer, is_reused: bool, timeout: Duration) -> Outcome {
@@ -175,7 +214,7 @@ impl HttpTransport {
     /// A connection that was kept open was none any more; nor are the others.
     fn gone(&self, message: String) -> Outcome {
         self.connections.distrust();
-        Outcome::Failed { failure: Failure::Gone, message, retry_after: None }
+        gone(message)
     }
 
     /// When a connection last got somewhere: it was made, or bytes of a request were taken.
@@ -269,4 +308,8 @@ impl Suspicion {
             )
         })
     }
+}
+
+fn gone(message: String) -> Outcome {
+    Outcome::Failed { failure: Failure::Gone, message, retry_after: None }
 }
