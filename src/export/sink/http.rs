@@ -118,7 +118,7 @@ impl HttpTransport {
                 let is_goodbye = answer.head.status == REQUEST_TIMEOUT && is_reused;
                 // RTY-09: an answer beyond the limit is final, whatever it would have said.
                 let is_worth_more = !is_goodbye && self.connections.judge(&mut lease, answer.head.status);
-                let elsewhere = is_worth_more && !answer.is_too_large;
+                let is_readable = !answer.is_too_large;
                 if answer.is_over {
                     lease.give_back();
                 }
@@ -126,6 +126,8 @@ impl HttpTransport {
                 if matches!(outcome, Outcome::Accepted { .. }) {
                     self.trials.answered(body.len(), begun.elapsed());
                 }
+                // What a proxy says for itself is no refusal of a node's.
+                let elsewhere = is_worth_more && is_readable && matches!(outcome, Outcome::Refused { .. });
                 Reply { outcome, elsewhere }
             }
             Err(fault) => {
