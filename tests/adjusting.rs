@@ -12,7 +12,7 @@ use std::{
 };
 
 use otlp::{
-    BatchConfig, Client, ClientBuilder, Compression, LogLevel,
+    BatchConfig, BatchStrategy, Client, ClientBuilder, Compression, LogLevel,
     core::{AdaptiveCompression, AutoTuner, BatchManager, Effort, PerformanceTargets, TuningStrategy},
     monitoring::{BatchMetrics, PerformanceMonitor},
     testing::{Keep, Receiver},
@@ -49,6 +49,8 @@ fn record_until(client: &Client, are_right: impl Fn(&BatchMetrics) -> bool) {
 fn batch(adaptive_sizing: bool) -> BatchConfig {
     BatchConfig {
         max_batch_size: 1000,
+        // The default one is ready at half of that, whose bodies tell nothing of the network.
+        strategy: BatchStrategy::Hybrid,
         batch_timeout: Duration::from_millis(20),
         adaptive_sizing,
         ..BatchConfig::default()

@@ -100,9 +100,9 @@ fn in_a_pause_that_the_receiver_asked_for_nothing_is_sent_and_nothing_is_dropped
     // RTY-04, RTY-12
     for status in [429, 503] {
         let receiver = scripted(move |_| Response::status(status).header("retry-after", "3600"));
-        let client = client_of(&receiver).with_request_timeout(Duration::from_millis(200)).build().unwrap();
+        let client = client_of(&receiver).with_request_timeout(Duration::from_secs(1)).build().unwrap();
         record(&client, 4);
-        let receipt = client.flush(Duration::from_millis(600));
+        let receipt = client.flush(Duration::from_millis(1_500));
         assert_eq!((receipt.pending, receipt.dropped_total()), (4, 0), "{status}: the batch's own time stands still");
         record(&client, 5_000);
         assert_eq!(client.flush(Duration::from_millis(100)).pending, 5_004);
@@ -127,7 +127,7 @@ fn after_a_pause_everything_that_waited_is_sent() {
         1..=2 => Response::status(429).header("retry-after", "1"),
         _ => Response::ok(),
     });
-    let client = client_of(&receiver).with_request_timeout(Duration::from_millis(500)).build().unwrap();
+    let client = client_of(&receiver).with_request_timeout(Duration::from_millis(900)).build().unwrap();
     record(&client, 20);
     client.flush(Duration::from_millis(50));
     record(&client, 20_000);
