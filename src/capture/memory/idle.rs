@@ -44,7 +44,7 @@ mod queues {
 mod queues {
     use std::collections::VecDeque;
 
-    use crate::{capture::chunk::ChunkRef, sync::Mutex};
+    use crate::{capture::memory::chunk::ChunkRef, sync::Mutex};
 
     pub(in crate::capture::memory) struct Idle(Mutex<VecDeque<ChunkRef>>);
 
