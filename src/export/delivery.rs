@@ -210,7 +210,7 @@ impl Exporter {
             }
             outcome = second;
         }
-        destination.note_answer(&outcome);
+        destination.note_answer(request.compression, &outcome);
         self.advise(&mut outcome);
         if request.signal == Signal::Traces {
             self.failures.note(&outcome, self.settings.endpoint_is_default);

@@ -23,7 +23,7 @@ pub(crate) struct Destination {
     pub(super) pause: Arc<Pause>,
     /// It does not support the compression that was chosen.
     only_gzip: AtomicBool,
-    /// It accepted a request that was compressed as chosen.
+    /// It accepted a request with a compression that not everybody knows.
     is_proven: AtomicBool,
 }
 
@@ -51,20 +51,26 @@ impl Destination {
     /// Whether an answer may be due to the compression alone: it says so, or a compression that not everybody knows has
     /// not been accepted yet, and the request is called a bad one.
     pub(super) fn may_not_know(&self, compression: Compression, outcome: &Outcome) -> bool {
-        let is_usual = matches!(compression, Compression::None | Compression::Gzip);
         match outcome {
             Outcome::Refused { status: 415, .. } => true,
-            Outcome::Refused { status: 400..=499, .. } => !is_usual && !self.is_proven.load(Ordering::Relaxed),
+            Outcome::Refused { status: 400..=499, .. } => {
+                !is_usual(compression) && !self.is_proven.load(Ordering::Relaxed)
+            }
             _ => false,
         }
     }
 
-    /// Notes an answer to a request that was compressed as chosen.
-    pub(super) fn note_answer(&self, outcome: &Outcome) {
-        if matches!(outcome, Outcome::Accepted { .. }) {
+    /// Notes an answer to a request that was compressed like this.
+    pub(super) fn note_answer(&self, compression: Compression, outcome: &Outcome) {
+        if !is_usual(compression) && matches!(outcome, Outcome::Accepted { .. }) {
             self.is_proven.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// Whether every receiver knows it.
+fn is_usual(compression: Compression) -> bool {
+    matches!(compression, Compression::None | Compression::Gzip)
 }
 
 /// A pause that the receiver asked for. It counts for all that is sent there
@@ -93,6 +99,27 @@ impl Pause {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::{
+        config::{Options, Settings},
+        export::sink::Counting,
+    };
+
+    #[test]
+    fn a_compression_that_not_everybody_knows_is_proven_by_its_own_acceptance_alone() {
+        let (settings, _) = Settings::resolve(Options::default(), Default::default()).unwrap();
+        let destination = Destination::new(settings.endpoint.clone(), Sink::Counting(Counting::default()));
+        let (accepted, refused) = (
+            Outcome::Accepted { rejected: 0, message: None },
+            Outcome::Refused { status: 400, message: String::new() },
+        );
+        // The tuning may begin with gzip, and try another one later.
+        destination.note_answer(Compression::Gzip, &accepted);
+        assert!(destination.may_not_know(Compression::Zstd, &refused));
+        assert!(!destination.may_not_know(Compression::Gzip, &refused));
+        destination.note_answer(Compression::Zstd, &accepted);
+        assert!(!destination.may_not_know(Compression::Zstd, &refused), "then it is the request that is wrong");
+        assert!(destination.may_not_know(Compression::Zstd, &Outcome::Refused { status: 415, message: String::new() }));
+    }
 
     #[test]
     fn of_pauses_that_overlap_the_later_end_counts_and_none_is_endless() {
