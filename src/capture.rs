@@ -62,7 +62,7 @@ pub(crate) use processor::{Processors, processing};
 #[cfg(test)]
 pub(crate) use record::Head;
 pub(crate) use record::{RECORD_HEAD, Record, ends, first_trace_id};
-pub(crate) use recorder::{Limits, Recorder, Recording};
+pub(crate) use recorder::{CaptureLimits, Recorder, Recording};
 pub(crate) use ring::Ring;
 #[cfg(feature = "bench")]
 pub use ring::RingPair;

@@ -13,7 +13,7 @@ use std::{
 use once_cell::race::OnceBox;
 
 use crate::{
-    capture::{Clock, Limits, Pooling, Processors, Recorder, Scope, SpanData, Tracer, ask_about},
+    capture::{CaptureLimits, Clock, Pooling, Processors, Recorder, Scope, SpanData, Tracer, ask_about},
     config::{DropStrategy, Options, OtlpConfig, Settings},
     env::Environment,
     error::{Diagnostics, Error, ExportError, LogLevel, Subject},
@@ -332,7 +332,7 @@ impl Engine {
         let each = WORKER_BYTES + if settings.drop_strategy == DropStrategy::OldestFirst { BODY_BYTES } else { 0 };
         let apart = (CLIENT_BYTES + settings.worker_count * each).min(settings.max_memory_usage / 4);
         let batch = &settings.batch;
-        let limits = Limits {
+        let limits = CaptureLimits {
             memory_bytes: settings.max_memory_usage - apart,
             pooling: Pooling::from(&settings),
             queue_spans: batch.max_queue_size,

@@ -37,7 +37,7 @@ pub(crate) struct Stats {
     forgotten: AtomicU64,
     /// Spans ended after the client that would not have been exported, by why.
     withheld: [AtomicU64; Withheld::COUNT],
-    outcome: CachePadded<Outcome>,
+    outcome: CachePadded<Settled>,
     truncated: AtomicU64,
     limited: AtomicU64,
     requests: AtomicU64,
@@ -48,7 +48,7 @@ pub(crate) struct Stats {
 }
 
 #[derive(Default)]
-struct Outcome {
+struct Settled {
     exported: AtomicU64,
     /// Spans of this client that lie in the spool.
     spooled: AtomicU64,

@@ -59,7 +59,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::capture::{Limits, Recorder, Scope, SpanContext, Tracer, recorder::Recording};
+    use crate::capture::{CaptureLimits, Recorder, Scope, SpanContext, Tracer, recorder::Recording};
 
     /// Counts, from a number.
     struct Counting {
@@ -88,7 +88,7 @@ mod tests {
     }
 
     fn tracer(generator: impl IdGenerator + 'static) -> Tracer {
-        let limits = Limits::default();
+        let limits = CaptureLimits::default();
         let recording = Recording { ids: Some(Arc::new(generator)), ..Recording::default() };
         Tracer::bound(Some(&Recorder::recording(limits, recording)), Scope::new("test"))
     }

@@ -129,7 +129,7 @@ pub(crate) struct Record {
     keys: Keys,
     /// What `keys` are of a span without attributes.
     no_keys: Keys,
-    limits: Limits,
+    limits: RecordLimits,
     has_parent: bool,
     /// Whether anything in `extras` was touched.
     has_extras: bool,
@@ -138,7 +138,7 @@ pub(crate) struct Record {
 
 /// How much of each kind a span may have.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct RecordLimits {
     attributes: u32,
     values: Bounds,
     events: u32,
@@ -147,7 +147,7 @@ pub(crate) struct Limits {
     link_attributes: usize,
 }
 
-impl From<&SpanLimits> for Limits {
+impl From<&SpanLimits> for RecordLimits {
     fn from(limits: &SpanLimits) -> Self {
         let count = |most| u32::try_from(most).unwrap_or(u32::MAX);
         Self {
@@ -164,11 +164,11 @@ impl From<&SpanLimits> for Limits {
 impl Record {
     #[cfg(test)]
     pub(crate) fn new() -> Self {
-        Self::within(Limits::from(&SpanLimits::default()))
+        Self::within(RecordLimits::from(&SpanLimits::default()))
     }
 
     /// A record of spans within these limits.
-    pub(crate) fn within(limits: Limits) -> Self {
+    pub(crate) fn within(limits: RecordLimits) -> Self {
         let no_keys = Keys::none(limits.attributes, limits.values.is_short());
         let mut buffer = Buffer::with_capacity(INITIAL_BYTES);
         let front: &mut [u8; FRONT] = buffer.front();

@@ -37,7 +37,7 @@ pub(crate) struct Recorder {
     /// Who makes ids; nobody by default, and threads do.
     pub(super) ids: Option<Arc<dyn IdGenerator>>,
     /// Of each span.
-    pub(crate) span_limits: record::Limits,
+    pub(crate) span_limits: record::RecordLimits,
     pub(crate) stats: Stats,
     pub(crate) notices: Notices,
     /// Who is told of spans; nobody by default.
@@ -56,7 +56,7 @@ pub(crate) struct Recorder {
 }
 
 /// The limits an [`Recorder`] is made with.
-pub(crate) struct Limits {
+pub(crate) struct CaptureLimits {
     /// Bytes that rings, open spans and bodies may take together.
     pub(crate) memory_bytes: usize,
     /// How chunks are pooled.
@@ -75,7 +75,7 @@ pub(crate) struct Limits {
 
 /// Room for a test's spans, and no worker.
 #[cfg(any(test, feature = "bench"))]
-impl Default for Limits {
+impl Default for CaptureLimits {
     fn default() -> Self {
         Self {
             memory_bytes: 64 << 20,
@@ -103,11 +103,11 @@ pub(crate) struct Recording {
 
 impl Recorder {
     #[cfg(any(test, feature = "bench"))]
-    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+    pub(crate) fn new(limits: CaptureLimits) -> Arc<Self> {
         Self::recording(limits, Recording::default())
     }
 
-    pub(crate) fn recording(limits: Limits, recording: Recording) -> Arc<Self> {
+    pub(crate) fn recording(limits: CaptureLimits, recording: Recording) -> Arc<Self> {
         let sampling = Sampling::new(recording.sampler);
         let is_plain = sampling.is_default() && recording.ids.is_none() && recording.processors.is_none();
         let plain_in = if is_plain { fork::generation() } else { fork::NEVER };
@@ -121,7 +121,7 @@ impl Recorder {
             scopes: Scopes::default(),
             sampling,
             ids: recording.ids,
-            span_limits: record::Limits::from(&recording.span_limits),
+            span_limits: record::RecordLimits::from(&recording.span_limits),
             stats: Stats::default(),
             notices: Notices::default(),
             processors: recording.processors,

@@ -89,7 +89,7 @@ impl Exporter {
 mod tests {
     use super::*;
     use crate::{
-        capture::{Limits, Recorder},
+        capture::{CaptureLimits, Recorder},
         config::{Encoding, Options, PerformanceConfig, Settings},
         error::{Diagnostics, LogLevel},
         export::queue::{Extent, Lane},
@@ -103,7 +103,8 @@ mod tests {
             let resource_detectors = Some(Vec::new());
             let options = Options { performance: Some(performance), resource_detectors, ..Options::default() };
             let (settings, _) = Settings::resolve(options, Default::default()).expect("valid settings");
-            let recorder = Recorder::new(Limits { memory_bytes: 1 << 20, workers: 1, ..Limits::default() });
+            let recorder =
+                Recorder::new(CaptureLimits { memory_bytes: 1 << 20, workers: 1, ..CaptureLimits::default() });
             let exporter = Exporter::new(settings, Arc::clone(&recorder), Diagnostics::new(LogLevel::None, None));
             let scopes = ["a", "b"].map(|name| recorder.scopes.id(&name.into()));
             let mut producer = recorder.registry.check_out();

@@ -10,7 +10,7 @@ mod http;
 
 #[cfg(test)]
 pub(crate) use counting::Counting;
-pub(crate) use http::{HttpTransport, Reply};
+pub(crate) use http::{HttpSink, Reply};
 
 use super::{
     net::{Carried, permits::Permit, pool::Over},
@@ -22,7 +22,7 @@ use crate::config::Settings;
 /// Known when the client is built, and the same for as long as it lives.
 pub(crate) enum Sink {
     /// OTLP over HTTP/1.1.
-    Http(Box<HttpTransport>),
+    Http(Box<HttpSink>),
     /// Counts requests, and accepts them.
     #[cfg(test)]
     Counting(Counting),
@@ -43,7 +43,7 @@ pub(crate) struct Vitals {
 
 impl Sink {
     pub(super) fn new(settings: &Settings) -> Self {
-        Self::Http(Box::new(HttpTransport::new(settings)))
+        Self::Http(Box::new(HttpSink::new(settings)))
     }
 
     /// Waits until `deadline` for the right to submit a request, which is held until the outcome is there; none where

@@ -11,7 +11,7 @@ use super::{
     request::Request,
 };
 use crate::{
-    capture::{Limits, Recorder, Tracer},
+    capture::{CaptureLimits, Recorder, Tracer},
     config::{Options, Settings},
     error::{Diagnostics, LogLevel},
 };
@@ -38,7 +38,7 @@ impl Stages {
     pub fn new(endpoint: &str) -> Self {
         let options = Options { endpoint: Some(endpoint.to_owned()), ..Options::default() };
         let (settings, _) = Settings::resolve(options, Default::default()).expect("an endpoint and nothing else");
-        let recorder = Recorder::new(Limits::default());
+        let recorder = Recorder::new(CaptureLimits::default());
         let exporter = Exporter::new(settings, Arc::clone(&recorder), Diagnostics::new(LogLevel::None, None));
         let encoder = Encoder::new(exporter.encoding());
         Self { exporter, recorder, encoder, body: Vec::new() }

@@ -14,7 +14,7 @@ use super::{
     sink::{Counting, Sink},
 };
 use crate::{
-    capture::{Limits, Recorder, Tracer},
+    capture::{CaptureLimits, Recorder, Tracer},
     config::{BatchConfig, Compression, ConnectionPoolConfig, ExitBudget, Options, RetryConfig, Settings},
     error::{Diagnostics, LogLevel},
     testing::{Receiver, Response, generate_test_spans},
@@ -33,7 +33,7 @@ fn exporter(receiver: &Receiver) -> Arc<Exporter> {
     };
     options.set_connection_pool(ConnectionPoolConfig { max_connections: 3, ..ConnectionPoolConfig::default() });
     let (settings, _) = Settings::resolve(options, Default::default()).unwrap();
-    let recorder = Recorder::new(Limits { memory_bytes: 1 << 20, workers: 4, ..Limits::default() });
+    let recorder = Recorder::new(CaptureLimits { memory_bytes: 1 << 20, workers: 4, ..CaptureLimits::default() });
     Exporter::new(settings, recorder, Diagnostics::new(LogLevel::None, None))
 }
 
@@ -104,7 +104,7 @@ fn who_has_to_be_back_before_a_connection_is_free_has_used_no_attempt_up() {
 
 #[test]
 fn a_sink_that_only_counts_is_enough_to_settle_spans() {
-    let recorder = Recorder::new(Limits { memory_bytes: 1 << 20, workers: 1, ..Limits::default() });
+    let recorder = Recorder::new(CaptureLimits { memory_bytes: 1 << 20, workers: 1, ..CaptureLimits::default() });
     let (settings, _) = Settings::resolve(Options::default(), Default::default()).unwrap();
     let diagnostics = Diagnostics::new(LogLevel::None, None);
     let sink = Sink::Counting(Counting::default());
@@ -126,7 +126,7 @@ fn without_any_thread_the_end_goes_on_for_as_long_as_it_makes_progress() {
     let batch = BatchConfig { max_batch_size: 10, ..BatchConfig::default() };
     let options = Options { endpoint: Some(receiver.endpoint()), batch: Some(batch), ..Options::default() };
     let (settings, _) = Settings::resolve(options, Default::default()).unwrap();
-    let recorder = Recorder::new(Limits { memory_bytes: 1 << 20, workers: 0, ..Limits::default() });
+    let recorder = Recorder::new(CaptureLimits { memory_bytes: 1 << 20, workers: 0, ..CaptureLimits::default() });
     let exporter = Exporter::new(settings, Arc::clone(&recorder), Diagnostics::new(LogLevel::None, None));
     let tracer = Tracer::bound(Some(&recorder), "test".into());
     (0..80).for_each(|_| tracer.start("span").end());

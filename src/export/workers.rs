@@ -474,7 +474,7 @@ impl Drop for LoseOnPanic<'_> {
 mod tests {
     use super::*;
     use crate::{
-        capture::{Limits, Recorder, Tracer},
+        capture::{CaptureLimits, Recorder, Tracer},
         config::{BatchConfig, Encoding, Options, Settings},
         error::Diagnostics,
         export::{
@@ -494,7 +494,7 @@ mod tests {
             ..Options::default()
         };
         let (settings, _) = Settings::resolve(options, Default::default()).unwrap();
-        let recorder = Recorder::new(Limits { memory_bytes: 1 << 20, workers: 1, ..Limits::default() });
+        let recorder = Recorder::new(CaptureLimits { memory_bytes: 1 << 20, workers: 1, ..CaptureLimits::default() });
         let exporter = Exporter::new(settings, Arc::clone(&recorder), Diagnostics::new(LogLevel::None, None));
         assert_eq!(recorder.doorbell.admit(0), Some(0));
         (exporter, Tracer::bound(Some(&recorder), "test".into()))

@@ -60,7 +60,7 @@ pub struct ProcessorStats {
 
 struct Shared {
     exporter: Box<dyn SpanExporter>,
-    settings: Settings,
+    settings: BatchSettings,
     state: Mutex<State>,
     /// There may be something to do.
     work: Condvar,
@@ -69,7 +69,7 @@ struct Shared {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Settings {
+struct BatchSettings {
     queue_size: usize,
     batch_size: usize,
     delay: Duration,
@@ -115,17 +115,17 @@ impl State {
 impl BatchSpanProcessor {
     /// Exports to `exporter`: up to 512 spans at a time, each at most 5 s after its end, out of a queue of 2048.
     pub fn new(exporter: impl SpanExporter + 'static) -> Self {
-        let settings = Settings { queue_size: 2048, batch_size: 512, delay: Duration::from_secs(5) };
+        let settings = BatchSettings { queue_size: 2048, batch_size: 512, delay: Duration::from_secs(5) };
         Self::with(Box::new(exporter), settings)
     }
 
-    fn with(exporter: Box<dyn SpanExporter>, settings: Settings) -> Self {
+    fn with(exporter: Box<dyn SpanExporter>, settings: BatchSettings) -> Self {
         let (work, done) = (Condvar::new(), Condvar::new());
         Self { shared: Arc::new(Shared { exporter, settings, state: Mutex::new(State::default()), work, done }) }
     }
 
     /// The same with other settings, as long as nobody else has it: it is being built.
-    fn set(mut self, set: impl FnOnce(&mut Settings)) -> Self {
+    fn set(mut self, set: impl FnOnce(&mut BatchSettings)) -> Self {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
             set(&mut shared.settings);
         }

@@ -14,7 +14,7 @@ use prost::Message as _;
 
 use super::{
     exchange::{Request, Response},
-    http::{self, Failure, Framing, Head},
+    http::{self, Framing, Head, ReadFailure},
     message::{self, Ids},
     receiver::Keep,
     shared::Shared,
@@ -101,7 +101,7 @@ impl Connection<'_> {
         if sent && !close { Next::Request } else { Next::Close }
     }
 
-    fn read_body(&mut self, head: &Head) -> Result<(), Failure> {
+    fn read_body(&mut self, head: &Head) -> Result<(), ReadFailure> {
         self.encoded.clear();
         let framing = Framing::of(head)?;
         // Who has sent some of the body already does not wait for this.
@@ -145,8 +145,8 @@ impl Connection<'_> {
             Some(coding) => match http::inflate(coding, &self.encoded, &mut self.inflated, http::DECODED_LIMIT) {
                 Ok(true) => &self.inflated,
                 Ok(false) => return Err((415, format!("content-encoding {coding} is not supported"))),
-                Err(Failure::Answer(status, reason)) => return Err((status, reason)),
-                Err(Failure::Aborted) => return Err((400, "the body is cut short".to_owned())),
+                Err(ReadFailure::Answer(status, reason)) => return Err((status, reason)),
+                Err(ReadFailure::Aborted) => return Err((400, "the body is cut short".to_owned())),
             },
         };
         request.decoded_len = body.len() as u64;
@@ -194,8 +194,8 @@ impl Connection<'_> {
     }
 
     /// The connection cannot go on: where the next request would begin is unknown.
-    fn refuse(&mut self, head: Option<Head>, failure: Failure) -> Next {
-        let Failure::Answer(status, reason) = failure else {
+    fn refuse(&mut self, head: Option<Head>, failure: ReadFailure) -> Next {
+        let ReadFailure::Answer(status, reason) = failure else {
             self.shared.count_aborted();
             return Next::Close;
         };

@@ -19,14 +19,14 @@ const CHUNK_LINE_LIMIT: u64 = 1024;
 
 /// Why no whole request was read.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum ReadFailure {
     /// The connection ended or broke inside a request: there is nobody to answer.
     Aborted,
     /// Answered with this status, for this reason.
     Answer(u16, String),
 }
 
-impl Failure {
+impl ReadFailure {
     fn malformed(reason: impl Into<String>) -> Self {
         Self::Answer(400, reason.into())
     }
@@ -36,7 +36,7 @@ impl Failure {
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for ReadFailure {
     fn from(_: io::Error) -> Self {
         Self::Aborted
     }
@@ -65,16 +65,16 @@ pub(super) enum Framing {
 
 impl Head {
     /// Blocks until a head has arrived; `None` if the connection ends, or breaks, before its first byte.
-    pub(super) fn read(reader: &mut impl BufRead) -> Result<Option<Self>, Failure> {
+    pub(super) fn read(reader: &mut impl BufRead) -> Result<Option<Self>, ReadFailure> {
         let mut bytes = Vec::with_capacity(512);
         let mut limited = reader.take(HEAD_LIMIT);
         loop {
             let before = bytes.len();
             match limited.read_until(b'\n', &mut bytes) {
                 Ok(1..) if bytes.ends_with(b"\n") => {}
-                Ok(_) if limited.limit() == 0 => return Err(Failure::too_large("the header block", HEAD_LIMIT)),
+                Ok(_) if limited.limit() == 0 => return Err(ReadFailure::too_large("the header block", HEAD_LIMIT)),
                 _ if bytes.is_empty() => return Ok(None),
-                _ => return Err(Failure::Aborted),
+                _ => return Err(ReadFailure::Aborted),
             }
             match &bytes[before..] {
                 // Empty lines before the request line are allowed and mean nothing.
@@ -85,16 +85,16 @@ impl Head {
         }
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, Failure> {
+    fn parse(bytes: &[u8]) -> Result<Self, ReadFailure> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_LIMIT];
         let mut parsed = httparse::Request::new(&mut headers);
         match parsed.parse(bytes) {
             Ok(httparse::Status::Complete(_)) => {}
-            Ok(httparse::Status::Partial) => return Err(Failure::malformed("the header block is incomplete")),
+            Ok(httparse::Status::Partial) => return Err(ReadFailure::malformed("the header block is incomplete")),
             Err(httparse::Error::TooManyHeaders) => {
-                return Err(Failure::Answer(413, format!("more than {HEADERS_LIMIT} headers")));
+                return Err(ReadFailure::Answer(413, format!("more than {HEADERS_LIMIT} headers")));
             }
-            Err(error) => return Err(Failure::malformed(format!("not HTTP/1.1: {error}"))),
+            Err(error) => return Err(ReadFailure::malformed(format!("not HTTP/1.1: {error}"))),
         }
         let headers: Vec<_> = parsed
             .headers
@@ -119,7 +119,7 @@ impl Head {
 }
 
 impl Framing {
-    pub(super) fn of(head: &Head) -> Result<Self, Failure> {
+    pub(super) fn of(head: &Head) -> Result<Self, ReadFailure> {
         let headers = &head.headers;
         let all = |name: &'static str| headers.iter().filter(move |(known, _)| known == name).map(|(_, value)| value);
         let mut lengths = all("content-length");
@@ -134,19 +134,19 @@ impl Framing {
                 let digits = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
                 let length = if digits { length.parse().unwrap_or(u64::MAX) } else { u64::MAX };
                 match length {
-                    _ if !digits => Err(Failure::malformed("content-length is not a number")),
-                    ENCODED_LIMIT.. if length > ENCODED_LIMIT => Err(Failure::too_large("the body", ENCODED_LIMIT)),
+                    _ if !digits => Err(ReadFailure::malformed("content-length is not a number")),
+                    ENCODED_LIMIT.. if length > ENCODED_LIMIT => Err(ReadFailure::too_large("the body", ENCODED_LIMIT)),
                     _ => Ok(Self::Length(length)),
                 }
             }
-            (None, Some(coding)) => Err(Failure::malformed(format!("transfer-encoding {coding} is not supported"))),
-            (Some(_), None) => Err(Failure::malformed("content-length is given twice")),
-            (Some(_), Some(_)) => Err(Failure::malformed("both content-length and transfer-encoding are given")),
+            (None, Some(coding)) => Err(ReadFailure::malformed(format!("transfer-encoding {coding} is not supported"))),
+            (Some(_), None) => Err(ReadFailure::malformed("content-length is given twice")),
+            (Some(_), Some(_)) => Err(ReadFailure::malformed("both content-length and transfer-encoding are given")),
         }
     }
 
     /// Blocks until the body has arrived; replaces what is in `body`.
-    pub(super) fn read(self, reader: &mut impl BufRead, body: &mut Vec<u8>) -> Result<(), Failure> {
+    pub(super) fn read(self, reader: &mut impl BufRead, body: &mut Vec<u8>) -> Result<(), ReadFailure> {
         body.clear();
         match self {
             Self::Length(length) => read_exactly(reader, length, body),
@@ -155,24 +155,24 @@ impl Framing {
     }
 }
 
-fn read_chunks(reader: &mut impl BufRead, body: &mut Vec<u8>) -> Result<(), Failure> {
+fn read_chunks(reader: &mut impl BufRead, body: &mut Vec<u8>) -> Result<(), ReadFailure> {
     let mut line = Vec::new();
     loop {
         read_line(reader, &mut line)?;
         let size = match httparse::parse_chunk_size(&line) {
             Ok(httparse::Status::Complete((_, size))) => size,
-            _ => return Err(Failure::malformed("a chunk does not begin with its size")),
+            _ => return Err(ReadFailure::malformed("a chunk does not begin with its size")),
         };
         if size == 0 {
             break;
         }
         if size.saturating_add(body.len() as u64) > ENCODED_LIMIT {
-            return Err(Failure::too_large("the body", ENCODED_LIMIT));
+            return Err(ReadFailure::too_large("the body", ENCODED_LIMIT));
         }
         read_exactly(reader, size, body)?;
         read_line(reader, &mut line)?;
         if line != b"\r\n" && line != b"\n" {
-            return Err(Failure::malformed("a chunk is longer than its size"));
+            return Err(ReadFailure::malformed("a chunk is longer than its size"));
         }
     }
     // Trailers: read and forgotten.
@@ -184,29 +184,29 @@ fn read_chunks(reader: &mut impl BufRead, body: &mut Vec<u8>) -> Result<(), Fail
         }
         remaining = match remaining.checked_sub(line.len() as u64) {
             Some(remaining) => remaining,
-            None => return Err(Failure::too_large("the trailer block", HEAD_LIMIT)),
+            None => return Err(ReadFailure::too_large("the trailer block", HEAD_LIMIT)),
         };
     }
 }
 
-fn read_exactly(reader: &mut impl BufRead, length: u64, body: &mut Vec<u8>) -> Result<(), Failure> {
+fn read_exactly(reader: &mut impl BufRead, length: u64, body: &mut Vec<u8>) -> Result<(), ReadFailure> {
     let read = reader.take(length).read_to_end(body)?;
-    if read as u64 == length { Ok(()) } else { Err(Failure::Aborted) }
+    if read as u64 == length { Ok(()) } else { Err(ReadFailure::Aborted) }
 }
 
-fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> Result<(), Failure> {
+fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> Result<(), ReadFailure> {
     line.clear();
     reader.take(CHUNK_LINE_LIMIT).read_until(b'\n', line)?;
     match line.last() {
         Some(b'\n') => Ok(()),
-        Some(_) if line.len() as u64 == CHUNK_LINE_LIMIT => Err(Failure::malformed("a chunk line is too long")),
-        _ => Err(Failure::Aborted),
+        Some(_) if line.len() as u64 == CHUNK_LINE_LIMIT => Err(ReadFailure::malformed("a chunk line is too long")),
+        _ => Err(ReadFailure::Aborted),
     }
 }
 
 /// Inflates a body of at most `limit` bytes, checksums included; replaces what is in `decoded`. False for a coding that
 /// is not supported.
-pub(super) fn inflate(coding: &str, encoded: &[u8], decoded: &mut Vec<u8>, limit: u64) -> Result<bool, Failure> {
+pub(super) fn inflate(coding: &str, encoded: &[u8], decoded: &mut Vec<u8>, limit: u64) -> Result<bool, ReadFailure> {
     decoded.clear();
     let read = match coding.to_ascii_lowercase().as_str() {
         "gzip" => MultiGzDecoder::new(encoded).take(limit + 1).read_to_end(decoded),
@@ -217,9 +217,9 @@ pub(super) fn inflate(coding: &str, encoded: &[u8], decoded: &mut Vec<u8>, limit
         _ => return Ok(false),
     };
     match read {
-        Ok(_) if decoded.len() as u64 > limit => Err(Failure::too_large("the inflated body", limit)),
+        Ok(_) if decoded.len() as u64 > limit => Err(ReadFailure::too_large("the inflated body", limit)),
         Ok(_) => Ok(true),
-        Err(error) => Err(Failure::malformed(format!("{coding} does not inflate: {error}"))),
+        Err(error) => Err(ReadFailure::malformed(format!("{coding} does not inflate: {error}"))),
     }
 }
 
@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     /// The request in `bytes`: its head and body.
-    fn read(mut bytes: &[u8]) -> Result<Option<(Head, Vec<u8>)>, Failure> {
+    fn read(mut bytes: &[u8]) -> Result<Option<(Head, Vec<u8>)>, ReadFailure> {
         let Some(head) = Head::read(&mut bytes)? else { return Ok(None) };
         let mut body = Vec::new();
         Framing::of(&head)?.read(&mut bytes, &mut body)?;
@@ -279,7 +279,7 @@ mod tests {
 
     fn status_of(bytes: &[u8]) -> u16 {
         match read(bytes) {
-            Err(Failure::Answer(status, _)) => status,
+            Err(ReadFailure::Answer(status, _)) => status,
             other => panic!("{other:?}"),
         }
     }
@@ -306,7 +306,7 @@ mod tests {
     fn the_end_between_requests_is_a_close_and_inside_one_an_abort() {
         assert!(read(b"").unwrap().is_none());
         for bytes in [&b"POST / HT"[..], b"POST / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab"] {
-            assert!(matches!(read(bytes), Err(Failure::Aborted)), "{bytes:?}");
+            assert!(matches!(read(bytes), Err(ReadFailure::Aborted)), "{bytes:?}");
         }
     }
 
@@ -346,9 +346,9 @@ mod tests {
         let mut decoded = vec![1, 2, 3];
         inflate("gzip", &twice, &mut decoded, 2000).unwrap();
         assert_eq!(decoded, [7; 2000]);
-        assert!(matches!(inflate("gzip", &twice, &mut decoded, 1999), Err(Failure::Answer(413, _))));
+        assert!(matches!(inflate("gzip", &twice, &mut decoded, 1999), Err(ReadFailure::Answer(413, _))));
         let trailing = [&twice[..], b"more"].concat();
-        assert!(matches!(inflate("gzip", &trailing, &mut decoded, 9999), Err(Failure::Answer(400, _))));
+        assert!(matches!(inflate("gzip", &trailing, &mut decoded, 9999), Err(ReadFailure::Answer(400, _))));
     }
 
     #[test]

@@ -241,7 +241,7 @@ fn more_keys_than_the_filter_has_bits_stay_apart() {
     let keys: Vec<_> =
         (0..500).map(|n| format!("{n}")).chain((0..500).map(|n| format!("a.long.key.{n}.end"))).collect();
     let unlimited = SpanLimits { attribute_count_limit: usize::MAX, ..SpanLimits::default() };
-    let span = span_in(Record::within(Limits::from(&unlimited)), |record| {
+    let span = span_in(Record::within(RecordLimits::from(&unlimited)), |record| {
         for round in 0..2 {
             keys.iter().for_each(|key| record.attribute(key, &Value::from(format!("{key} {round}"))));
         }

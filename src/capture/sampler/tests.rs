@@ -4,14 +4,14 @@ use proptest::prelude::*;
 
 use super::{builtin::threshold, *};
 use crate::{
-    capture::{Limits, Recorder, Scope, SpanId, Tracer},
+    capture::{CaptureLimits, Recorder, Scope, SpanId, Tracer},
     stats::Snapshot,
 };
 
 mod plugged_in;
 
 fn recorder() -> Arc<Recorder> {
-    Recorder::new(Limits::default())
+    Recorder::new(CaptureLimits::default())
 }
 
 fn counted(recorder: &Recorder) -> Snapshot {
@@ -159,7 +159,7 @@ fn spans_are_open_until_they_end_on_whatever_thread() {
 
 #[test]
 fn what_finds_no_memory_is_lost_only_where_it_would_have_been_recorded() {
-    let limits = |memory_bytes| Limits { memory_bytes, ..Limits::default() };
+    let limits = |memory_bytes| CaptureLimits { memory_bytes, ..CaptureLimits::default() };
     let recorder = Recorder::new(limits(0));
     let tracer = Tracer::bound(Some(&recorder), Scope::new("test"));
     let unsampled = SpanContext::new(trace_id(0), SpanId::from_bytes([1; 8]), 0, false);

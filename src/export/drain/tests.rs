@@ -5,7 +5,7 @@ use std::{
 
 use super::{super::ledger::Ledger, *};
 use crate::{
-    capture::{Limit, Limits, Recorder, Slice},
+    capture::{CaptureLimits, Limit, Recorder, Slice},
     sync::{
         AtomicU64,
         scenario::{explore, spawn, yield_now},
@@ -19,7 +19,7 @@ fn records(slices: &[Slice]) -> u64 {
 }
 
 fn recorder() -> Arc<Recorder> {
-    Recorder::new(Limits { memory_bytes: 1 << 20, ready_spans: 1, ..Limits::default() })
+    Recorder::new(CaptureLimits { memory_bytes: 1 << 20, ready_spans: 1, ..CaptureLimits::default() })
 }
 
 fn far() -> Instant {

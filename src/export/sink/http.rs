@@ -47,7 +47,7 @@ impl From<Outcome> for Reply {
     }
 }
 
-pub(crate) struct HttpTransport {
+pub(crate) struct HttpSink {
     head: RequestHead,
     connect_timeout: Duration,
     max_response_bytes: usize,
@@ -60,7 +60,7 @@ pub(crate) struct HttpTransport {
     suspicion: Suspicion,
 }
 
-impl HttpTransport {
+impl HttpSink {
     pub(crate) fn new(settings: &Settings) -> Self {
         let url = settings.endpoint.url();
         let proxy = settings.proxy.clone().map(|proxy| ProxyOnTheWay::new(proxy, &settings.endpoint));

@@ -5,14 +5,14 @@ use prost::Message as _;
 
 use super::super::{
     ReceivedSpan,
-    http::{self, Failure, Framing, Head},
+    http::{self, Framing, Head, ReadFailure},
     message, waterfall,
 };
 use super::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, Span};
 use crate::hostile::{assert_linear, assert_linear_in, many, mutated};
 
 /// The body of the request in `bytes`; none if it ends before it begins.
-fn body_of(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+fn body_of(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, ReadFailure> {
     let Some(head) = Head::read(&mut bytes)? else { return Ok(None) };
     let mut body = Vec::new();
     Framing::of(&head)?.read(&mut bytes, &mut body)?;
@@ -108,10 +108,10 @@ proptest! {
         // ERR-01
         match body_of(&request) {
             Ok(body) => prop_assert!(body.is_none_or(|body| body.len() <= request.len())),
-            Err(Failure::Answer(status, reason)) => {
+            Err(ReadFailure::Answer(status, reason)) => {
                 prop_assert!(matches!(status, 400 | 413), "{}: {}", status, reason);
             }
-            Err(Failure::Aborted) => {}
+            Err(ReadFailure::Aborted) => {}
         }
     }
 

@@ -16,7 +16,7 @@ fn unlimited() -> SpanLimits {
 
 /// The span that `build` makes within `limits`, twice in the same memory.
 fn span_within(limits: &SpanLimits, build: impl Fn(&mut Record)) -> proto::Span {
-    let mut record = Record::within(Limits::from(limits));
+    let mut record = Record::within(RecordLimits::from(limits));
     let mut make = || {
         begin(&mut record, "name");
         build(&mut record);

@@ -14,7 +14,7 @@ use crate::{
 };
 
 fn recording(sampler: impl Sampler + 'static) -> (Arc<Recorder>, Tracer) {
-    let limits = Limits::default();
+    let limits = CaptureLimits::default();
     let recorder = Recorder::recording(limits, Recording { sampler: Some(Arc::new(sampler)), ..Recording::default() });
     let tracer = Tracer::bound(Some(&recorder), Scope::new("test"));
     (recorder, tracer)
@@ -137,14 +137,14 @@ impl SpanProcessor for Told {
 #[test]
 fn what_only_processors_are_told_of_is_started_as_it_is_sampled_and_open_until_it_ends() {
     // OBS-02
-    let limits = |memory_bytes| Limits { memory_bytes, ..Limits::default() };
+    let limits = |memory_bytes| CaptureLimits { memory_bytes, ..CaptureLimits::default() };
     let telling = |memory_bytes| {
         let processors = Processors::new(vec![Arc::new(Told)], false);
         let recorder = Recorder::recording(limits(memory_bytes), Recording { processors, ..Recording::default() });
         let tracer = Tracer::bound(Some(&recorder), Scope::new("test"));
         (recorder, tracer)
     };
-    let (recorder, tracer) = telling(Limits::default().memory_bytes);
+    let (recorder, tracer) = telling(CaptureLimits::default().memory_bytes);
     let (root, child) = (tracer.start("root"), tracer.span("child").parent(&remote(1)).start());
     let unsampled = tracer.span("unsampled").parent(&remote(0)).start();
     assert!(root.is_recording() && root.context().is_sampled() && !unsampled.is_recording());

@@ -24,7 +24,7 @@ use code::{Code, Header};
 use matches::Matches;
 use sequences::{Counts, Sequences};
 use trained::{FIXED, TRAINED};
-use window::Window;
+use window::SlidingWindow;
 use writer::Writer;
 
 /// How much is compressed at a time. In the worst case, matches of three bytes that take 42 bits each, it becomes
@@ -54,7 +54,7 @@ enum Choice {
 /// An encoder that can be used again. It takes up to 210 KiB of memory, a third of it for input that is not like
 /// spans; what is not needed is not touched.
 pub(super) struct Deflate {
-    window: Window,
+    window: SlidingWindow,
     matches: Matches,
     sequences: Sequences,
     stage: Box<Stage>,
@@ -70,7 +70,7 @@ pub(super) struct Deflate {
 impl Deflate {
     pub(super) fn new() -> Self {
         Self {
-            window: Window::new(),
+            window: SlidingWindow::new(),
             matches: Matches::new(),
             sequences: Sequences::new(),
             // Zeroed by the system, as the window is.

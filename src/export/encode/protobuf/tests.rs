@@ -13,13 +13,13 @@ use prost::Message as _;
 
 use super::*;
 use crate::{
-    capture::{Head, Limit, Limits, Record, Scope, SpanContext, SpanId, SpanKind, TraceId},
+    capture::{CaptureLimits, Head, Limit, Record, Scope, SpanContext, SpanId, SpanKind, TraceId},
     config::{Compression, Effort, Encoding},
     export::encode::compress::{Encoder, decode},
 };
 
 fn recorder() -> Arc<Recorder> {
-    Recorder::new(Limits { workers: 1, ..Limits::default() })
+    Recorder::new(CaptureLimits { workers: 1, ..CaptureLimits::default() })
 }
 
 /// A record of a span that says who it is, and the message it stands for.

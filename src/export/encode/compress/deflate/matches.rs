@@ -9,7 +9,7 @@
 use super::{
     sequences::Sink,
     symbols::{MAX_MATCH, MIN_MATCH},
-    window::Window,
+    window::SlidingWindow,
 };
 use crate::capture::RECORD_HEAD;
 
@@ -95,7 +95,7 @@ impl Matches {
 
     /// Parses what waits in the window. Asked again for the same chunk, it does as well, if not the same.
     #[inline(never)]
-    pub(super) fn parse(&mut self, window: &Window, sink: &mut impl Sink) {
+    pub(super) fn parse(&mut self, window: &SlidingWindow, sink: &mut impl Sink) {
         let (from, to) = window.bounds();
         // The first byte of a body has nothing before it.
         let at = from + usize::from(window.reach(from) == 0);
@@ -109,7 +109,7 @@ impl Matches {
 
 /// A chunk while it is parsed.
 struct Parser<'p, S> {
-    window: &'p Window,
+    window: &'p SlidingWindow,
     sink: &'p mut S,
     places: &'p mut [u16; 1 << HASH_BITS],
     at: usize,

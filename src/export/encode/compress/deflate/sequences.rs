@@ -2,16 +2,16 @@
 
 use super::{
     symbols::{DISTANCE_RANGES, DISTANCES, END, LENGTH_RANGES, LENGTHS, LITERALS, distance_symbol, length_symbol},
-    window::Window,
+    window::SlidingWindow,
 };
 
 /// Takes a chunk in sequences, in order.
 pub(super) trait Sink {
     /// The bytes of the window from `from` to `to` as literals, and then a match.
-    fn sequence(&mut self, window: &Window, from: usize, to: usize, len: usize, distance: usize);
+    fn sequence(&mut self, window: &SlidingWindow, from: usize, to: usize, len: usize, distance: usize);
 
     /// The rest of the chunk as literals.
-    fn rest(&mut self, window: &Window, from: usize, to: usize);
+    fn rest(&mut self, window: &SlidingWindow, from: usize, to: usize);
 }
 
 /// Some literals, and then a match; without a match at the end of a chunk.
@@ -42,7 +42,7 @@ impl Sequences {
     }
 
     /// Hands the sequences on, which stand from `from` on in the window.
-    pub(super) fn replay(&self, window: &Window, mut from: usize, sink: &mut impl Sink) {
+    pub(super) fn replay(&self, window: &SlidingWindow, mut from: usize, sink: &mut impl Sink) {
         for sequence in &self.sequences[..self.count.min(MOST)] {
             let to = from + usize::from(sequence.literals);
             let len = usize::from(sequence.len);
@@ -58,13 +58,13 @@ impl Sequences {
 
 impl Sink for Sequences {
     #[inline(always)]
-    fn sequence(&mut self, _: &Window, from: usize, to: usize, len: usize, distance: usize) {
+    fn sequence(&mut self, _: &SlidingWindow, from: usize, to: usize, len: usize, distance: usize) {
         let sequence = Sequence { literals: (to - from) as u16, len: len as u16, distance: distance as u16 };
         self.sequences[self.count & (MOST - 1)] = sequence;
         self.count += 1;
     }
 
-    fn rest(&mut self, window: &Window, from: usize, to: usize) {
+    fn rest(&mut self, window: &SlidingWindow, from: usize, to: usize) {
         self.sequence(window, from, to, 0, 0);
     }
 }
@@ -81,7 +81,7 @@ impl Counts {
         Self { literals: [0; LITERALS], distances: [0; DISTANCES], extra: 0 }
     }
 
-    pub(super) fn of(sequences: &Sequences, window: &Window, from: usize) -> Self {
+    pub(super) fn of(sequences: &Sequences, window: &SlidingWindow, from: usize) -> Self {
         let mut counts = Self::none();
         sequences.replay(window, from, &mut counts);
         counts.literals[END] += 1;
@@ -90,7 +90,7 @@ impl Counts {
 }
 
 impl Sink for Counts {
-    fn sequence(&mut self, window: &Window, from: usize, to: usize, len: usize, distance: usize) {
+    fn sequence(&mut self, window: &SlidingWindow, from: usize, to: usize, len: usize, distance: usize) {
         self.rest(window, from, to);
         let (length, distance) = (length_symbol(len), distance_symbol(distance));
         self.literals[length] += 1;
@@ -98,7 +98,7 @@ impl Sink for Counts {
         self.extra += usize::from(LENGTH_RANGES[length - LENGTHS].extra + DISTANCE_RANGES[distance].extra);
     }
 
-    fn rest(&mut self, window: &Window, from: usize, to: usize) {
+    fn rest(&mut self, window: &SlidingWindow, from: usize, to: usize) {
         for literal in window.slice(from, to) {
             self.literals[usize::from(*literal)] += 1;
         }

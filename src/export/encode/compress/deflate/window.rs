@@ -17,7 +17,7 @@ const ROOM: usize = SIZE + COPIED;
 const COPIED: usize = 1024;
 
 /// 128 KiB that are touched as they are needed: at least 32 KiB of history, and up to a chunk that waits.
-pub(super) struct Window {
+pub(super) struct SlidingWindow {
     bytes: Box<[u8; ROOM]>,
     /// Where the body begins, or what is left of it.
     oldest: usize,
@@ -27,7 +27,7 @@ pub(super) struct Window {
     end: usize,
 }
 
-impl Window {
+impl SlidingWindow {
     pub(super) fn new() -> Self {
         // Zeroed by the system, page by page: an array would be made on the stack first.
         let bytes = vec![0; ROOM].into_boxed_slice().try_into().expect("as long as that");
@@ -138,7 +138,7 @@ mod tests {
     fn whatever_the_pieces_what_is_within_reach_is_there() {
         let bytes: Vec<u8> = (0..1_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         for len in [1, 1000, MOST - 1, MOST, MOST + 1, 1_000_000] {
-            let mut window = Window::new();
+            let mut window = SlidingWindow::new();
             let mut passed = 0;
             for mut piece in bytes.chunks(len) {
                 loop {
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn what_two_places_have_in_common_is_counted_to_the_byte() {
         for len in [0, 1, 7, 8, 63, 64, 65, 128, 200, 257] {
-            let mut window = Window::new();
+            let mut window = SlidingWindow::new();
             let mut bytes = vec![7; 2000];
             (bytes[len], bytes[1000 + len]) = (1, 2);
             window.fill(&bytes, MOST);

@@ -5,7 +5,7 @@ use super::{
     code::Code,
     sequences::Sink,
     symbols::{MIN_MATCH, distance_symbol},
-    window::Window,
+    window::SlidingWindow,
 };
 
 /// Writes sequences with a code, as they come.
@@ -28,7 +28,7 @@ impl Writer<'_> {
 
     /// Literals, after which there is room for 44 bits.
     #[inline(always)]
-    fn literals(&mut self, window: &Window, mut from: usize, to: usize) {
+    fn literals(&mut self, window: &SlidingWindow, mut from: usize, to: usize) {
         while to - from >= 4 {
             self.put_literals(window.word(from) as u32, 4);
             self.cursor.flush(self.stage);
@@ -43,7 +43,7 @@ impl Writer<'_> {
 
 impl Sink for Writer<'_> {
     #[inline(always)]
-    fn sequence(&mut self, window: &Window, from: usize, to: usize, len: usize, distance: usize) {
+    fn sequence(&mut self, window: &SlidingWindow, from: usize, to: usize, len: usize, distance: usize) {
         self.literals(window, from, to);
         // 42 bits at most: two codes of 12, and 5 and 13 extra bits.
         let (bits, count) = self.code.length(len.wrapping_sub(MIN_MATCH));
@@ -53,7 +53,7 @@ impl Sink for Writer<'_> {
         self.cursor.flush(self.stage);
     }
 
-    fn rest(&mut self, window: &Window, from: usize, to: usize) {
+    fn rest(&mut self, window: &SlidingWindow, from: usize, to: usize) {
         self.literals(window, from, to);
         self.cursor.flush(self.stage);
     }

@@ -1,7 +1,7 @@
 //! Requests as they are sent: records of the real kind in the real envelope.
 
 use crate::{
-    capture::{Head, Limits, Record, Recorder, Scope, SpanContext, SpanId, SpanKind, Status, TraceId},
+    capture::{CaptureLimits, Head, Record, Recorder, Scope, SpanContext, SpanId, SpanKind, Status, TraceId},
     export::encode::protobuf::{EncodedResource, Frame},
     value::KeyValue,
 };
@@ -66,7 +66,7 @@ impl Recordings {
 fn request(record: impl FnOnce(&mut Recordings, &mut Chance)) -> Vec<u8> {
     let mut recordings = Recordings { record: Record::new(), records: Vec::new() };
     record(&mut recordings, &mut chance());
-    let recorder = Recorder::new(Limits { workers: 1, ..Limits::default() });
+    let recorder = Recorder::new(CaptureLimits { workers: 1, ..CaptureLimits::default() });
     let resource =
         EncodedResource::new(&[KeyValue::new("service.name", "shop"), KeyValue::new("process.pid", 4711)], "");
     let runs = [(recorder.scopes.id(&Scope::new("shop")), &recordings.records[..])];
