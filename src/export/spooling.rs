@@ -239,7 +239,14 @@ impl Exporter {
 
     /// When the spool should be looked at, though nothing else happens.
     pub(super) fn next_probe(&self) -> Option<Instant> {
-        self.spooling.as_ref()?.gate.lock().next_probe(Instant::now())
+        let (spooling, now) = (self.spooling.as_ref()?, Instant::now());
+        spooling.gate.lock().next_probe(now, self.traces.pause.until(now))
+    }
+
+    /// Whether a body may be taken out and sent: the receiver answers, or it is time to ask, and it wants no pause.
+    fn may_restore(&self, spooling: &Spooling) -> bool {
+        let now = Instant::now();
+        spooling.gate.lock().admits(now) && self.traces.pause.until(now).is_none()
     }
 
     /// Whether a worker is busy with what lies in the spool.
@@ -251,7 +258,7 @@ impl Exporter {
     /// has nothing else to do.
     pub(super) fn restore(&self) -> bool {
         let Some(spooling) = &self.spooling else { return false };
-        if !spooling.gate.lock().admits(Instant::now()) || self.is_stopped() || !self.has_room_for_restored() {
+        if !self.may_restore(spooling) || self.is_stopped() || !self.has_room_for_restored() {
             return false;
         }
         let Some(_restoring) = spooling.restoring.try_lock() else { return false };
@@ -326,12 +333,12 @@ impl Exporter {
             return;
         }
         doorbell.ring_all();
-        if doorbell.workers().0 == 0 && spooling.gate.lock().admits(Instant::now()) {
+        if doorbell.workers().0 == 0 && self.may_restore(spooling) {
             // They had nothing to do for so long that they left.
             doorbell.ring();
         }
         let until = deadline.min(Instant::now() + self.settings.exit_budget.stall);
-        self.ledger.wait_until(until, |open| open.restored() == 0 && !spooling.gate.lock().admits(Instant::now()));
+        self.ledger.wait_until(until, |open| open.restored() == 0 && !self.may_restore(spooling));
     }
 
     /// Settles a body from the spool that is too large: from now on its halves are there instead.
