@@ -9,9 +9,9 @@ use std::{
 };
 
 use super::{
-    destination::Destination, encode::protobuf::EncodedResource, failures::Failures, ledger::Ledger, meter::Meter,
-    operations::Operations, outbox::Outbox, queue::Gatherer, recording_reports::RecordingReports,
-    span_buffer::IdleBuffers, spooling::Spooling, tracing::OwnTracing,
+    destination::Destination, encode::protobuf::EncodedResource, failures::Failures, idle_buffers::IdleBuffers,
+    ledger::Ledger, meter::Meter, operations::Operations, outbox::Outbox, queue::Gatherer,
+    recording_reports::RecordingReports, spooling::Spooling, tracing::OwnTracing,
 };
 use crate::{
     capture::{Recorder, TraceId},

@@ -10,7 +10,7 @@
 use std::{
     cell::RefCell,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::Ordering,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -22,20 +22,20 @@ use super::{
     outcome::Outcome,
     queue::{Extent, Lane},
     request::Request,
-    spool::{Claimed, Expired, Found, Spool, StoreError},
+    spool::{Claimed, Expired, Found, StoreError},
     workers::LoseOnPanic,
 };
 use crate::{
     capture::Reservation,
-    config::Settings,
     error::{DropReason, LogLevel, Subject},
     stats::Receipt,
-    sync::locks::Mutex,
 };
 
 mod gate;
+mod state;
 
 use gate::Gate;
+pub(super) use state::Spooling;
 
 /// How long a shutdown waits for bodies that its workers hold: they come back as soon as their sockets are shut.
 const RETURN_GRACE: Duration = Duration::from_millis(500);
@@ -48,29 +48,6 @@ const WRITE_BUDGET: Duration = Duration::from_secs(5);
 
 /// How often the whole directory is looked through for what is too old.
 const SWEEP_AFTER: Duration = Duration::from_secs(60);
-
-/// The spool of one client.
-pub(super) struct Spooling {
-    spool: Spool,
-    gate: Mutex<Gate>,
-    /// Held by the worker that takes a body out and sends it: one at a time.
-    restoring: Mutex<()>,
-    /// A shutdown has written what was left; before, nobody else gives it up.
-    rest_written: AtomicBool,
-    /// When what nobody will send was last removed.
-    swept: Mutex<Option<Instant>>,
-}
-
-impl Spooling {
-    /// Nothing, unless there is a directory for it. Touches no file.
-    pub(super) fn new(settings: &Settings) -> Option<Self> {
-        let dir = settings.spool.dir.as_deref()?;
-        let spool = Spool::new(&settings.spool, dir, &settings.endpoint.url().to_string());
-        let gate = Mutex::new(Gate::new(Instant::now()));
-        let rest_written = AtomicBool::new(false);
-        Some(Self { spool, gate, restoring: Mutex::open_to_callbacks(()), rest_written, swept: Mutex::default() })
-    }
-}
 
 /// Into the spool.
 impl Exporter {

@@ -47,7 +47,7 @@ extern "C" fn begin(start: *mut c_void) -> *mut c_void {
 }
 
 fn name_this_thread(_name: &CString) {
-    // A name that is too long is refused, and nothing happens.
+    // One that is too long is refused, and nothing happens.
     #[cfg(target_os = "linux")]
     // SAFETY: the name is a string with its end, and the thread is the calling one.
     unsafe {
@@ -66,9 +66,10 @@ impl Attributes {
             checked(libc::pthread_attr_init(attributes.as_mut_ptr()))?;
             Self(attributes.assume_init())
         };
-        // SAFETY: initialised, for both.
+        // SAFETY: initialised.
         checked(unsafe { libc::pthread_attr_setstacksize(&raw mut attributes.0, STACK_BYTES) })?;
         let detached = libc::PTHREAD_CREATE_DETACHED;
+        // SAFETY: initialised.
         checked(unsafe { libc::pthread_attr_setdetachstate(&raw mut attributes.0, detached) })?;
         Ok(attributes)
     }
