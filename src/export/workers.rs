@@ -484,6 +484,7 @@ mod tests {
         config::{BatchConfig, Encoding, Options, Settings},
         error::Diagnostics,
         export::{
+            Patience,
             encode::compress::Encoder,
             queue::{Extent, Lane},
         },
@@ -524,6 +525,17 @@ mod tests {
         tracer.start("waits").end();
         die(&exporter);
         assert!(receiver.wait_for_spans(1, Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn who_waits_for_delivery_does_the_work_of_a_worker_that_never_begins() {
+        let receiver = Receiver::start().unwrap();
+        let (exporter, tracer) = held_up(&receiver);
+        for sent in 1..=2 {
+            tracer.start("waits").end();
+            assert!(exporter.flush(Patience::Until(Duration::from_secs(30))).is_complete());
+            assert_eq!(receiver.span_count(), sent);
+        }
     }
 
     #[test]
