@@ -10,6 +10,7 @@ mod early;
 pub(super) mod exchange;
 pub(super) mod fault;
 mod interface;
+pub(super) mod line;
 pub(super) mod permits;
 pub(super) mod pool;
 pub(super) mod proxy;

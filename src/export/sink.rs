@@ -6,6 +6,8 @@ mod answer;
 mod classify;
 #[cfg(test)]
 mod counting;
+#[expect(dead_code, reason = "not wired yet")]
+mod grpc;
 mod http;
 
 #[cfg(test)]

@@ -60,11 +60,15 @@ impl Broken {
     /// What is wrong, and what may help.
     pub(super) fn words(self) -> String {
         match self {
-            Self::Foreign(Foreign::Http1) => "the answer is HTTP/1.1, and gRPC needs HTTP/2; is it the port for OTLP over HTTP \
+            Self::Foreign(Foreign::Http1) => {
+                "the answer is HTTP/1.1, and gRPC needs HTTP/2; is it the port for OTLP over HTTP \
                                               (4318 by default, with OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf)?"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::Foreign(Foreign::Tls) => "it speaks TLS there; should the URL begin with https?".to_owned(),
-            Self::Foreign(Foreign::Unknown) => "the answer is not HTTP/2; does a receiver of gRPC listen there?".to_owned(),
+            Self::Foreign(Foreign::Unknown) => {
+                "the answer is not HTTP/2; does a receiver of gRPC listen there?".to_owned()
+            }
             Self::Rules(how) => format!("the answer is not valid HTTP/2: {how}"),
             Self::Endless => "the answer's headers do not end, or are too many".to_owned(),
             Self::Flood => "the receiver sends frames that are no answer, without end".to_owned(),

@@ -10,7 +10,7 @@ use http::{
 use super::hpack::{index, put_indexed, put_literal, put_named};
 use crate::{
     config::{Compression, Headers},
-    export::{net::request_head::AGENT, request::Signal},
+    export::{net::exchange::AGENT, request::Signal},
 };
 
 /// A time-out has eight digits at most.

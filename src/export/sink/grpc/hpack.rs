@@ -7,6 +7,7 @@ mod huffman;
 mod table;
 
 use table::STATIC;
+pub(super) use table::index;
 
 /// The most that the dynamic table may hold, which is what the protocol starts with; an entry counts for its bytes and 32
 /// (section 4.1).

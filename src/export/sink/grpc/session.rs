@@ -87,7 +87,8 @@ impl Session {
         self.is_greeted = true;
         out.extend_from_slice(PREFACE);
         let mut settings = Vec::with_capacity(12);
-        for (name, value) in [(setting::ENABLE_PUSH, 0), (setting::MAX_HEADER_LIST_SIZE, hpack::MOST_LIST_BYTES as u32)] {
+        for (name, value) in [(setting::ENABLE_PUSH, 0), (setting::MAX_HEADER_LIST_SIZE, hpack::MOST_LIST_BYTES as u32)]
+        {
             settings.extend_from_slice(&name.to_be_bytes());
             settings.extend_from_slice(&value.to_be_bytes());
         }
@@ -227,7 +228,8 @@ impl Session {
             put_window_update(&mut self.replies, 0, (FIRST_WINDOW - self.credit) as u32);
             self.credit = FIRST_WINDOW;
         }
-        let data = frame::without_padding(head, payload).ok_or(Broken::Rules("padding that is longer than its frame"))?;
+        let data =
+            frame::without_padding(head, payload).ok_or(Broken::Rules("padding that is longer than its frame"))?;
         let ends = head.has(flag::END_STREAM);
         if data.is_empty() && !ends {
             self.bear()?;
@@ -248,7 +250,8 @@ impl Session {
         if !self.is_known(head.stream) {
             return Err(Broken::Rules("headers of no stream"));
         }
-        let mut block = frame::without_padding(head, payload).ok_or(Broken::Rules("padding that is longer than its frame"))?;
+        let mut block =
+            frame::without_padding(head, payload).ok_or(Broken::Rules("padding that is longer than its frame"))?;
         if head.has(flag::PRIORITY) {
             block = block.get(5..).ok_or(Broken::Rules("a priority that is cut off"))?;
         }

@@ -62,7 +62,8 @@ fn requests_are_those_of_the_examples() {
     // RFC 7541, C.3 and C.4: as they are, and in Huffman's code.
     let first = ":method: GET\n:scheme: http\n:path: /\n:authority: www.example.com";
     let second = format!("{first}\ncache-control: no-cache");
-    let third = ":method: GET\n:scheme: https\n:path: /index.html\n:authority: www.example.com\ncustom-key: custom-value";
+    let third =
+        ":method: GET\n:scheme: https\n:path: /index.html\n:authority: www.example.com\ncustom-key: custom-value";
     assert_blocks(
         4096,
         &[
@@ -84,7 +85,8 @@ fn requests_are_those_of_the_examples() {
 #[test]
 fn answers_are_those_of_the_examples_and_older_entries_make_room() {
     // RFC 7541, C.5 and C.6: a table of 256 bytes.
-    let first = ":status: 302\ncache-control: private\ndate: Mon, 21 Oct 2013 20:13:21 GMT\nlocation: https://www.example.com";
+    let first =
+        ":status: 302\ncache-control: private\ndate: Mon, 21 Oct 2013 20:13:21 GMT\nlocation: https://www.example.com";
     let second = first.replace("302", "307");
     let third = ":status: 200\ncache-control: private\ndate: Mon, 21 Oct 2013 20:13:22 GMT\nlocation: https://www.example.com\n\
                  content-encoding: gzip\nset-cookie: foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1";
@@ -131,18 +133,31 @@ fn answers_are_those_of_the_examples_and_older_entries_make_room() {
 fn what_breaks_the_rules_is_no_block() {
     for hex in [
         // No index, an index of nothing, and numbers that end too early or do not end.
-        "80", "be", "ff", "ffffffffffff01",
+        "80",
+        "be",
+        "ff",
+        "ffffffffffff01",
         // A literal without a value, and one that is longer than what there is.
-        "4001", "40016101",
+        "4001",
+        "40016101",
         // The table resized behind a field, and beyond what was offered.
-        "8220", "3fe2 1f", "3fff ffff 0f",
+        "8220",
+        "3fe2 1f",
+        "3fff ffff 0f",
         // In Huffman's code: padding of eight bits, padding of zeros, and the end itself.
-        "4001 6181ff", "4001 6182 1fff", "4001 6181 00", "4001 6184 ffff ffff",
+        "4001 6181ff",
+        "4001 6182 1fff",
+        "4001 6181 00",
+        "4001 6184 ffff ffff",
     ] {
         assert!(decoded(&mut Decoder::default(), &bytes(hex)).is_err(), "{hex}");
     }
     assert_eq!(decoded(&mut Decoder::default(), &bytes("3fe1 1f 82")), Ok(fields(":method: GET")), "4,096 bytes");
-    assert_eq!(decoded(&mut Decoder::default(), &bytes("20 3fe1 1f 82")), Ok(fields(":method: GET")), "less, and again");
+    assert_eq!(
+        decoded(&mut Decoder::default(), &bytes("20 3fe1 1f 82")),
+        Ok(fields(":method: GET")),
+        "less, and again"
+    );
 }
 
 #[test]
@@ -163,17 +178,15 @@ fn a_small_block_that_stands_for_much_is_read_up_to_a_bound() {
 #[test]
 fn what_is_written_is_what_is_read() {
     let mut block = Vec::new();
-    put_indexed(&mut block, table::index::POST);
-    put_named(&mut block, table::index::CONTENT_TYPE, b"application/grpc");
+    put_indexed(&mut block, index::POST);
+    put_named(&mut block, index::CONTENT_TYPE, b"application/grpc");
     put_literal(&mut block, b"te", b"trailers", false);
     put_literal(&mut block, b"authorization", b"Bearer x", true);
-    put_named(&mut block, table::index::PATH, &[b'/'; 1_000]);
+    put_named(&mut block, index::PATH, &[b'/'; 1_000]);
     let mut decoder = Decoder::default();
     let read = decoded(&mut decoder, &block).unwrap();
     let path = format!(":path: {}", "/".repeat(1_000));
-    let right = format!(
-        ":method: POST\ncontent-type: application/grpc\nte: trailers\nauthorization: Bearer x\n{path}"
-    );
+    let right = format!(":method: POST\ncontent-type: application/grpc\nte: trailers\nauthorization: Bearer x\n{path}");
     assert_eq!(read, fields(&right));
     assert!(decoder.entries.is_empty(), "nothing is for the table of the other side");
 }

@@ -1,0 +1,31 @@
+//! A connection as sinks use it: ureq's buffers for what is written piece by piece, and a way around them for bodies,
+//! which are sent from where they lie.
+
+use std::io::IoSlice;
+
+use ureq::{
+    Error,
+    unversioned::transport::{NextTimeout, Transport},
+};
+
+use super::early;
+
+/// Bytes both ways.
+pub(in crate::export) trait Line: Transport {
+    /// Sends some bytes of these parts, at least one, and answers how many. Where the receiver takes none and something
+    /// has come from it, that is told instead, see [`is_told`]: it is to be read first. Blocks, within the time there is.
+    fn send(&mut self, parts: &[IoSlice<'_>], timeout: NextTimeout) -> Result<usize, Error>;
+
+    /// The same connection as whoever speaks ureq's language takes it.
+    fn into_transport(self: Box<Self>) -> Box<dyn Transport>;
+}
+
+/// Whether sending ended because something came.
+pub(in crate::export) fn is_told(error: &Error) -> bool {
+    early::is_told(error)
+}
+
+/// All bytes of these parts.
+pub(super) fn total(parts: &[IoSlice<'_>]) -> usize {
+    parts.iter().map(|part| part.len()).sum()
+}

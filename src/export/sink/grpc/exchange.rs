@@ -1,0 +1,175 @@
+//! One call over a connection, within a deadline: sends what there is room for and reads what comes, until the answer is
+//! whole.
+
+use super::{
+    call::{Answer, Call, End, PREFIX_BYTES},
+    fault::CallFault,
+    frame::{FrameHead, HEAD_BYTES, flag, kind},
+    outgoing::Outgoing,
+    session::Session,
+};
+use crate::export::net::{
+    deadline::Deadline,
+    fault::Fault,
+    line::{Line, is_told},
+    trial::Trial,
+};
+
+/// So much of a body is put out before it is looked whether an answer has come.
+const STRIDE: usize = 128 * 1024;
+
+/// What is asked.
+#[derive(Clone, Copy)]
+pub(super) struct Question<'a> {
+    /// A block of headers.
+    pub(super) head: &'a [u8],
+    pub(super) message: &'a [u8],
+    pub(super) is_compressed: bool,
+    /// Bytes of an answer that are kept.
+    pub(super) most: usize,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) answer: Answer,
+    pub(super) end: End,
+    /// The whole message was put out: the receiver may have it, whatever it says.
+    pub(super) is_sent: bool,
+    /// The connection serves another call.
+    pub(super) is_over: bool,
+}
+
+/// Makes a call. What is on trial has its share of the time until something comes.
+pub(super) fn exchange(
+    line: &mut dyn Line,
+    session: &mut Session,
+    outgoing: &mut Outgoing,
+    question: Question<'_>,
+    deadline: Deadline,
+    trial: Option<&Trial<'_>>,
+) -> Result<Ended, CallFault> {
+    outgoing.clear();
+    let mut trial = trial;
+    while !session.takes_calls() {
+        listen(line, session, None, deadline, &mut trial)?;
+        say(line, session, outgoing, &[], deadline)?;
+    }
+    let mut call = None;
+    outgoing.write(|out| call = Some(session.begin(question.head, question.most, out)));
+    let Some(mut call) = call else { return Err(Fault::Closed.into()) };
+    let mut message = Message::new(question);
+    loop {
+        message.put(session, &mut call, outgoing);
+        let until = trial.map_or(deadline, |trial| trial.deadline(deadline));
+        let is_told = say(line, session, outgoing, question.message, until)?;
+        if is_told || outgoing.is_empty() && !message.may_go_on(session, &call) {
+            listen(line, session, Some(&mut call), deadline, &mut trial)?;
+        } else if !line.is_open() {
+            // Between the parts of a large message: something has come, which may be a refusal.
+            listen(line, session, Some(&mut call), deadline, &mut trial)?;
+        }
+        let Some(end) = call.end else { continue };
+        let is_sent = message.is_put() && outgoing.is_empty();
+        let is_whole = end == End::Whole && is_sent;
+        // What was not answered yet, as the first settings: the other side waits for it.
+        let is_answered = is_whole && say(line, session, outgoing, &[], deadline).is_ok() && outgoing.is_empty();
+        return Ok(Ended { answer: call.answer, end, is_sent, is_over: is_answered && session.is_usable() });
+    }
+}
+
+/// Sends what is on its way out, answers to what came behind it. True if the receiver takes no more and something has
+/// come.
+fn say(
+    line: &mut dyn Line,
+    session: &mut Session,
+    outgoing: &mut Outgoing,
+    body: &[u8],
+    deadline: Deadline,
+) -> Result<bool, CallFault> {
+    let replies = session.replies();
+    if !replies.is_empty() {
+        outgoing.write(|out| out.append(replies));
+    }
+    while !outgoing.is_empty() {
+        deadline.left()?;
+        match outgoing.parts(body, |parts| line.send(parts, deadline.timeout())) {
+            Ok(taken) => outgoing.advance(taken),
+            Err(error) if is_told(&error) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(false)
+}
+
+/// Waits for what comes next, and takes it.
+fn listen(
+    line: &mut dyn Line,
+    session: &mut Session,
+    call: Option<&mut Call>,
+    deadline: Deadline,
+    trial: &mut Option<&Trial<'_>>,
+) -> Result<(), CallFault> {
+    match trial.take() {
+        // What has brought something is no worse than a new connection.
+        Some(trial) if line.buffers().input().is_empty() => trial.wait(line, deadline)?,
+        _ => {
+            if !line.await_input(deadline.timeout())? {
+                return Err(Fault::Closed.into());
+            }
+        }
+    }
+    // Without end it would go on for as long as something comes.
+    deadline.left()?;
+    let used = session.take(line.buffers().input(), call)?;
+    line.buffers().input_consume(used);
+    Ok(())
+}
+
+/// A message on its way into frames.
+struct Message {
+    prefix: [u8; PREFIX_BYTES],
+    /// How many bytes of prefix and message were put into frames, and how many there are.
+    put: usize,
+    bytes: usize,
+}
+
+impl Message {
+    fn new(question: Question<'_>) -> Self {
+        let [a, b, c, d] = (question.message.len() as u32).to_be_bytes();
+        let prefix = [u8::from(question.is_compressed), a, b, c, d];
+        Self { prefix, put: 0, bytes: PREFIX_BYTES + question.message.len() }
+    }
+
+    /// Whether all of it is in frames.
+    fn is_put(&self) -> bool {
+        self.put == self.bytes
+    }
+
+    /// Whether there is room for more of it.
+    fn may_go_on(&self, session: &Session, call: &Call) -> bool {
+        session.room(call, self.bytes - self.put) > 0
+    }
+
+    /// Puts as much of it into frames as there is room for, up to a bound.
+    fn put(&mut self, session: &mut Session, call: &mut Call, outgoing: &mut Outgoing) {
+        let begun = self.put;
+        while self.put - begun < STRIDE {
+            let length = session.room(call, self.bytes - self.put);
+            if length == 0 {
+                return;
+            }
+            let (from, to) = (self.put, self.put + length);
+            let flags = if to == self.bytes { flag::END_STREAM } else { 0 };
+            let head: [u8; HEAD_BYTES] = FrameHead::new(kind::DATA, flags, call.stream, length).bytes();
+            let prefix = &self.prefix[from.min(PREFIX_BYTES)..to.min(PREFIX_BYTES)];
+            outgoing.write(|out| {
+                out.extend_from_slice(&head);
+                out.extend_from_slice(prefix);
+            });
+            outgoing.body(from.max(PREFIX_BYTES) - PREFIX_BYTES..to.max(PREFIX_BYTES) - PREFIX_BYTES);
+            session.sent(call, length);
+            self.put = to;
+        }
+    }
+}
