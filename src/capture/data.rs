@@ -1,4 +1,4 @@
-//! A complete span as a value: what is exported directly, and what processors hand to exporters.
+//! A complete span as a value: exported directly, or handed by processors to exporters.
 
 use std::{borrow::Cow, time::SystemTime};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::value::{KeyValue, Value};
 
-/// A complete span, made elsewhere, in a test, or read back from one that has ended.
+/// A complete span: made elsewhere, in a test, or read back from a span that has ended.
 ///
 /// ```
 /// use std::time::SystemTime;
@@ -25,33 +25,33 @@ use crate::value::{KeyValue, Value};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct SpanData {
-    /// The span's ids and flags. Both ids must be other than zero.
+    /// The span's ids and flags. Both ids must be non-zero.
     pub context: SpanContext,
-    /// The parent, if there is one; an invalid one counts as none.
+    /// The parent, if there is one; an invalid context counts as none.
     pub parent: Option<SpanContext>,
     /// The operation's name.
     pub name: Cow<'static, str>,
-    /// What the span does, seen from this process.
+    /// The span's kind: its role, seen from this process.
     pub kind: SpanKind,
     /// When the span began. Times before 1970 count as 1970.
     pub start: SystemTime,
-    /// When the span ended; counts as `start` if it is earlier.
+    /// When the span ended. A time before `start` counts as `start`.
     pub end: SystemTime,
-    /// The span's attributes; of equal keys the last wins.
+    /// The span's attributes. Among equal keys, the last wins.
     pub attributes: Vec<KeyValue<'static>>,
     /// What happened during the span.
     pub events: Vec<Event>,
-    /// Other spans that this one has to do with.
+    /// Related spans.
     pub links: Vec<Link>,
     /// How the operation ended.
     pub status: Status,
     /// The component that made the span.
     pub scope: Scope,
-    /// Attributes that the span was given and does not have.
+    /// How many attributes were set but left out.
     pub dropped_attributes: u32,
-    /// Events that the span was given and does not have.
+    /// How many events were added but left out.
     pub dropped_events: u32,
-    /// Links that the span was given and does not have.
+    /// How many links were added but left out.
     pub dropped_links: u32,
 }
 
@@ -83,28 +83,28 @@ impl SpanData {
         self
     }
 
-    /// Sets what the span does, seen from its process. Default [`SpanKind::Internal`].
+    /// Sets the span's kind. Default [`SpanKind::Internal`].
     #[must_use]
     pub fn with_kind(mut self, kind: SpanKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// Sets when the span began and when it ended. Default the UNIX epoch.
+    /// Sets when the span began and when it ended. Both default to the UNIX epoch.
     #[must_use]
     pub fn with_times(mut self, start: SystemTime, end: SystemTime) -> Self {
         (self.start, self.end) = (start, end);
         self
     }
 
-    /// Adds an attribute.
+    /// Adds an attribute. Among equal keys, the last wins.
     #[must_use]
     pub fn with_attribute(mut self, key: impl Into<Cow<'static, str>>, value: impl Into<Value<'static>>) -> Self {
         self.attributes.push(KeyValue::new(key, value));
         self
     }
 
-    /// Adds several attributes.
+    /// Adds several attributes. Among equal keys, the last wins.
     #[must_use]
     pub fn with_attributes(mut self, attributes: impl IntoIterator<Item = KeyValue<'static>>) -> Self {
         self.attributes.extend(attributes);
@@ -139,9 +139,9 @@ impl SpanData {
         self
     }
 
-    /// Encodes the span as it would have been, had it been recorded.
+    /// Encodes the span exactly as if it had been recorded.
     pub(crate) fn encode<'r>(&self, record: &'r mut Record) -> &'r [u8] {
-        // Receivers may refuse a whole request for one parent whose id is all zero.
+        // Receivers may refuse a whole request because of one parent id that is all zero.
         let parent = self.parent.as_ref().filter(|parent| parent.is_valid());
         record.begin(&self.name);
         record.set_head(&Head {
@@ -163,21 +163,21 @@ impl SpanData {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Event {
-    /// What happened.
+    /// The event's name.
     pub name: Cow<'static, str>,
-    /// When it happened.
+    /// When the event happened.
     pub time: SystemTime,
-    /// More about what happened.
+    /// The event's attributes.
     pub attributes: Vec<KeyValue<'static>>,
 }
 
-/// A reference to another span.
+/// A link to another span.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Link {
-    /// The span that is referred to.
+    /// The context of the linked span.
     pub context: SpanContext,
-    /// More about the relation.
+    /// The link's attributes.
     pub attributes: Vec<KeyValue<'static>>,
 }
 

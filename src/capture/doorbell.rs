@@ -1,8 +1,8 @@
 //! How a producer wakes a worker without a lock, a system call or a lost wake.
 //!
-//! A worker that found nothing to do writes how it is about to rest, fences, looks once more, and only then
-//! sleeps. A producer publishes its record, fences, and only then reads how the workers rest. Whatever the
-//! interleaving, one of the two sees the other; without the fences, both can miss.
+//! A worker that found nothing to do writes how it is about to rest, fences, looks once more, and only then sleeps. A
+//! producer publishes its record, fences, and only then reads how the workers rest. In every interleaving, one of the
+//! two sees the other; without the fences, both can miss.
 
 use std::{sync::OnceLock, time::Instant};
 
@@ -10,8 +10,8 @@ use crossbeam_utils::CachePadded;
 
 use crate::sync::{AtomicU32, Condvar, Mutex, Ordering, fence};
 
-/// Nobody is awake who would look at the rings again, and nobody wakes in time for what is recorded now: the
-/// next record must ring.
+/// No awake worker will look at the rings again, and none will wake in time for what is recorded now: the next record
+/// must ring.
 const ASLEEP: u32 = 1;
 /// A worker rests, or another could be started: a full batch must ring.
 const RESTING: u32 = 2;
@@ -22,9 +22,9 @@ pub(crate) struct Doorbell {
     rest: CachePadded<AtomicU32>,
     workers: Mutex<Workers>,
     rung: Condvar,
-    /// One worker cannot do what another one has to.
+    /// Whether the bell wakes all workers, because one cannot do another one's work.
     wakes_all: bool,
-    /// Starts another worker; called when the bell rings and nobody rests.
+    /// Starts another worker; called when the bell rings and no worker rests.
     unanswered: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -34,20 +34,20 @@ struct Workers {
     rings: u64,
     /// Workers that exist.
     started: usize,
-    /// Which numbers they have, a bit for each.
+    /// The numbers of the existing workers, one bit for each.
     numbers: u64,
     /// Workers that may exist.
     allowed: usize,
     /// Workers that rest.
     resting: usize,
-    /// When those of them that watch the rings wake by themselves, if they do. Who watches has seen that
-    /// something waits: what is recorded meanwhile leaves with it.
+    /// For each resting worker that watches the rings, when it wakes by itself, if it does. A watching worker has seen
+    /// that something waits: what is recorded meanwhile leaves with it.
     watching: Vec<Option<Instant>>,
-    /// Workers that are blocked for long, and so neither rest nor look.
+    /// Workers that are blocked for long: they neither rest nor look.
     away: usize,
-    /// One has left that had nothing to do.
+    /// Whether a worker has left because it had nothing to do.
     has_left: bool,
-    /// The last attempt to start a worker failed: not worth another for every single record.
+    /// Whether the last attempt to start a worker failed: single records do not try again.
     barren: bool,
 }
 
@@ -57,14 +57,14 @@ impl Workers {
         self.numbers &= !1_u64.checked_shl(number as u32).unwrap_or(0);
     }
 
-    /// Whether the others come for what is recorded, or there are none and `may_be_none`.
+    /// Whether other workers come for what is recorded, or there are none and `may_be_none`.
     fn can_spare_one(&self, may_be_none: bool) -> bool {
         if self.started == 1 { may_be_none } else { self.started - 1 > self.away }
     }
 
     fn rest(&self) -> u32 {
         let awake = self.started.saturating_sub(self.resting + self.away);
-        // Where all there are is away, nobody could come for a single record.
+        // If all existing workers are away, none could come for a single record.
         let someone_to_wake = self.resting > 0 || self.started == 0 && !self.barren;
         if self.allowed == 0 {
             0
@@ -79,10 +79,9 @@ impl Workers {
 }
 
 impl Doorbell {
-    /// A bell for up to `allowed` workers, none of which exists yet. With `has_lanes` each of them has rings of its
-    /// own.
+    /// A bell for up to `allowed` workers, none of which exists yet. With `has_lanes` each of them has its own rings.
     pub(crate) fn new(allowed: usize, has_lanes: bool) -> Self {
-        // With room for all there will be: nothing allocates while the lock is held.
+        // Has room for all workers, so that nothing allocates while the lock is held.
         let workers = Workers { allowed, watching: Vec::with_capacity(allowed), ..Workers::default() };
         Self {
             rest: CachePadded::new(AtomicU32::new(workers.rest())),
@@ -93,13 +92,13 @@ impl Doorbell {
         }
     }
 
-    /// What to do when the bell rings and no worker rests: start one. Set once, at assembly.
+    /// Sets how a worker is started when the bell rings and no worker rests. Set once, at assembly.
     pub(crate) fn when_unanswered(&self, start: impl Fn() + Send + Sync + 'static) {
         let _ = self.unanswered.set(Box::new(start));
     }
 
-    /// After a record: rings if nobody would come otherwise. The fence makes a push cost a few
-    /// nanoseconds, and without it a wake is lost now and then.
+    /// Call after each record: rings if no worker would come otherwise. The fence makes a push cost a few nanoseconds;
+    /// without it a wake is sometimes lost.
     #[inline]
     pub(crate) fn after_record(&self) {
         fence(Ordering::SeqCst);
@@ -108,7 +107,7 @@ impl Doorbell {
         }
     }
 
-    /// After a record that made a batch full: rings if anybody rests or could be started.
+    /// Call after a record that completes a batch: rings if a worker rests or could be started.
     pub(crate) fn after_batch(&self) {
         fence(Ordering::SeqCst);
         if self.rest.load(Ordering::Relaxed) != 0 {
@@ -116,7 +115,7 @@ impl Doorbell {
         }
     }
 
-    /// Wakes one resting worker (all of them where each has rings of its own), or has one started.
+    /// Wakes one resting worker (all of them if each has its own rings), or has one started.
     #[cold]
     #[inline(never)]
     pub(crate) fn ring(&self) {
@@ -129,7 +128,7 @@ impl Doorbell {
             }
             return;
         }
-        // Whoever is woken looks at everything; until it rests again nobody has to ring for a record.
+        // The woken worker looks at everything; until it rests again, a record does not have to ring.
         self.rest.store(workers.rest() & !ASLEEP, Ordering::Relaxed);
         drop(workers);
         if self.wakes_all {
@@ -148,8 +147,8 @@ impl Doorbell {
         self.rung.notify_all();
     }
 
-    /// Before a worker blocks for long: it counts as away until it drops the answer, so that the next record
-    /// wakes a resting one. One is woken at once where nobody watches and `has_more` finds something to do.
+    /// Call before a worker blocks for long: it counts as away until the returned guard is dropped, so that the next
+    /// record wakes a resting one. One is woken at once if no worker watches and `has_more` finds something to do.
     pub(crate) fn hand_over(&self, has_more: impl FnOnce() -> bool) -> Away<'_> {
         let unwatched = {
             let mut workers = self.workers.lock();
@@ -157,7 +156,7 @@ impl Doorbell {
             self.rest.store(workers.rest(), Ordering::Relaxed);
             workers.watching.is_empty() && workers.resting > 0
         };
-        // As before a rest: a producer that did not see the change has published what is seen here.
+        // As in `rest`: a producer that did not see the change has published what is seen here.
         fence(Ordering::SeqCst);
         if unwatched && has_more() {
             self.ring();
@@ -165,9 +164,9 @@ impl Doorbell {
         Away(self)
     }
 
-    /// Rests until the bell rings or `until` comes, unless `has_work` finds something after the rest was
-    /// announced. `watches` says that records wait already and the caller minds when they have to leave; where
-    /// another worker that does wakes no later, this one waits for the bell alone.
+    /// Blocks until the bell rings or `until` comes, unless `has_work` finds something after the rest was announced.
+    /// `watches` says that records wait already and the caller knows when they have to leave; if another watching
+    /// worker wakes no later, this one waits for the bell alone.
     pub(crate) fn rest(&self, until: Option<Instant>, watches: bool, has_work: impl FnOnce() -> bool) {
         let mut workers = self.workers.lock();
         let is_in_time = |other: &Option<Instant>| until.is_some() && other.is_some() && *other <= until;
@@ -183,7 +182,7 @@ impl Doorbell {
         fence(Ordering::SeqCst);
         let found = has_work();
         let mut workers = self.workers.lock();
-        // A ring since `seen` may have been for another worker: looking once too often is harmless.
+        // A ring since `seen` may have been for another worker: one look too many is harmless.
         while !found && workers.rings == seen {
             match until {
                 Some(until) => {
@@ -201,17 +200,18 @@ impl Doorbell {
         self.rest.store(workers.rest(), Ordering::Relaxed);
     }
 
-    /// Has worker `number` leave, unless the bell rings or `has_work` finds something after that was announced; true if
-    /// it has left. The last one leaves only where `may_be_last`; not one while all others are away, which come for no
-    /// single record; and of those that have rings of their own only the one with the highest number, so that the
-    /// others have all of them. Where none is left the next record starts one.
+    /// Lets worker `number` leave, unless the bell rings or `has_work` finds something after that was announced.
+    /// Returns true if it has left. The last worker leaves only with `may_be_last`. No worker leaves while all others
+    /// are away, because those would not come for a single record. If workers have their own rings, only the one with
+    /// the highest number leaves, so that the others take over all rings. If no worker is left, the next record starts
+    /// one.
     pub(crate) fn leave(&self, number: usize, may_be_last: bool, has_work: impl FnOnce() -> bool) -> bool {
         let mut workers = self.workers.lock();
         let has_later_ones = workers.numbers.checked_shr(number as u32 + 1).is_some_and(|later| later != 0);
         if self.wakes_all && has_later_ones || !workers.can_spare_one(may_be_last) {
             return false;
         }
-        // As before a rest: a producer that does not see it has published what is seen here.
+        // As in `rest`: a producer that does not see the change has published what is seen here.
         workers.resting += 1;
         let seen = workers.rings;
         self.rest.store(workers.rest(), Ordering::Relaxed);
@@ -224,7 +224,7 @@ impl Doorbell {
         if leaves {
             workers.remove(number);
             workers.has_left = true;
-            // Rings of others are theirs now.
+            // The other workers now own the rings of the one that leaves.
             workers.rings += u64::from(self.wakes_all);
         }
         self.rest.store(workers.rest(), Ordering::Relaxed);
@@ -235,8 +235,8 @@ impl Doorbell {
         leaves
     }
 
-    /// A place for one more worker beside `started` others, if one may be started and nobody was faster: the lowest
-    /// number that none of them has.
+    /// Reserves a place for one more worker beside `started` others and returns its number, the lowest free one. `None`
+    /// if no more may be started, or another thread was faster.
     pub(crate) fn admit(&self, started: usize) -> Option<usize> {
         let mut workers = self.workers.lock();
         if workers.started != started || started >= workers.allowed {
@@ -250,12 +250,12 @@ impl Doorbell {
         Some(number as usize)
     }
 
-    /// A worker has ended.
+    /// Removes a worker that has ended.
     pub(crate) fn dismiss(&self, number: usize) {
         self.take_back(number, false);
     }
 
-    /// A worker that was admitted could not be started. The next full batch asks for one again.
+    /// Removes a worker that was admitted and could not be started. The next full batch asks for one again.
     pub(crate) fn give_up(&self, number: usize) {
         self.take_back(number, true);
     }
@@ -267,25 +267,25 @@ impl Doorbell {
         self.rest.store(workers.rest(), Ordering::Relaxed);
     }
 
-    /// Workers that exist, and how many of them rest.
+    /// The number of existing workers, and how many of them rest.
     pub(crate) fn workers(&self) -> (usize, usize) {
         let workers = self.workers.lock();
         (workers.started, workers.resting)
     }
 
-    /// Whether there are workers, or were until they had nothing to do.
+    /// Whether there are workers, or were until they left for lack of work.
     pub(crate) fn has_worked(&self) -> bool {
         let workers = self.workers.lock();
         workers.started > 0 || workers.has_left
     }
 
-    /// Whether all workers that exist are blocked for long, and there could be another.
+    /// Whether all existing workers are blocked for long, and another could be started.
     pub(crate) fn is_deserted(&self) -> bool {
         let workers = self.workers.lock();
         workers.started == workers.away && workers.started < workers.allowed
     }
 
-    /// No more workers are started.
+    /// Prevents that more workers are started.
     pub(crate) fn close(&self) {
         let mut workers = self.workers.lock();
         workers.allowed = 0;
@@ -293,7 +293,7 @@ impl Doorbell {
     }
 }
 
-/// A worker that is blocked for long: it looks at nothing until this is dropped.
+/// A worker that is blocked for long. It looks at nothing until this guard is dropped.
 #[must_use = "the worker counts as away as long as this lives"]
 pub(crate) struct Away<'a>(&'a Doorbell);
 

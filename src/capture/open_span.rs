@@ -1,4 +1,4 @@
-//! A span between its start and its end, in memory that is used again and again.
+//! A span between its start and its end, in memory that is reused.
 
 use std::{num::NonZero, sync::Arc};
 
@@ -16,11 +16,11 @@ pub(crate) struct OpenSpan {
     pub(super) recorder: Arc<Recorder>,
     pub(super) context: SpanContext,
     pub(super) scope: u32,
-    /// The thread clock's reading at the start; `None` where the user gave the start time, or nothing is exported.
+    /// The thread clock's reading at the start; `None` if the user gave the start time, or nothing is exported.
     pub(super) started: Option<NonZero<u64>>,
-    /// Why it is recorded, but not to be exported; `None` if it is.
+    /// Why the span is recorded but not exported; `None` if it is exported.
     pub(super) withheld: Option<Withheld>,
-    /// What processors have to be told of its end; `None` where nobody was told of its start.
+    /// What is needed to tell processors of the end; `None` if none was told of the start.
     pub(super) watch: Option<Box<Watch>>,
     /// Bytes of the record that the budget knows of.
     pub(super) accounted: usize,
@@ -49,24 +49,24 @@ impl OpenSpan {
         &self.record
     }
 
-    /// Nothing of the span is exported. Nor is there a start to reckon from: its end has to look twice.
+    /// Keeps the span from being exported. Clears the clock's reading, so that its end takes the slow path.
     pub(super) fn withhold(&mut self, why: Withheld) {
         self.started = None;
         self.withheld = Some(why);
     }
 
-    /// Processors are told of the span. There is no start to reckon from then: its end has to look twice.
+    /// Has processors told of the span's end. Clears the clock's reading, so that its end takes the slow path.
     pub(super) fn watch(&mut self, mut watch: Watch) {
         watch.started = self.started.take();
         self.watch = Some(Box::new(watch));
     }
 
-    /// Why nothing of the span is exported, if that is so.
+    /// Why nothing of the span is exported; `None` if it is exported.
     pub(super) fn withheld(&self) -> Option<Withheld> {
         self.withheld
     }
 
-    /// Tells the budget if the record has grown. Memory the span already has is held, not refused.
+    /// Tells the budget if the record has grown. This cannot fail: the memory is there already.
     #[inline]
     pub(super) fn account(&mut self) {
         let bytes = size_of::<Self>() + self.record.memory();

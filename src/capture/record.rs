@@ -78,7 +78,7 @@ const _: () = {
     assert!(HEAD[36] as u32 == tag(span::START, FIXED64) && HEAD[45] as u32 == tag(span::END, FIXED64));
 };
 
-/// The fields that every span has, as they stand at the front of its record: whoever reads records by their layout
+/// The fields that every span has, as they stand at the front of its record. Code that reads records by their layout
 /// checks it against this.
 pub(crate) const RECORD_HEAD: &[u8] = &HEAD;
 
@@ -266,7 +266,7 @@ impl Record {
 
     #[inline(never)]
     fn put_trace_state(&mut self, state: &TraceState) {
-        // Few spans have one, and whoever takes the record back has to take it out of the context.
+        // Few spans have one, and it must be cleared again when the record is reused.
         self.has_extras = true;
         let mut scratch = [0; INLINE_BYTES];
         let state = state.text(&mut scratch);
@@ -287,17 +287,18 @@ impl Record {
         read_start(self.buffer.as_slice())
     }
 
-    /// Whether so many bytes may be appended. There is room for them then.
+    /// Makes room for `bytes` more; false if they may not be appended.
     fn fits(&mut self, bytes: usize) -> bool {
         bytes <= self.left() && self.has_room(bytes)
     }
 
-    /// Whether there is room for so many bytes, or can be made.
+    /// Whether there is, or can be made, room for `bytes` more.
     fn has_room(&mut self, bytes: usize) -> bool {
         self.buffer.has_room(bytes) || self.grow(bytes)
     }
 
-    /// Makes room for so many bytes; false if the system gives none. What an allocator records of it is none of its own.
+    /// Makes room for `bytes` more; false if the system gives none. Spans that an allocator records meanwhile are not
+    /// counted as this one's.
     #[cold]
     #[inline(never)]
     fn grow(&mut self, bytes: usize) -> bool {
@@ -333,7 +334,7 @@ impl Record {
         self.put_name(name);
     }
 
-    /// As much of `text` as fits beside `overhead` bytes.
+    /// Returns `text`, cut to what fits beside `overhead` bytes.
     fn cut<'t>(&mut self, text: &'t str, overhead: usize) -> &'t str {
         let cut = prefix(text, self.left().saturating_sub(overhead));
         let room = if self.has_room(overhead + cut.len()) { cut.len() } else { self.buffer.free() };
@@ -357,7 +358,7 @@ impl Record {
         self.set_end(|start| end.max(start));
     }
 
-    /// As `close`, so many nanoseconds after a start that was read from a clock.
+    /// Ends the span `nanos` nanoseconds after a start that was read from a clock.
     #[inline]
     pub(super) fn close_after(&mut self, nanos: u64) {
         self.set_end(|start| start.wrapping_add(nanos));
@@ -405,7 +406,7 @@ fn read_start(record: &[u8]) -> u64 {
     start.and_then(|start| start.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
-/// As much of `text` as ends at a character boundary within `len` bytes.
+/// The longest prefix of `text` that ends at a character boundary within `len` bytes.
 fn prefix(text: &str, len: usize) -> &str {
     let end = (0..=len.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     &text[..end]

@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// What a worker does that sleeps without a deadline: takes records until it has `enough`.
+/// A worker that sleeps without a deadline: takes records until it has `enough`.
 fn work(bell: &Doorbell, ring: &Ring, enough: u64) {
     while ring.taken() < enough {
         ring.detach(&mut Limit { records: u32::MAX, bytes: usize::MAX }, &mut Vec::new());
@@ -33,7 +33,7 @@ fn record(bell: &Doorbell, producer: &mut Producer, budget: &MemoryBudget) {
 /// A lost wake leaves the worker asleep for ever, which loom reports as a deadlock.
 #[test]
 fn loom_no_lost_wake() {
-    // All of them take half a minute.
+    // Exploring all interleavings takes half a minute.
     explore(Some(5), || {
         let (bell, budget) = (Arc::new(Doorbell::new(1, false)), MemoryBudget::new(1 << 20));
         let (ring, mut producer) = Ring::new(0);
@@ -51,7 +51,7 @@ fn loom_no_lost_wake() {
 /// One of two workers is about to be blocked for ever; the other one has to come for the record.
 #[test]
 fn loom_no_lost_wake_while_a_worker_is_away() {
-    // Three threads: all interleavings take too long.
+    // Three threads: exploring all interleavings takes too long.
     explore(Some(4), || {
         let (bell, budget) = (Arc::new(Doorbell::new(2, false)), MemoryBudget::new(1 << 20));
         let (ring, mut producer) = Ring::new(0);
@@ -71,11 +71,11 @@ fn loom_no_lost_wake_while_a_worker_is_away() {
     });
 }
 
-/// The only worker leaves, because it has had nothing to do for long; it takes the record, or another one is started.
+/// The only worker leaves after a long time without work; it takes the record, or another worker is started.
 #[test]
 fn loom_no_lost_wake_while_the_only_worker_leaves() {
     explore(None, || {
-        // Not loom's: the bell must not keep itself alive.
+        // A std `Arc`, not loom's: the bell must not keep itself alive.
         let bell = std::sync::Arc::new(Doorbell::new(1, false));
         let started = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let (ring, mut producer) = Ring::new(0);
@@ -102,7 +102,7 @@ fn loom_no_lost_wake_while_the_only_worker_leaves() {
 /// One of two workers leaves; the other one has to come for the record.
 #[test]
 fn loom_no_lost_wake_while_one_of_two_workers_leaves() {
-    // Three threads: all interleavings take too long.
+    // Three threads: exploring all interleavings takes too long.
     explore(Some(3), || {
         let (bell, budget) = (Arc::new(Doorbell::new(2, false)), MemoryBudget::new(1 << 20));
         let (ring, mut producer) = Ring::new(0);
@@ -116,7 +116,7 @@ fn loom_no_lost_wake_while_one_of_two_workers_leaves() {
             let bell = Arc::clone(&bell);
             spawn(move || {
                 if !bell.leave(1, true, || ring.waiting() > 0) {
-                    // It would look itself, which here is the other one's.
+                    // A producer would look itself; here the other worker does.
                     bell.ring();
                 }
             })
@@ -148,7 +148,7 @@ mod on_real_threads {
         Some(Instant::now() + Duration::from_secs(3600))
     }
 
-    /// Runs `meanwhile` while a worker rests as it is told; it has to wake the worker.
+    /// Runs `meanwhile` while a worker rests with these arguments; `meanwhile` has to wake the worker.
     fn while_one_rests(bell: &Doorbell, until: Option<Instant>, watches: bool, meanwhile: impl FnOnce()) {
         let (before, (_, resting)) = (rings(bell), bell.workers());
         thread::scope(|threads| {
@@ -161,7 +161,7 @@ mod on_real_threads {
                 assert!(rings(bell) > before, "the bell is silent");
             }));
             if woken.is_err() {
-                // The test fails, and does not hang.
+                // Lets the test fail instead of hang.
                 bell.ring_all();
             }
             worker.join().unwrap();
@@ -350,8 +350,8 @@ mod on_real_threads {
         assert!(bell.workers.lock().watching.is_empty());
     }
 
-    /// Single records to workers that sleep without a deadline, each sent as soon as the one before is taken:
-    /// every round races the worker that goes to sleep.
+    /// Sends single records to workers that sleep without a deadline, each as soon as the previous one is taken: every
+    /// round races the worker that goes to sleep.
     fn play(workers: usize, rounds: u64) {
         within_a_minute(move || {
             let (bell, budget) = (&bell_with(workers), &*MemoryBudget::new(1 << 20));
@@ -361,19 +361,19 @@ mod on_real_threads {
                 for _ in 0..workers {
                     threads.spawn(|| {
                         work(bell, ring, rounds);
-                        // Whoever took the last one sends the others home.
+                        // The worker that took the last record sends the others home.
                         bell.ring_all();
                     });
                 }
                 for round in 1..=rounds {
-                    // Meets the worker on its way to sleep, some nanoseconds later each time.
+                    // Meets the worker on its way to sleep, a few nanoseconds later each time.
                     (0..round % 512).for_each(|step| _ = black_box(step));
                     record(bell, &mut producer, budget);
                     for spin in 0_u32.. {
                         if ring.taken() >= round {
                             break;
                         }
-                        // With a CPU of its own the worker comes at once.
+                        // If the worker has a CPU of its own, it comes at once.
                         if spin % 10_000 < 9_999 { spin_loop() } else { yield_now() }
                     }
                 }

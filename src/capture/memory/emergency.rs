@@ -1,27 +1,27 @@
-//! Room that is set aside for when the system gives no more memory.
+//! Address space that is set aside for when the system gives no more memory.
 //!
 //! A bound that is larger than what the process may have (`RLIMIT_AS`, a machine without overcommit) would otherwise be
-//! filled to the last page, and the next thing that anybody in the process allocates, however small, would abort it.
-//! So a client keeps some address space that nothing is ever written to, and that takes no memory. It gives it up when
-//! it is refused memory, or finds now and then that little is left, and takes no more until there is twice as much.
+//! filled to the last page, and the next allocation anywhere in the process, however small, would abort it. So a client
+//! keeps some address space that nothing is ever written to, and that takes no memory. It gives it up when it is
+//! refused memory, or finds now and then that little is left, and takes no more until there is twice as much.
 
 use memmap2::MmapMut;
 
 use crate::sync::{AtomicU32, Mutex, Ordering};
 
-/// Enough for a worker's stack and what it needs to compress and send, with some left to the program.
+/// Enough for a worker's stack and for its compressing and sending, with some left for the program.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
-/// Of the bound.
+/// The share of the bound: one eighth.
 const SHARE: usize = 8;
-/// How often it is asked before it looks what is left: chunks of that time take a quarter of what it looks for.
+/// How many calls pass between two looks at what is left: the chunks of that time take a quarter of what it looks for.
 const LOOK_EVERY: u32 = 32;
 
 pub(super) struct EmergencyReserve {
     bytes: usize,
     pages: Mutex<Option<MmapMut>>,
-    /// 1 while it is given up.
+    /// 1 while the space is given up.
     given_up: AtomicU32,
-    /// How often it was asked since there might last have been more.
+    /// How many calls there were since more might have become free.
     asked: AtomicU32,
 }
 
@@ -38,11 +38,11 @@ impl EmergencyReserve {
         }
     }
 
-    /// Whether it is there; it is taken back if it can be. Asked before each chunk.
+    /// Whether the space is there; takes it back if possible. Asked before each chunk.
     pub(super) fn is_there(&self) -> bool {
         let looks = self.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY);
         if self.is_given_up() {
-            // Looking takes for a moment what is there: not in vain while nothing has changed.
+            // Looking maps the memory for a moment, so it is not repeated while nothing has changed.
             return looks && self.take_back();
         }
         if looks && self.bytes > 0 && map(self.bytes / 2).is_none() {
@@ -52,7 +52,7 @@ impl EmergencyReserve {
         true
     }
 
-    /// Something was given back to the system.
+    /// Notes that something was given back to the system.
     pub(super) fn note_freed(&self) {
         if self.is_given_up() {
             self.asked.store(0, Ordering::Relaxed);
@@ -66,7 +66,7 @@ impl EmergencyReserve {
     #[cold]
     fn take_back(&self) -> bool {
         let Some(mut pages) = self.pages.try_lock() else { return false };
-        // With as much again beside it: what was given up is for others.
+        // Only if as much again is free: the space was given up for others to use.
         if pages.is_none() && map(2 * self.bytes).is_some() {
             *pages = map(self.bytes);
         }
@@ -77,14 +77,15 @@ impl EmergencyReserve {
         is_there
     }
 
-    /// Gives it up, for whoever needs memory now.
+    /// Gives the space up, for any allocation that needs memory now.
     pub(super) fn give_up(&self) {
         if self.bytes == 0 {
             return;
         }
         self.given_up.store(1, Ordering::Relaxed);
         self.asked.store(1, Ordering::Relaxed);
-        // Nothing of the allocator's: pages come from the system and go back to it. Who holds it is giving it up too.
+        // Pages come from the system and go back to it, not to the allocator. A thread that holds the lock is giving
+        // the space up too.
         if let Some(mut pages) = self.pages.try_lock() {
             *pages = None;
         }
