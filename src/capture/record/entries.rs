@@ -1,4 +1,4 @@
-//! What a span may have several of, beside attributes: events and links.
+//! Events and links: what a span may have several of, besides attributes.
 
 use super::{HAS_IS_REMOTE, IS_REMOTE, Record};
 use crate::{
@@ -50,7 +50,7 @@ impl Record {
     /// Appends a link to another span.
     pub(crate) fn link(&mut self, to: &SpanContext, attributes: &[KeyValue<'_>]) {
         use link::{ATTRIBUTES, DROPPED_ATTRIBUTES, FLAGS, SPAN_ID, TRACE_ID, TRACE_STATE};
-        // SPAN-14: a link to nowhere is kept for what it says, if it says anything.
+        // SPAN-14: a link with an invalid context is kept only if it has attributes or a trace state.
         if !to.is_valid() && attributes.is_empty() && to.trace_state().is_empty() {
             return;
         }

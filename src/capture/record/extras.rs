@@ -1,4 +1,4 @@
-//! What few spans have: events, links, a status, and what was left out of them.
+//! What few spans have: events, links, a status, and counts of what was left out.
 
 use super::{MAX_RECORD_BYTES, Record, TAIL_BYTES, prefix};
 use crate::{
@@ -10,10 +10,10 @@ use crate::{
     wire::field_len,
 };
 
-/// The most that is appended beside the description: three counts, the code and the heads.
+/// The most bytes appended besides the description: three counts, the code and the heads.
 const TAIL_MARGIN: usize = 64;
 
-/// What is kept of a span beside its bytes. Most spans end without having touched it.
+/// What is kept of a span besides its bytes. Most spans end without touching it.
 #[derive(Default)]
 pub(super) struct Extras {
     pub(super) events: u32,
@@ -26,7 +26,7 @@ pub(super) struct Extras {
     pub(super) lacks: Lacks,
 }
 
-/// Whether a span was given more than its record holds, and why that is.
+/// Whether and why a span's record lacks something it was given.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Lacks {
     /// The record would have been too large.
@@ -41,7 +41,7 @@ impl Extras {
         self.description.capacity()
     }
 
-    /// As of a span that has none; the memory stays.
+    /// Resets it to that of a new span; keeps the memory.
     pub(super) fn clear(&mut self) {
         self.description.clear();
         *self = Self { description: std::mem::take(&mut self.description), ..Self::default() };
@@ -52,8 +52,8 @@ impl Extras {
         self.dropped_attributes = self.dropped_attributes.saturating_add(1);
     }
 
-    /// Notes that something was left out: because a limit does not allow it, else because the record would be too
-    /// large.
+    /// Notes that something was left out: because a limit forbids it, or (if `is_allowed`) because the record would be
+    /// too large.
     pub(super) fn lack(&mut self, is_allowed: bool) {
         self.lacks.truncated |= is_allowed;
         self.lacks.limited |= !is_allowed;
@@ -61,7 +61,7 @@ impl Extras {
 }
 
 impl Record {
-    /// Counts attributes, events and links that the span was given elsewhere and does not have.
+    /// Adds to the counts of attributes, events and links that were left out elsewhere.
     pub(crate) fn add_dropped(&mut self, [attributes, events, links]: [u32; 3]) {
         let extras = self.extras();
         extras.dropped_attributes = extras.dropped_attributes.saturating_add(attributes);
@@ -74,17 +74,17 @@ impl Record {
         [self.extras.dropped_attributes, self.extras.dropped_events, self.extras.dropped_links]
     }
 
-    /// Something was cut or left out because the record would have been too large.
+    /// Whether something was cut or left out because the record would have been too large.
     pub(crate) fn is_truncated(&self) -> bool {
         self.extras.lacks.truncated
     }
 
-    /// Attributes, events or links were left out because there were more than the limits allow.
+    /// Whether attributes, events or links were left out because of the limits.
     pub(crate) fn is_limited(&self) -> bool {
         self.extras.lacks.limited
     }
 
-    /// Ok is final, Unset changes nothing, the last Error wins.
+    /// Sets the status: Ok is final, Unset changes nothing, the last Error wins.
     pub(crate) fn set_status(&mut self, status: &Status) {
         match status {
             Status::Unset => {}
@@ -97,13 +97,13 @@ impl Record {
         }
     }
 
-    /// A failure, unless the status is Ok already.
+    /// Sets the status to an error, unless it is Ok already.
     pub(crate) fn set_error(&mut self, description: &str) {
         let extras = self.extras();
         if extras.status != status::OK {
             extras.status = status::ERROR;
             extras.description.clear();
-            // The rest would be cut at the end; it need not take memory until then.
+            // The rest would be cut at the end anyway; it need not take memory until then.
             let description = prefix(description, MAX_RECORD_BYTES);
             if local::inside(|| extras.description.try_reserve_exact(description.len())).is_ok() {
                 extras.description.push_str(description);
@@ -118,7 +118,8 @@ impl Record {
         self.extras.status != 0
     }
 
-    /// Appends what waits for the end: counts change until then, and of two statuses the parts would be merged.
+    /// Appends what is only known at the end: counts change until then, and a second status would be merged with the
+    /// first.
     #[cold]
     #[inline(never)]
     pub(super) fn finish_extras(&mut self) {
