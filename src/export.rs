@@ -1,5 +1,5 @@
-//! Exporting: runs on our threads, and may block. Never on the application's behalf, but for `export_spans`,
-//! `flush` and `shutdown`, which say so.
+//! Exporting: runs on the client's threads, and may block. It runs on the application's threads only in `export_spans`,
+//! `flush` and `shutdown`, whose documentation says so.
 
 mod advice;
 mod assembly;

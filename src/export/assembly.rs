@@ -1,4 +1,4 @@
-//! Puts an exporter together, and tells recording whom to call.
+//! Assembles an exporter, and connects it to the recording side.
 
 use std::{
     sync::{

@@ -1,4 +1,4 @@
-//! Spans that are complete already: encoded and sent on the caller's thread, with the answer returned.
+//! Complete spans: encoded and sent on the caller's thread, which gets the receiver's answer.
 
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::Instant};
 
@@ -15,15 +15,15 @@ use crate::{
     error::{DropReason, Error, LogLevel},
 };
 
-/// What the receiver said to spans that were sent directly.
+/// The receiver's answer to spans that were sent directly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExportReport {
-    /// Spans that the receiver accepted.
+    /// How many spans the receiver accepted.
     pub accepted: u64,
-    /// Spans it rejected (partial success).
+    /// How many spans it rejected (partial success).
     pub rejected: u64,
-    /// What it said about them, or as a hint; empty if nothing.
+    /// Its message about rejected spans, or a hint; empty if there is none.
     pub message: String,
 }
 
@@ -48,7 +48,7 @@ impl Exporter {
                 sent
             });
             if let Err(error) = sent {
-                // What was not even tried is lost too, for the same reason.
+                // Spans that were not even tried are lost too, for the same reason.
                 self.recorder.stats.ended_elsewhere(rest.len() as u64);
                 self.recorder.stats.dropped(DropReason::Undelivered, rest.len() as u64);
                 return Err(error);
@@ -57,7 +57,7 @@ impl Exporter {
         Ok(report)
     }
 
-    /// Sends what stands in `buffer` on the calling thread, from there.
+    /// Sends the content of `buffer` on the calling thread, without copying it first.
     pub(crate) fn send_buffer(&self, mut buffer: SpanBuffer) -> Result<ExportReport, Error> {
         if self.recorder.is_closed() {
             return Err(Error::Shutdown);
@@ -83,7 +83,7 @@ impl Exporter {
         sent.map(|()| report)
     }
 
-    /// A request of as many of `spans` as one request may hold, and how many that are. Where there is no memory for one
+    /// Packs as many of `spans` as one request may hold, and returns how many that are. Without memory for a request
     /// they are counted as lost.
     fn pack_spans(&self, spans: &[SpanData]) -> (Result<Request, Error>, usize) {
         let limits = self.batch_limits();
@@ -97,7 +97,7 @@ impl Exporter {
             }
             let run = scopes.entry(self.recorder.scopes.id(&span.scope)).or_default();
             if run.try_reserve(encoded.len()).is_err() {
-                // What there is memory for goes first.
+                // The spans that there is memory for go first.
                 is_lost = taken == 0;
                 taken = taken.max(1);
                 break;
@@ -118,7 +118,7 @@ impl Exporter {
         (request.map_err(|NoMemory| self.lose_for_memory(id)), taken)
     }
 
-    /// Counts a batch as lost that there is no memory to send.
+    /// Counts a batch as lost because there is no memory to send it.
     fn lose_for_memory(&self, id: u64) -> Error {
         self.ledger.settle(id, u64::MAX, None, |spans| self.recorder.stats.dropped(DropReason::NoMemory, spans));
         let endpoint = self.settings.endpoint.to_string();
@@ -146,7 +146,7 @@ impl Exporter {
     }
 }
 
-/// Settles what a caller waits for. Its spans never were in the queue, so that nothing goes back to its quota.
+/// Settles requests that a caller waits for. Their spans never were in the queue, so nothing goes back to its quota.
 struct Direct<'a> {
     report: &'a mut ExportReport,
     error: Option<Error>,
@@ -183,7 +183,7 @@ impl Settle for Direct<'_> {
         }
     }
 
-    /// The call has a time of its own.
+    /// The call has its own time limit.
     fn waits_for_pauses(&self, _: &Exporter) -> bool {
         false
     }

@@ -1,10 +1,10 @@
-//! What the client holds, told and given back.
+//! The memory that the client holds: reported and given back.
 
 use super::Exporter;
 use crate::stats::MemoryStats;
 
 impl Exporter {
-    /// What is held now, by what holds it. Takes locks, but none that recording takes.
+    /// Memory held now, by its holder. Takes locks, but none that recording takes.
     pub(crate) fn memory_stats(&self) -> MemoryStats {
         let budget = &self.recorder.budget;
         let buffers_idle = self.buffers.idle_bytes();
@@ -32,8 +32,8 @@ impl Exporter {
         .summed()
     }
 
-    /// Gives everything that is idle back to the system at once, and answers how many bytes that were: chunks, spare
-    /// bodies and buffers. What threads keep for their next spans stays with them.
+    /// Gives all idle memory back to the system at once, and returns how many bytes that were: chunks, spare bodies and
+    /// buffers. Records that threads keep for their next spans stay with them.
     pub(crate) fn trim_now(&self) -> usize {
         let bodies = self.outbox.lock().drop_spare();
         let buffers = self.buffers.clear();

@@ -20,8 +20,8 @@ use output::BODY_STEP;
 pub(crate) use output::NoMemory;
 use output::Output;
 
-/// What a request of so many bytes usually comes to, and no less for most: a quarter or fewer of large ones, and half
-/// of the few spans of small ones. Growing in steps leaves holes behind.
+/// The usual size of a body for this many uncompressed bytes, enough for most requests: a quarter for large ones, half
+/// for small ones. Growing in steps leaves holes behind.
 pub(crate) fn usual_len(compression: Compression, uncompressed: usize) -> usize {
     match compression {
         Compression::None => uncompressed,
@@ -32,12 +32,12 @@ pub(crate) fn usual_len(compression: Compression, uncompressed: usize) -> usize 
 /// Memory of the largest encoder that is made here, and its state.
 const ENCODER_BYTES: usize = 320 * 1024;
 
-/// Whether the system gives so many bytes just now. What the libraries allocate cannot be tried: asked before, they
-/// most likely get it, and all that is at stake is a moment in which somebody else takes it.
+/// Whether the system gives `bytes` bytes just now. Allocations of the libraries cannot be made fallible: after this
+/// check they most likely succeed, unless another thread takes the memory in that moment.
 pub(crate) fn can_have(bytes: usize) -> bool {
     let mut probe = Vec::<u8>::new();
     let is_given = probe.try_reserve_exact(bytes).is_ok();
-    // An allocation that nobody sees may be left out.
+    // The compiler may remove an allocation that is not used.
     std::hint::black_box(&probe);
     is_given
 }
@@ -51,7 +51,7 @@ pub(crate) struct Encoder {
 enum Kind {
     Plain,
     Gzip(Box<Gzip>),
-    /// Keeps nothing: its state is made anew for each body, which is a small part of what it costs.
+    /// Keeps no state: it is made anew for each body, at a small part of the cost.
     #[cfg(feature = "brotli")]
     Brotli(Vec<u8>),
     #[cfg(feature = "zstd")]
@@ -62,7 +62,7 @@ impl Encoder {
     pub(crate) fn new(encoding: Encoding) -> Self {
         let kind = match encoding.compression {
             Compression::None => Kind::Plain,
-            // Every receiver takes what is not compressed.
+            // Every receiver accepts uncompressed bodies.
             _ if !can_have(ENCODER_BYTES) => Kind::Plain,
             #[cfg(feature = "brotli")]
             Compression::Brotli => Kind::Brotli(Vec::new()),
@@ -76,17 +76,17 @@ impl Encoder {
         Self { encoding, kind }
     }
 
-    /// What was asked for.
+    /// The encoding that was asked for.
     pub(crate) fn encoding(&self) -> Encoding {
         self.encoding
     }
 
-    /// Whether there was no memory for what was asked for, and it writes bodies that are not compressed.
+    /// Whether there was no memory for that, so that bodies are written uncompressed.
     pub(crate) fn is_makeshift(&self) -> bool {
         self.encoding.compression != self.compression()
     }
 
-    /// What it writes.
+    /// The compression it writes.
     pub(crate) fn compression(&self) -> Compression {
         match self.kind {
             Kind::Plain => Compression::None,
@@ -98,8 +98,8 @@ impl Encoder {
         }
     }
 
-    /// Writes the body made of what `pieces` hands out to `body`, replacing what it holds. Where there is no memory for
-    /// it, what stands there is no body.
+    /// Writes the body made of what `pieces` hands out to `body`, replacing what it holds. On [`NoMemory`] the content
+    /// of `body` is unusable.
     pub(crate) fn encode(
         &mut self,
         body: &mut Vec<u8>,
@@ -132,7 +132,7 @@ impl Encoder {
         body.finish()
     }
 
-    /// Writes the body made of `request` to `body`, replacing what it holds. Reads it where it is.
+    /// Writes the body made of `request` to `body`, replacing what it holds. Does not copy it first.
     pub(crate) fn encode_whole(&mut self, body: &mut Vec<u8>, request: &[u8]) -> Result<(), NoMemory> {
         body.clear();
         match &mut self.kind {
@@ -156,22 +156,22 @@ impl Encoder {
 
 #[cfg(feature = "brotli")]
 fn brotli_compress(effort: Effort, mut request: &[u8], body: &mut Output<'_>) {
-    // Higher qualities than the least take many times the CPU.
+    // Higher qualities take many times the CPU.
     let quality = match effort {
         Effort::Least => 1,
         Effort::Normal => 5,
         Effort::Most => 9,
     };
     let parameters = brotli::enc::BrotliEncoderParams { quality, ..Default::default() };
-    // All that can fail is the output, which says so itself.
+    // Only the output can fail, which reports that itself.
     let _ = brotli::BrotliCompress(&mut request, body, &parameters);
 }
 
-/// How many bytes one byte of a deflate stream makes at most: a length that is not true is not believed.
+/// The most bytes that one byte of a deflate stream can make: larger claimed lengths are not believed.
 const MOST_EXPANSION: usize = 1032;
 
-/// What a body of this crate's own making held before compression; `len` bytes. None for one of a compression that
-/// is not compiled in, which another program may have left in the spool.
+/// Decompresses a body made by this crate, to `len` bytes. `None` for a compression that is not compiled in, which
+/// another program may have left in the spool.
 pub(crate) fn decode(body: &[u8], compression: Compression, len: usize) -> Option<Vec<u8>> {
     let mut plain = Vec::new();
     let expected = match compression {

@@ -1,4 +1,4 @@
-//! What goes wrong at a proxy on the way, and what helps.
+//! Failures at a proxy, and advice for them.
 
 use std::io;
 
@@ -24,23 +24,23 @@ pub(in crate::export) enum ProxyFault {
     },
     /// It closed the connection without an answer.
     Closed,
-    /// What it said is no answer.
+    /// Its answer is not valid.
     Unusable,
     Socks(SocksFault),
 }
 
-/// What a SOCKS proxy did not do.
+/// What a SOCKS proxy failed to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::export) enum SocksFault {
-    /// It speaks something else.
+    /// It speaks another protocol.
     Version,
     /// It takes none of the methods that were offered.
     Method,
     /// It does not accept the credentials.
     Credentials,
-    /// It made no connection, for this reason.
+    /// It made no connection; the reply says why.
     Reply(u8),
-    /// The receiver's name is longer than what it can be told.
+    /// The receiver's name is too long for the protocol.
     LongName,
 }
 
@@ -49,18 +49,19 @@ impl ProxyFault {
         Self::Answered { status: head.status, schemes: head.proxy_authenticate.clone() }
     }
 
-    /// Whether the answer to a request that was to be passed on is the proxy's own. Most cannot be told from the receiver's.
+    /// Whether the answer to a forwarded request is the proxy's own. Most answers cannot be told apart from the
+    /// receiver's.
     pub(in crate::export) fn is_told_by(head: &Head) -> bool {
         match head.status {
             407 => true,
-            // What is too large is halved.
+            // A request that is too large is halved.
             413 => false,
             400.. => head.is_of_proxy,
             _ => false,
         }
     }
 
-    /// Whether asking again would bring the same.
+    /// Whether asking again would have the same result.
     fn is_final(&self) -> bool {
         match self {
             Self::Line(error) => tls::is_final(error),
@@ -71,12 +72,12 @@ impl ProxyFault {
         }
     }
 
-    /// Whether another address of the receiver may do better.
+    /// Whether another address of the receiver may work better.
     pub(in crate::export) fn is_about_the_address(&self) -> bool {
         matches!(self, Self::Socks(SocksFault::Reply(1 | 3..=6 | 8)))
     }
 
-    /// What kind of failure this is, and the words for it.
+    /// The kind of this failure, and its message.
     pub(in crate::export) fn told(
         &self,
         proxy: &ProxyOnTheWay,
@@ -113,7 +114,7 @@ impl ProxyFault {
         let name = &proxy.proxy;
         if let Some(words) = tls::failure(error) {
             let failure = if self.is_final() { Failure::Barred } else { Failure::Tls };
-            // To TLS whoever is at the other end is the receiver.
+            // In TLS errors the other end is called the receiver.
             let words = words.trim_start_matches("TLS failed: ").replace("receiver", "proxy");
             let words = format!("TLS with the proxy {name} failed: {words}");
             return (failure, circumstances.secrets.cleaned(&words));
@@ -130,7 +131,7 @@ impl ProxyFault {
                 io::ErrorKind::NotFound => (Failure::Resolve, format!("the proxy {name}: {error}")),
                 _ => (Failure::Broken, format!("the connection to the proxy {name} broke: {error}")),
             },
-            // Whoever waits for a request of HTTP has not understood a word so far.
+            // A server that waits for an HTTP request has not understood a word so far.
             Error::Timeout(_) if matches!(proxy.role, Role::Socks { .. }) => {
                 let time = shown(circumstances.connecting.min(circumstances.timeout));
                 (
@@ -185,7 +186,7 @@ fn answer(status: u16, schemes: Option<&str>, proxy: &ProxyOnTheWay) -> String {
     }
 }
 
-/// The names of schemes are all that is kept of a challenge.
+/// Only the names of schemes are kept of a challenge.
 fn offers_basic(schemes: &str) -> bool {
     schemes.split(", ").any(|scheme| scheme.eq_ignore_ascii_case("basic"))
 }

@@ -7,16 +7,16 @@ use ureq::{Error, Timeout};
 use super::{detour::ProxyFault, dial::Route, response::Unusable, socket, tls};
 use crate::{config::Secrets, export::outcome::Failure};
 
-/// What went wrong, by where it did.
+/// What went wrong, by place.
 #[derive(Debug)]
 pub(in crate::export) enum Fault {
-    /// Below HTTP: the name, the socket, TLS, or the time there was.
+    /// Below HTTP: the name, the socket, TLS, or the time limit.
     Line(Error),
-    /// The receiver closed the connection, in the middle of the head of an answer or before it.
+    /// The receiver closed the connection before a complete head of an answer.
     Closed,
-    /// What came is no answer.
+    /// What came is not a valid answer.
     Unusable(Unusable),
-    /// There is no way through the proxy, and why.
+    /// The proxy gives no way through, for this reason.
     Proxy(ProxyFault),
 }
 
@@ -32,23 +32,23 @@ impl From<Unusable> for Fault {
     }
 }
 
-/// What is told of a fault that is not for its own words alone.
+/// Additional facts for the messages of some faults.
 pub(in crate::export) struct Circumstances<'a> {
     /// The way to the receiver.
     pub(in crate::export) route: &'a Route,
-    /// The time for a connection.
+    /// The time limit for a connection.
     pub(in crate::export) connecting: Duration,
-    /// The time for all.
+    /// The time limit for everything.
     pub(in crate::export) timeout: Duration,
     pub(in crate::export) secrets: &'a Secrets,
 }
 
 impl Fault {
-    /// What kind of failure this is, and the words for it.
+    /// The kind of this failure, and its message.
     pub(in crate::export) fn told(&self, circumstances: &Circumstances<'_>) -> (Failure, String) {
         match self {
             Self::Line(error) => match tls::failure(error) {
-                // These words may come from a certificate of the other side's.
+                // This text may come from the other side's certificate.
                 Some(words) => {
                     let failure = if tls::is_final(error) { Failure::Untrusted } else { Failure::Tls };
                     (failure, circumstances.secrets.cleaned(&words))
@@ -59,7 +59,7 @@ impl Fault {
                 (Failure::Broken, "the connection broke: it was closed before the answer had come".to_owned())
             }
             Self::Unusable(what) => match circumstances.route.proxy.as_ref().filter(|proxy| proxy.forwards()) {
-                // A proxy that passes an answer on does so in its own words.
+                // A proxy that passes an answer on does so in HTTP.
                 Some(proxy) if *what == Unusable::OtherProtocol => ProxyFault::Unusable.told(proxy, circumstances),
                 _ => (Failure::Unusable, unusable(*what)),
             },
@@ -81,7 +81,7 @@ fn unusable(what: Unusable) -> String {
     }
 }
 
-/// What went wrong below HTTP, and not in TLS.
+/// A failure below HTTP, and not in TLS.
 fn line(error: &Error, circumstances: &Circumstances<'_>) -> (Failure, String) {
     let Circumstances { route, connecting, timeout, .. } = *circumstances;
     match error {
@@ -104,7 +104,7 @@ fn line(error: &Error, circumstances: &Circumstances<'_>) -> (Failure, String) {
     }
 }
 
-/// A time as it is told: nobody reads nanoseconds.
+/// A time in readable precision, without nanoseconds.
 pub(in crate::export) fn shown(time: Duration) -> Duration {
     match time.as_micros() {
         short @ 0..1_000 => Duration::from_micros(short as u64),

@@ -1,4 +1,4 @@
-//! A body as it grows: where the system gives no memory for more of it, it is cut there, and says so at its end.
+//! A body as it grows. If the system gives no memory for more, it is cut there, and `finish` reports that.
 
 /// Room added to the body when the encoder needs more.
 pub(super) const BODY_STEP: usize = 16 * 1024;
@@ -7,20 +7,20 @@ pub(super) const BODY_STEP: usize = 16 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoMemory;
 
-/// What encoders write to.
+/// The output of encoders.
 pub(super) struct Output<'b> {
     body: &'b mut Vec<u8>,
     is_cut: bool,
 }
 
 impl<'b> Output<'b> {
-    /// Writes behind what `body` holds.
+    /// Appends to `body`.
     pub(super) fn new(body: &'b mut Vec<u8>) -> Self {
         Self { body, is_cut: false }
     }
 
-    /// Sees to it that so many bytes fit; false if the system gives no memory for them, and what is written from then
-    /// on is lost. In steps of a quarter: a buffer that doubles holds up to twice what the body needs.
+    /// Makes room for `bytes` bytes; false if the system gives no memory for them, and everything written from then on
+    /// is lost. Grows in steps of a quarter: a buffer that doubles holds up to twice what the body needs.
     pub(super) fn make_room(&mut self, bytes: usize) -> bool {
         let lacks = self.body.capacity() - self.body.len() < bytes;
         if lacks && !self.is_cut {
@@ -37,12 +37,12 @@ impl<'b> Output<'b> {
         }
     }
 
-    /// What stands there so far, to be written behind after [`make_room`](Self::make_room).
+    /// The body so far, to be appended to after [`make_room`](Self::make_room).
     pub(super) fn body(&mut self) -> &mut Vec<u8> {
         self.body
     }
 
-    /// Whether all of it is there.
+    /// Returns an error unless the body is complete.
     pub(super) fn finish(self) -> Result<(), NoMemory> {
         if self.is_cut { Err(NoMemory) } else { Ok(()) }
     }

@@ -1,11 +1,11 @@
-//! Zstandard: less CPU and fewer bytes than gzip, where the receiver takes it.
+//! Zstandard: less CPU and fewer bytes than gzip, if the receiver supports it.
 
 use zstd::stream::raw::{Encoder, InBuffer, Operation as _, OutBuffer};
 
 use super::output::{BODY_STEP, Output};
 use crate::config::Effort;
 
-/// Higher levels than 1 take more CPU than they save bytes, unless bytes are what is scarce.
+/// Higher levels than 1 cost more CPU than their bytes are worth, unless the network is the bottleneck.
 fn level(effort: Effort) -> i32 {
     match effort {
         Effort::Least => 1,
@@ -14,11 +14,11 @@ fn level(effort: Effort) -> i32 {
     }
 }
 
-/// An encoder that can be used again.
+/// A reusable encoder.
 pub(crate) struct Zstd(Encoder<'static>);
 
 impl Zstd {
-    /// None where the library has no memory for its tables.
+    /// Makes an encoder; `None` if there is no memory for the library's tables.
     pub(super) fn new(effort: Effort) -> Option<Self> {
         Encoder::new(level(effort)).ok().map(Self)
     }
@@ -39,7 +39,7 @@ impl Zstd {
         while self.step(body, |encoder, output| encoder.finish(output, true)).is_some_and(|left| left > 0) {}
     }
 
-    /// None where there is no memory for what comes out.
+    /// Runs one step; `None` if there is no memory for the output.
     fn step(
         &mut self,
         body: &mut Output<'_>,
