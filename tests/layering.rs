@@ -56,6 +56,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/capture/ring.rs", "the producer's pointer to its tail chunk, which the chain keeps alive"),
     ("src/capture/memory/chunk.rs", "record memory that one thread writes while another reads what is published"),
     ("src/capture/clock.rs", "reading the time stamp counter"),
+    ("src/wire/storage.rs", "memory of the allocator or of the system, read and written in one way"),
     ("src/fork.rs", "registering a handler with the C library"),
     ("src/exit.rs", "registering a handler with the C library"),
     ("src/exit/signals.rs", "saying what a signal does"),

@@ -1,0 +1,132 @@
+//! The bound on memory is hard for what is open, too: however large spans are, the process grows by no more than the bound
+//! and a small constant. Measured in child processes, whose receivers live in the test's own.
+#![cfg(feature = "testing")]
+#![cfg(target_os = "linux")]
+
+#[path = "support/child.rs"]
+#[expect(dead_code, reason = "what a child says is of no interest here")]
+mod child;
+mod support;
+
+use std::{env, fs, time::Instant};
+
+use otlp::{Client, ClientBuilder, LogLevel, testing::Receiver};
+use support::{LONG, assert_accounted};
+
+const MIB: usize = 1 << 20;
+/// What the process takes beside the bound: stacks, encoders, connections, and what the allocator keeps.
+const BESIDE: usize = 8 * MIB;
+
+const ENDPOINT: &str = "OTLP_TEST_RECEIVER";
+const BOUND: &str = "OTLP_TEST_BOUND";
+const SPANS: &str = "OTLP_TEST_SPANS";
+const BYTES: &str = "OTLP_TEST_BYTES";
+
+/// Not a test of its own: what the child processes run.
+#[test]
+fn child() {
+    if child::role().as_deref() == Some("open") {
+        hold_large_spans_open();
+    }
+}
+
+fn given(name: &str) -> usize {
+    env::var(name).unwrap().parse().unwrap()
+}
+
+fn builder() -> ClientBuilder {
+    Client::builder()
+        .with_endpoint(env::var(ENDPOINT).unwrap())
+        .with_service_name("test")
+        .with_max_memory_usage(given(BOUND))
+}
+
+/// How much the process has grown at most since this was made.
+struct Growth(usize);
+
+impl Growth {
+    fn from_now_on() -> Self {
+        let before = Self::of("VmRSS:");
+        fs::write("/proc/self/clear_refs", "5").expect("the peak is what there is now");
+        Self(before)
+    }
+
+    fn of(name: &str) -> usize {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
+    /// Checks it, and tells the test.
+    #[track_caller]
+    fn check(self) {
+        let (grown, bound) = (Self::of("VmHWM:").saturating_sub(self.0), given(BOUND));
+        println!("\ngrown by {:.1} MiB, bound {:.1} MiB", grown as f64 / MIB as f64, bound as f64 / MIB as f64);
+        assert!(grown <= bound + BESIDE, "grown by {grown} bytes within a bound of {bound}");
+    }
+}
+
+/// Bytes that do not compress.
+fn noise(bytes: usize, mut seed: u64) -> Vec<u8> {
+    let mut next = || {
+        seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (seed >> 33) as u8
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+fn hold_large_spans_open() {
+    let (spans, noise) = (given(SPANS), noise(given(BYTES), 1));
+    let growth = Growth::from_now_on();
+    let client = builder().with_log_level(LogLevel::None).build().unwrap();
+    let tracer = client.tracer("test");
+    let mut open: Vec<_> = (0..spans).map(|_| tracer.start("large")).collect();
+    for span in &mut open {
+        span.set_attribute("noise", &noise[..]);
+        span.add_event("event", []);
+        let memory = client.get_memory_stats();
+        assert!(memory.used <= memory.limit, "{memory:?}");
+    }
+    for span in open {
+        span.end();
+    }
+    client.flush(LONG);
+    growth.check();
+    let stats = assert_accounted(&client);
+    // Each is in one place, and some had no room.
+    assert_eq!((stats.ended, stats.queued), (spans as u64, 0), "{stats:?}");
+    assert!(stats.no_memory + stats.dropped.total() > 0 && stats.exported > 0, "{stats:?}");
+    println!("\nno_memory {}", stats.no_memory);
+    client.shutdown(LONG);
+    assert_eq!(client.get_memory_stats().bodies_waiting, 0);
+}
+
+/// Runs a child to its end, and says what it said.
+#[track_caller]
+fn run(role: &str, variables: &[(&str, &str)]) -> String {
+    let begun = Instant::now();
+    let output = child::run(role, variables);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let grown = said.lines().find(|line| line.starts_with("grown")).unwrap_or("?");
+    eprintln!("{role} {variables:?}: {grown}, {:?}", begun.elapsed());
+    assert!(output.status.success(), "{role} {variables:?}\n{said}\n{}", child::stderr(&output));
+    said
+}
+
+#[test]
+fn open_spans_that_do_not_fit_go_out_without_what_there_was_no_room_for() {
+    for (bound, spans, bytes) in [(64 * MIB, 200, 4_000_000), (64 * MIB, 10_000, 20_000), (MIB, 200, 1_000_000)] {
+        let receiver = Receiver::start().unwrap();
+        let (bound, spans, bytes) = (bound.to_string(), spans.to_string(), bytes.to_string());
+        let endpoint = receiver.endpoint();
+        let said = run("open", &[(ENDPOINT, &endpoint), (BOUND, &bound), (SPANS, &spans), (BYTES, &bytes)]);
+        let mut lacking = 0;
+        for span in receiver.spans().into_iter().map(|received| received.span) {
+            let (has, dropped) = (span.attributes.len(), span.dropped_attributes_count);
+            assert_eq!(has as u32 + dropped, 1, "{}", span.name);
+            // A whole value or none: what is cut says something else.
+            lacking += dropped;
+        }
+        assert!(said.contains(&format!("no_memory {lacking}\n")) || lacking == 0, "{lacking}: {said}");
+    }
+}
