@@ -10,10 +10,11 @@ use std::{
 use super::{
     Exporter,
     destination::Destination,
+    encode::Body,
     ledger,
     net::pool::Over,
     outcome::{Failure, Outcome},
-    request::{Body, Request, Signal},
+    request::{Request, Signal},
     retry::{Verdict, decide},
     sink::Reply,
     tracing::OwnTracing,

@@ -7,7 +7,7 @@ use memmap2::MmapMut;
 use super::{
     Exporter,
     encode::{
-        compress::{self, Encoder, NoMemory},
+        compress::{Encoder, NoMemory},
         protobuf::{CopiedRuns, Frame, Runs, runs_by_scope},
     },
     queue::Batch,
@@ -62,10 +62,7 @@ impl Exporter {
         if request.compression == Compression::None {
             request.lend(pages, len);
         } else {
-            let body = request.body.buffer();
-            // Without memory for so much it may still do with less.
-            let _ = body.try_reserve_exact(compress::usual_len(request.compression, len));
-            encoder.encode_whole(body, &pages[..len])?;
+            encoder.encode_whole(&mut request.body, &pages[..len])?;
         }
         request.account(&self.recorder.budget);
         Ok(request)
@@ -77,10 +74,7 @@ impl Exporter {
         request.traced = self.own_tracing.as_ref().is_some_and(|own| own.is_worth_it(runs));
         request.compression = encoder.compression();
         request.uncompressed = frame.len();
-        let body = request.body.buffer();
-        body.clear();
-        let _ = body.try_reserve_exact(compress::usual_len(request.compression, request.uncompressed));
-        encoder.encode(body, |sink| frame.pieces(sink))?;
+        encoder.encode_body(&mut request.body, request.uncompressed, |sink| frame.pieces(sink))?;
         Ok(request)
     }
 }

@@ -12,7 +12,10 @@ use std::{
 use memmap2::MmapMut;
 
 use super::{
-    encode::compress::{self, Encoder},
+    encode::{
+        Body,
+        compress::{self, Encoder},
+    },
     outcome::Outcome,
     spool::{Claimed, Contents},
 };
@@ -23,11 +26,9 @@ use crate::{
 };
 
 mod ages;
-mod body;
 mod split;
 
 pub(super) use ages::Ages;
-pub(super) use body::Body;
 
 /// Single spans of one batch that a receiver may find too large before the rest of the batch is not tried any more.
 const TOO_LARGE_ALONE: u32 = 3;
@@ -213,7 +214,7 @@ impl Request {
             };
             request.compression = encoder.compression();
             request.uncompressed = half.request.len();
-            encoder.encode(request.body.buffer(), |sink| sink(&half.request)).ok()?;
+            encoder.encode_body(&mut request.body, half.request.len(), |sink| sink(&half.request)).ok()?;
             request.memory = self.memory.beside(request.memory());
             Some(request)
         });
@@ -228,7 +229,7 @@ impl Request {
         }
         let Some(plain) = compress::decode(&self.body, self.compression, self.uncompressed) else { return false };
         let (mut encoder, mut body) = (Encoder::new(Encoding::GZIP), Vec::new());
-        if encoder.encode(&mut body, |sink| sink(&plain)).is_err() {
+        if encoder.encode(&mut body, plain.len(), |sink| sink(&plain)).is_err() {
             return false;
         }
         (self.compression, self.body) = (encoder.compression(), Body::Buffer(body));
