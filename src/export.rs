@@ -26,6 +26,7 @@ mod queue;
 mod recording_reports;
 mod request;
 mod retry;
+mod room;
 mod sink;
 mod span_buffer;
 mod spool;

@@ -1,5 +1,5 @@
-//! The bound on memory is hard for what is open, too: however large spans are, the process grows by no more than the bound
-//! and a small constant. Measured in child processes, whose receivers live in the test's own.
+//! The bound on memory is hard: whatever a program does at once, its process grows by no more than the bound and a small
+//! constant. Measured in child processes, whose receivers live in the test's own.
 #![cfg(feature = "testing")]
 #![cfg(target_os = "linux")]
 
@@ -8,25 +8,39 @@
 mod child;
 mod support;
 
-use std::{env, fs, time::Instant};
+use std::{
+    env, fs,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Instant,
+};
 
-use otlp::{Client, ClientBuilder, LogLevel, testing::Receiver};
+use otlp::{
+    Client, ClientBuilder, Error, KeyValue, LogLevel, SpanContext, SpanData, SpanId, TraceId, Value, testing::Receiver,
+};
 use support::{LONG, assert_accounted};
 
 const MIB: usize = 1 << 20;
-/// What the process takes beside the bound: stacks, encoders, connections, and what the allocator keeps.
+/// What the process takes beside the bound: as `docs/limits.md` says.
 const BESIDE: usize = 8 * MIB;
 
 const ENDPOINT: &str = "OTLP_TEST_RECEIVER";
 const BOUND: &str = "OTLP_TEST_BOUND";
 const SPANS: &str = "OTLP_TEST_SPANS";
 const BYTES: &str = "OTLP_TEST_BYTES";
+const THREADS: &str = "OTLP_TEST_THREADS";
 
 /// Not a test of its own: what the child processes run.
 #[test]
 fn child() {
-    if child::role().as_deref() == Some("open") {
-        hold_large_spans_open();
+    match child::role().as_deref() {
+        Some("open") => hold_large_spans_open(),
+        Some("direct") => export_at_once(),
+        _ => {}
     }
 }
 
@@ -73,6 +87,14 @@ fn noise(bytes: usize, mut seed: u64) -> Vec<u8> {
         (seed >> 33) as u8
     };
     (0..bytes).map(|_| next()).collect()
+}
+
+fn complete(number: u64, bytes: &'static [u8]) -> SpanData {
+    let context =
+        SpanContext::new(TraceId::from_bytes([7; 16]), SpanId::from_bytes((number + 1).to_be_bytes()), 1, false);
+    let mut span = SpanData::new(context, "complete");
+    span.attributes.push(KeyValue::new("noise", Value::Bytes(bytes.into())));
+    span
 }
 
 fn hold_large_spans_open() {
@@ -128,5 +150,58 @@ fn open_spans_that_do_not_fit_go_out_without_what_there_was_no_room_for() {
             lacking += dropped;
         }
         assert!(said.contains(&format!("no_memory {lacking}\n")) || lacking == 0, "{lacking}: {said}");
+    }
+}
+
+fn export_at_once() {
+    let (threads, bytes) = (given(THREADS), given(BYTES));
+    let noise: &'static [u8] = noise(bytes, 2).leak();
+    let begin = Arc::new(Barrier::new(threads + 1));
+    let (give, take) = mpsc::channel::<Client>();
+    let take = Arc::new(std::sync::Mutex::new(take));
+    let (accepted, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let calling: Vec<_> = (0..threads)
+        .map(|thread| {
+            let (begin, take) = (Arc::clone(&begin), Arc::clone(&take));
+            let (accepted, refused) = (Arc::clone(&accepted), Arc::clone(&refused));
+            thread::spawn(move || {
+                // What its allocator sets aside for a thread is there before it is measured.
+                drop(std::hint::black_box(vec![0; 1024]));
+                begin.wait();
+                let client = take.lock().unwrap().recv().unwrap();
+                match client.export_spans([complete(thread as u64, noise)]) {
+                    Ok(report) => accepted.fetch_add(report.accepted, Ordering::SeqCst),
+                    Err(error @ Error::NoMemory { .. }) => {
+                        let text = error.to_string();
+                        assert!(text.contains("max_memory_usage") && text.contains("OTLP_MAX_MEMORY_USAGE"), "{text}");
+                        refused.fetch_add(1, Ordering::SeqCst)
+                    }
+                    Err(error) => panic!("{error}"),
+                };
+            })
+        })
+        .collect();
+    begin.wait();
+    let growth = Growth::from_now_on();
+    let client = builder().with_request_timeout(LONG).build().unwrap();
+    (0..threads).for_each(|_| give.send(client.clone()).unwrap());
+    calling.into_iter().for_each(|thread| thread.join().unwrap());
+    growth.check();
+    let stats = assert_accounted(&client);
+    let (accepted, refused) = (accepted.load(Ordering::SeqCst), refused.load(Ordering::SeqCst));
+    assert_eq!((stats.ended, stats.exported), (threads as u64, accepted), "{stats:?}");
+    assert_eq!(stats.dropped.get(otlp::DropReason::QueueFull), refused);
+    assert_eq!(client.get_memory_stats().bodies_in_flight, 0);
+    println!("\naccepted {accepted}");
+}
+
+#[test]
+fn spans_that_are_sent_directly_wait_for_room_or_are_an_error_that_says_so() {
+    let receiver = Receiver::start().unwrap();
+    let endpoint = receiver.endpoint();
+    for (bound, bytes, accepted) in [(MIB, 3_900_000, 0), (MIB, 100_000, 40), (16 * MIB, 3_900_000, 40)] {
+        let (bound, bytes) = (bound.to_string(), bytes.to_string());
+        let said = run("direct", &[(ENDPOINT, &endpoint), (BOUND, &bound), (BYTES, &bytes), (THREADS, "40")]);
+        assert!(said.contains(&format!("accepted {accepted}\n")), "{said}");
     }
 }

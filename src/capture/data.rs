@@ -3,13 +3,21 @@
 use std::{borrow::Cow, time::SystemTime};
 
 use super::{
+    attribute::bounded_field_len,
     context::SpanContext,
-    record::{Head, Record},
+    record::{Head, MAX_RECORD_BYTES, Record, RecordLimits},
     scope::Scope,
     span::unix_nanos,
     status::{SpanKind, Status},
 };
 use crate::value::{KeyValue, Value};
+
+/// The fixed fields of a span, its counts and all heads.
+const HEADS: usize = 256;
+/// The longest trace state that is kept.
+const STATE: usize = 512;
+/// The fixed fields and the heads of an event or a link.
+const MORE: usize = 96;
 
 /// A complete span, made elsewhere, in a test, or read back from one that has ended.
 ///
@@ -137,6 +145,18 @@ impl SpanData {
     pub fn with_scope(mut self, scope: impl Into<Scope>) -> Self {
         self.scope = scope.into();
         self
+    }
+
+    /// Bytes that encoding it within `limits` takes, at most.
+    pub(crate) fn most_encoded_len(&self, limits: RecordLimits) -> usize {
+        let attributes = |entries: &[KeyValue<'_>]| -> usize {
+            entries.iter().map(|entry| bounded_field_len(&entry.key, &entry.value, limits.values())).sum()
+        };
+        let events = self.events.iter().map(|event| MORE + event.name.len() + attributes(&event.attributes));
+        let links = self.links.iter().map(|link| MORE + STATE + attributes(&link.attributes));
+        let described = if let Status::Error(description) = &self.status { description.len() } else { 0 };
+        let own = HEADS + STATE + self.name.len() + described + attributes(&self.attributes);
+        (own + events.sum::<usize>() + links.sum::<usize>()).min(MAX_RECORD_BYTES)
     }
 
     /// Encodes the span as it would have been, had it been recorded.

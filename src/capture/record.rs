@@ -154,6 +154,13 @@ pub(crate) struct RecordLimits {
     link_attributes: usize,
 }
 
+impl RecordLimits {
+    /// What an attribute's value may be.
+    pub(super) fn values(&self) -> Bounds {
+        self.values
+    }
+}
+
 impl From<&SpanLimits> for RecordLimits {
     fn from(limits: &SpanLimits) -> Self {
         let count = |most| u32::try_from(most).unwrap_or(u32::MAX);

@@ -40,15 +40,12 @@ impl Exporter {
         Ok(request)
     }
 
-    /// Packs spans that are in no ring.
+    /// Packs spans that are in no ring, in memory that was reserved for that.
     pub(super) fn pack_records(&self, id: u64, spans: u64, runs: &Runs<'_>) -> Result<Request, NoMemory> {
-        let mut request =
-            self.pack_runs(runs, &mut Encoder::new(self.encoding()), Request::new(id, spans, Vec::new()))?;
-        request.account(&self.recorder.budget);
-        Ok(request)
+        self.with_encoder(|encoder| self.pack_runs(runs, encoder, Request::new(id, spans, Vec::new())))
     }
 
-    /// Packs a request that stands in memory: as it is, or compressed from there.
+    /// Packs a request that stands in memory: as it is, or compressed from there, in memory that was reserved for that.
     pub(super) fn pack_request(
         &self,
         id: u64,
@@ -57,14 +54,15 @@ impl Exporter {
         len: usize,
     ) -> Result<Request, NoMemory> {
         let mut request = Request::new(id, spans, Vec::new());
-        let mut encoder = Encoder::new(self.encoding());
-        (request.compression, request.uncompressed) = (encoder.compression(), len);
-        if request.compression == Compression::None {
+        request.uncompressed = len;
+        if self.encoding().compression == Compression::None {
             request.lend(pages, len);
         } else {
-            encoder.encode_whole(&mut request.body, &pages[..len])?;
+            request.compression = self.with_encoder(|encoder| {
+                encoder.encode_whole(&mut request.body, &pages[..len])?;
+                Ok(encoder.compression())
+            })?;
         }
-        request.account(&self.recorder.budget);
         Ok(request)
     }
 

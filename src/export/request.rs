@@ -124,6 +124,12 @@ impl Request {
         self.memory = Reservation::hold(budget, self.memory());
     }
 
+    /// The memory it takes was reserved before.
+    pub(super) fn take_over(&mut self, mut reserved: Reservation) {
+        reserved.resize(self.memory());
+        self.memory = reserved;
+    }
+
     /// Makes the body take no more memory than it needs, and answers the buffer that was freed by that, if one was.
     pub(super) fn park(&mut self) -> Option<Vec<u8>> {
         let buffer = self.body.park();
@@ -131,9 +137,9 @@ impl Request {
         buffer
     }
 
-    /// Takes the body out, which is accounted for no longer.
+    /// Takes the body out, which is accounted for no longer. What is not used again is free by then.
     pub(super) fn take_body(&mut self) -> Body {
-        let body = mem::take(&mut self.body);
+        let body = mem::take(&mut self.body).into_spare();
         self.memory.resize(self.memory());
         body
     }
@@ -177,6 +183,11 @@ impl Request {
         self.not_before = Some(Instant::now() + pause);
         self.begun = self.begun.map(|begun| begun + pause);
         self.attempts -= 1;
+    }
+
+    /// Its time runs from then on.
+    pub(super) fn begin_at(&mut self, begun: Instant) {
+        self.begun = Some(begun);
     }
 
     /// For how long its delivery has been tried.

@@ -192,6 +192,7 @@ impl Exporter {
         let Some(mut batch) = batch else { return false };
         let packed = catch_unwind(AssertUnwindSafe(|| {
             let unsettled = LoseOnPanic::packed(self, batch.id);
+            let _room = self.room_for_large(&batch);
             match self.pack_or_spare(&mut batch, encoder, Vec::new()) {
                 Ok(request) => self.set_aside_or_lose(request, DropReason::Shutdown),
                 Err(NoMemory) => self.lose_batch(batch.id, u64::MAX, DropReason::NoMemory),

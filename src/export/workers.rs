@@ -325,11 +325,13 @@ impl Exporter {
         if encoder.encoding() != self.encoding() || encoder.is_makeshift() {
             *encoder = Encoder::new(self.encoding());
         }
+        // Until the body is accounted for.
+        let room = self.room_for_large(&batch);
         let packed = self.pack_or_spare(&mut batch, encoder, self.spare_body());
         std::mem::forget(unsettled);
         let Ok(request) = packed else { return self.lose_unpacked(batch) };
         self.put(request);
-        drop(batch);
+        drop((batch, room));
         self.recorder.overflow.made_room();
         self.report_recording();
     }

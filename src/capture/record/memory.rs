@@ -71,6 +71,14 @@ pub(super) enum Lack {
 }
 
 impl Record {
+    /// A record of spans within these limits, none of which takes more than `bytes`: it need not grow, unless the system
+    /// has no memory for so many.
+    pub(crate) fn for_spans_of(limits: RecordLimits, bytes: usize) -> Self {
+        let mut record = Self::within(limits);
+        let _ = record.grow_to(bytes + TAIL_MARGIN, false);
+        record
+    }
+
     /// A record of spans within these limits, for which `lender` lent so many bytes, and is asked for more before it
     /// grows.
     pub(in crate::capture) fn borrowing(limits: RecordLimits, lender: Arc<dyn Lender>, bytes: usize) -> Self {

@@ -59,6 +59,11 @@ impl Body {
         }
     }
 
+    /// What of it can be used again; the rest is free.
+    pub(crate) fn into_spare(self) -> Self {
+        if let Self::Buffer(_) = self { self } else { Self::default() }
+    }
+
     /// Makes it take no more memory than it needs, and answers the buffer that was freed by that, if one was.
     pub(crate) fn park(&mut self) -> Option<Vec<u8>> {
         let Self::Buffer(buffer) = self else { return None };

@@ -12,7 +12,10 @@ mod output;
 mod zstd;
 
 pub(crate) use super::pages::NoMemory;
-use super::{body::Body, pages::Pages};
+use super::{
+    body::Body,
+    pages::{LARGE_BYTES, Pages},
+};
 use gzip::Gzip;
 use inflate::{pour, reader};
 use output::{BODY_STEP, Output};
@@ -32,6 +35,16 @@ pub(crate) fn usual_len(compression: Compression, uncompressed: usize) -> usize 
 /// Memory of the largest encoder that is made here, and its state.
 const ENCODER_BYTES: usize = 320 * 1024;
 
+/// Memory of an encoder that writes one body of so many bytes before compression.
+pub(crate) fn encoder_bytes(compression: Compression, uncompressed: usize) -> usize {
+    match compression {
+        Compression::None => 0,
+        Compression::Gzip => ENCODER_BYTES,
+        // A window, tables that are about as large, and for one of them the whole request.
+        Compression::Brotli | Compression::Zstd => ENCODER_BYTES + uncompressed.min(4 << 20) * 3,
+    }
+}
+
 /// Whether the system gives so many bytes just now. What the libraries allocate cannot be tried: asked before, they
 /// most likely get it, and all that is at stake is a moment in which somebody else takes it.
 pub(crate) fn can_have(bytes: usize) -> bool {
@@ -45,6 +58,8 @@ pub(crate) fn can_have(bytes: usize) -> bool {
 /// Writes request bodies. It keeps its state between bodies; one worker owns one.
 pub(crate) struct Encoder {
     encoding: Encoding,
+    /// Bytes of a request from which on its body is written to pages.
+    paged_from: usize,
     kind: Kind,
 }
 
@@ -73,7 +88,12 @@ impl Encoder {
             // What is not compiled in was refused when the client was made.
             _ => Kind::Gzip(Box::new(Gzip::new(encoding.effort))),
         };
-        Self { encoding, kind }
+        Self { encoding, paged_from: PAGED_BYTES, kind }
+    }
+
+    /// With pages for all bodies that are worth them: no buffer of theirs is used again.
+    pub(crate) fn paging(self) -> Self {
+        Self { paged_from: LARGE_BYTES, ..self }
     }
 
     /// What was asked for.
@@ -130,7 +150,7 @@ impl Encoder {
     fn pages_for(&self, len: usize) -> Option<Pages> {
         // What does not compress is a little longer afterwards. What is not needed takes no memory.
         let most = if self.compression() == Compression::None { len } else { len + len / 16 + BODY_STEP };
-        (len >= PAGED_BYTES).then(|| Pages::with_room(most)).flatten()
+        (len >= self.paged_from).then(|| Pages::with_room(most)).flatten()
     }
 
     /// A buffer for the body of another one.

@@ -9,6 +9,9 @@ use memmap2::MmapMut;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoMemory;
 
+/// Bytes from which on something is worth pages of its own.
+pub(crate) const LARGE_BYTES: usize = 32 * 1024;
+
 /// What was written to some pages.
 pub(crate) struct Pages {
     map: MmapMut,
@@ -58,5 +61,66 @@ impl Deref for Pages {
 
     fn deref(&self) -> &[u8] {
         &self.map[..self.len]
+    }
+}
+
+/// Bytes one behind the other, wherever there is memory for them.
+pub(crate) enum Bytes {
+    Heap(Vec<u8>),
+    Pages(Pages),
+}
+
+impl Bytes {
+    /// None yet, of about `expected` in the end.
+    pub(crate) fn expecting(expected: usize) -> Self {
+        let pages = (expected >= LARGE_BYTES).then(|| Pages::with_room(expected)).flatten();
+        pages.map_or_else(|| Self::Heap(Vec::new()), Self::Pages)
+    }
+
+    pub(crate) fn append(&mut self, more: &[u8]) -> Result<(), NoMemory> {
+        match self {
+            Self::Heap(bytes) => {
+                // In no larger steps than are accounted for.
+                bytes.try_reserve_exact(more.len().max(bytes.len() / 4)).map_err(|_| NoMemory)?;
+                bytes.extend_from_slice(more);
+            }
+            Self::Pages(pages) => {
+                if !pages.make_room(more.len()) {
+                    return Err(NoMemory);
+                }
+                pages.append(more);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Heap(bytes) => bytes,
+            Self::Pages(pages) => pages,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_what_was_appended_wherever_they_lie() {
+        for expected in [0, LARGE_BYTES - 1, LARGE_BYTES, 10 * LARGE_BYTES] {
+            let (mut bytes, mut copy) = (Bytes::expecting(expected), Vec::new());
+            assert_eq!(matches!(bytes, Bytes::Pages(_)), expected >= LARGE_BYTES);
+            for number in 0..500_usize {
+                let more = vec![number as u8; number * 7];
+                bytes.append(&more).unwrap();
+                copy.extend_from_slice(&more);
+            }
+            assert!(*bytes == copy[..], "{expected}: beyond what was expected too");
+        }
     }
 }
