@@ -4,25 +4,33 @@
 #![cfg(target_os = "linux")]
 
 #[path = "support/child.rs"]
-#[expect(dead_code, reason = "what a child says is of no interest here")]
 mod child;
 mod support;
 
 use std::{
     env, fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     sync::{
         Arc, Barrier,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
     thread,
     time::Instant,
 };
 
-use otlp::{
-    Client, ClientBuilder, Error, KeyValue, LogLevel, SpanContext, SpanData, SpanId, TraceId, Value, testing::Receiver,
+use flate2::{Compression as Level, Crc, write::GzEncoder};
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::ExportTraceServiceRequest,
+    trace::v1::{ResourceSpans, ScopeSpans, Span as Received},
 };
-use support::{LONG, assert_accounted};
+use otlp::{
+    Client, ClientBuilder, Error, KeyValue, LogLevel, RetryConfig, SpanContext, SpanData, SpanId, SpoolConfig, TraceId,
+    Value, testing::Receiver,
+};
+use prost::Message as _;
+use support::{LONG, SpoolDir, assert_accounted, wait_for};
 
 const MIB: usize = 1 << 20;
 /// What the process takes beside the bound: as `docs/limits.md` says.
@@ -33,6 +41,7 @@ const BOUND: &str = "OTLP_TEST_BOUND";
 const SPANS: &str = "OTLP_TEST_SPANS";
 const BYTES: &str = "OTLP_TEST_BYTES";
 const THREADS: &str = "OTLP_TEST_THREADS";
+const DIR: &str = "OTLP_TEST_DIR";
 
 /// Not a test of its own: what the child processes run.
 #[test]
@@ -40,6 +49,7 @@ fn child() {
     match child::role().as_deref() {
         Some("open") => hold_large_spans_open(),
         Some("direct") => export_at_once(),
+        Some("spool") => restore(),
         _ => {}
     }
 }
@@ -203,5 +213,172 @@ fn spans_that_are_sent_directly_wait_for_room_or_are_an_error_that_says_so() {
         let (bound, bytes) = (bound.to_string(), bytes.to_string());
         let said = run("direct", &[(ENDPOINT, &endpoint), (BOUND, &bound), (BYTES, &bytes), (THREADS, "40")]);
         assert!(said.contains(&format!("accepted {accepted}\n")), "{said}");
+    }
+}
+
+/// A spooled file with `spans` spans of `bytes` bytes each, in place of the one that is there.
+fn inflate_the_only_file(dir: &SpoolDir, spans: usize, bytes: usize, is_honest: bool) {
+    let [path] = &dir.bodies()[..] else { panic!("{:?}", dir.bodies()) };
+    let span = |name: String| Received { trace_id: vec![1; 16], span_id: vec![2; 8], name, ..Received::default() };
+    let scope_spans = vec![ScopeSpans { spans: vec![span("s".repeat(bytes))], ..ScopeSpans::default() }];
+    let resource_spans = ResourceSpans { scope_spans, ..ResourceSpans::default() };
+    let one = ExportTraceServiceRequest { resource_spans: vec![resource_spans] }.encode_to_vec();
+    let mut encoder = GzEncoder::new(Vec::new(), Level::fast());
+    (0..spans).for_each(|_| encoder.write_all(&one).unwrap());
+    let body = encoder.finish().unwrap();
+    let crc = |bytes: &[u8]| {
+        let mut crc = Crc::new();
+        crc.update(bytes);
+        crc.sum().to_le_bytes()
+    };
+    let old = fs::read(path).unwrap();
+    let mut file = old[..44].to_vec();
+    let uncompressed = if is_honest { one.len() * spans } else { one.len() * spans / 2 };
+    file[8] = 1;
+    file[12..20].copy_from_slice(&(spans as u64).to_le_bytes());
+    file[20..28].copy_from_slice(&(uncompressed as u64).to_le_bytes());
+    file[28..36].copy_from_slice(&(body.len() as u64).to_le_bytes());
+    file[36..40].copy_from_slice(&crc(&body));
+    let sum = crc(&file[..40]);
+    file[40..44].copy_from_slice(&sum);
+    fs::write(path, [file, body].concat()).unwrap();
+}
+
+fn spool_in(dir: &str) -> SpoolConfig {
+    SpoolConfig { dir: Some(dir.into()), ..SpoolConfig::default() }
+}
+
+/// Has one file written into the spool.
+fn spool_one(endpoint: &str, dir: &SpoolDir) {
+    let retry = RetryConfig { max_attempts: 1, ..RetryConfig::default() };
+    let client = Client::builder().with_endpoint(endpoint).with_spool_config(spool_in(dir.path().to_str().unwrap()));
+    let client = client.with_retry_config(retry).with_log_level(LogLevel::None).build().unwrap();
+    client.tracer("test").start("span").end();
+    assert_eq!(client.shutdown(LONG).spooled, 1);
+}
+
+fn restore() {
+    let growth = Growth::from_now_on();
+    let dir = env::var(DIR).unwrap();
+    let client = builder().with_spool_config(spool_in(&dir)).build().unwrap();
+    client.tracer("test").start("own").end();
+    client.flush(LONG);
+    let is_empty = || {
+        let lanes = fs::read_dir(&dir).unwrap().flatten();
+        let files = lanes.flat_map(|lane| fs::read_dir(lane.path()).unwrap().flatten());
+        files.filter(|file| file.path().extension().is_some_and(|extension| extension == "otlp")).count() == 0
+    };
+    wait_for("the spool to be empty", is_empty);
+    growth.check();
+    client.shutdown(LONG);
+    let stats = assert_accounted(&client);
+    println!("\nexported {} restored {} dropped {:?}", stats.exported, stats.restored, stats.dropped);
+}
+
+#[test]
+fn a_spooled_file_that_inflates_to_many_times_the_bound_is_halved_piece_by_piece_and_arrives() {
+    let (server, dir) = (Server::start(|_| Answer::Accept), SpoolDir::new());
+    server.refuse();
+    spool_one(&server.endpoint, &dir);
+    server.accept();
+    inflate_the_only_file(&dir, 120, MIB, true);
+    let bound = (16 * MIB).to_string();
+    let path = dir.path().to_str().unwrap().to_owned();
+    let said = run("spool", &[(ENDPOINT, &server.endpoint), (BOUND, &bound), (DIR, &path)]);
+    assert!(said.contains("exported 121 restored 120 dropped {}"), "{said}");
+    assert!(dir.files("damaged").is_empty());
+}
+
+#[test]
+fn a_spooled_file_that_inflates_to_more_than_it_says_is_set_aside() {
+    let (server, dir) = (Server::start(|_| Answer::Accept), SpoolDir::new());
+    server.refuse();
+    spool_one(&server.endpoint, &dir);
+    server.accept();
+    inflate_the_only_file(&dir, 140, MIB, false);
+    let bound = (16 * MIB).to_string();
+    let path = dir.path().to_str().unwrap().to_owned();
+    let variables = [(ENDPOINT, server.endpoint.as_str()), (BOUND, &bound), (DIR, &path)];
+    let output = child::run("spool", &variables);
+    let said = child::said(&output);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{stdout}\n{}", child::stderr(&output));
+    assert!(stdout.contains("exported 1 restored 0 dropped {}"), "{stdout}");
+    let aside: Vec<_> = said.iter().filter(|line| line.contains("set aside")).collect();
+    assert!(matches!(&aside[..], [line] if line.contains("max_request_bytes")), "{said:?}");
+    assert_eq!((dir.bodies().len(), dir.files("damaged").len()), (0, 1));
+}
+
+#[derive(Clone, Copy)]
+enum Answer {
+    Accept,
+    Refuse,
+}
+
+type Answers = Box<dyn Fn(usize) -> Answer + Send>;
+
+/// A receiver that looks into no request, and so keeps up with large ones.
+struct Server {
+    endpoint: String,
+    answers: Arc<std::sync::Mutex<Answers>>,
+}
+
+impl Server {
+    fn start(answers: impl Fn(usize) -> Answer + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let answers: Arc<std::sync::Mutex<Answers>> = Arc::new(std::sync::Mutex::new(Box::new(answers)));
+        let (number, shared) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&answers));
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (number, answers) = (Arc::clone(&number), Arc::clone(&shared));
+                thread::spawn(move || _ = Self::serve(stream, &number, &answers));
+            }
+        });
+        Self { endpoint, answers }
+    }
+
+    fn answer(&self, answers: impl Fn(usize) -> Answer + Send + 'static) {
+        *self.answers.lock().unwrap() = Box::new(answers);
+    }
+
+    fn accept(&self) {
+        self.answer(|_| Answer::Accept);
+    }
+
+    fn refuse(&self) {
+        self.answer(|_| Answer::Refuse);
+    }
+
+    fn serve(mut stream: TcpStream, number: &AtomicUsize, answers: &std::sync::Mutex<Answers>) -> std::io::Result<()> {
+        let (mut input, mut piece) = (Vec::new(), vec![0; 64 * 1024]);
+        loop {
+            let head = loop {
+                if let Some(head) = input.windows(4).position(|window| window == b"\r\n\r\n") {
+                    break head;
+                }
+                match stream.read(&mut piece)? {
+                    0 => return Ok(()),
+                    read => input.extend_from_slice(&piece[..read]),
+                }
+            };
+            let text = String::from_utf8_lossy(&input[..head]).to_ascii_lowercase();
+            let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            let mut left = (head + 4 + length.trim().parse::<usize>().unwrap()) as i64 - input.len() as i64;
+            input.clear();
+            while left > 0 {
+                match stream.read(&mut piece)? {
+                    0 => return Ok(()),
+                    read => left -= read as i64,
+                }
+            }
+            let answer = (answers.lock().unwrap())(number.fetch_add(1, Ordering::SeqCst));
+            match answer {
+                Answer::Accept => stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?,
+                Answer::Refuse => {
+                    stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")?;
+                }
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use super::{
     Exporter,
     destination::Destination,
-    encode::Body,
+    encode::{Body, compress::NoMemory},
     ledger,
     net::pool::Over,
     outcome::{Failure, Outcome},
@@ -92,15 +92,24 @@ impl Exporter {
                 return Sent::Again(vec![request]);
             }
             Verdict::Split => match request.halves() {
-                Some(halves) if request.claimed.is_some() => {
+                Err(NoMemory) => {
+                    self.say_unsplit(&request);
+                    // What lies in the spool can wait there.
+                    let is_spooled = request.claimed.is_some();
+                    Fate::Lost(if is_spooled { DropReason::Undelivered } else { DropReason::NoMemory })
+                }
+                Ok(Some(halves)) if request.claimed.is_some() => {
                     self.replace_by_halves(&mut request, &halves, &outcome);
                     return Sent::Settled(request.take_body(), ControlFlow::Continue(()));
                 }
-                Some(halves) => {
+                Ok(Some(halves)) => {
                     self.say_failure(LogLevel::Debug, &request, &outcome, format_args!("trying its halves"));
                     return Sent::Again(halves.into());
                 }
-                None => {
+                Ok(None) if request.spans > 1 && self.put_aside(&mut request) => {
+                    return Sent::Settled(request.take_body(), ControlFlow::Continue(()));
+                }
+                Ok(None) => {
                     if matches!(outcome, Outcome::TooLarge { .. }) {
                         request.is_too_large();
                     }

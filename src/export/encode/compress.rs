@@ -17,7 +17,7 @@ use super::{
     pages::{LARGE_BYTES, Pages},
 };
 use gzip::Gzip;
-use inflate::{pour, reader};
+pub(crate) use inflate::{decoder_bytes, ends, pour, reader};
 use output::{BODY_STEP, Output};
 
 /// Bytes of a request from which on its body is written to pages. The buffers of smaller ones are used again.
@@ -33,7 +33,7 @@ pub(crate) fn usual_len(compression: Compression, uncompressed: usize) -> usize 
 }
 
 /// Memory of the largest encoder that is made here, and its state.
-const ENCODER_BYTES: usize = 320 * 1024;
+pub(crate) const ENCODER_BYTES: usize = 320 * 1024;
 
 /// Memory of an encoder that writes one body of so many bytes before compression.
 pub(crate) fn encoder_bytes(compression: Compression, uncompressed: usize) -> usize {
@@ -237,6 +237,7 @@ fn brotli_compress(effort: Effort, mut request: &[u8], body: &mut Output<'_>) {
 }
 
 /// What a body held before compression, `len` bytes.
+#[cfg(test)]
 pub(crate) fn decode(body: &[u8], compression: Compression, len: usize) -> Option<Vec<u8>> {
     let mut plain = Vec::new();
     pour(&mut reader(body, compression)?, len, &mut |piece| plain.extend_from_slice(piece)).ok()?;

@@ -7,7 +7,17 @@ use flate2::read::GzDecoder;
 use super::output::BODY_STEP;
 use crate::config::Compression;
 
+/// What a decoder takes beside what it hands out, at most: the window of a body of so many bytes before compression.
+pub(crate) fn decoder_bytes(compression: Compression, uncompressed: usize) -> usize {
+    match compression {
+        Compression::None => 0,
+        Compression::Gzip => 64 * 1024,
+        Compression::Brotli | Compression::Zstd => uncompressed.min(MOST_WINDOW) + 256 * 1024,
+    }
+}
+
 /// The largest window that a body may ask for. With the most effort ours are half of that.
+const MOST_WINDOW: usize = 1 << MOST_WINDOW_LOG;
 const MOST_WINDOW_LOG: u32 = 23;
 
 /// A body as it was before compression. None for a compression that is not compiled in, which another program may have
@@ -48,7 +58,7 @@ pub(crate) fn pour(reader: &mut dyn Read, len: usize, sink: &mut dyn FnMut(&[u8]
 }
 
 /// Whether nothing is left.
-fn ends(reader: &mut dyn Read) -> io::Result<()> {
+pub(crate) fn ends(reader: &mut dyn Read) -> io::Result<()> {
     match reader.read(&mut [0])? {
         0 => Ok(()),
         _ => Err(io::ErrorKind::InvalidData.into()),
