@@ -17,7 +17,7 @@ use std::{
         mpsc,
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use flate2::{Compression as Level, Crc, write::GzEncoder};
@@ -26,8 +26,8 @@ use opentelemetry_proto::tonic::{
     trace::v1::{ResourceSpans, ScopeSpans, Span as Received},
 };
 use otlp::{
-    Client, ClientBuilder, Error, KeyValue, LogLevel, RetryConfig, SpanContext, SpanData, SpanId, SpoolConfig, TraceId,
-    Value, testing::Receiver,
+    Client, ClientBuilder, Compression, Error, KeyValue, LogLevel, RetryConfig, SpanContext, SpanData, SpanId,
+    SpoolConfig, TraceId, Value, config::ZeroCopyBuffer, testing::Receiver,
 };
 use prost::Message as _;
 use support::{LONG, SpoolDir, assert_accounted, wait_for};
@@ -42,6 +42,7 @@ const SPANS: &str = "OTLP_TEST_SPANS";
 const BYTES: &str = "OTLP_TEST_BYTES";
 const THREADS: &str = "OTLP_TEST_THREADS";
 const DIR: &str = "OTLP_TEST_DIR";
+const WAY: &str = "OTLP_TEST_WAY";
 
 /// Not a test of its own: what the child processes run.
 #[test]
@@ -50,6 +51,7 @@ fn child() {
         Some("open") => hold_large_spans_open(),
         Some("direct") => export_at_once(),
         Some("spool") => restore(),
+        Some("mix") => do_everything_at_once(),
         _ => {}
     }
 }
@@ -309,10 +311,133 @@ fn a_spooled_file_that_inflates_to_more_than_it_says_is_set_aside() {
     assert_eq!((dir.bodies().len(), dir.files("damaged").len()), (0, 1));
 }
 
+/// Threads that each do one thing, over and over.
+const PARTS: usize = 8;
+const MIX_TIME: Duration = Duration::from_millis(2500);
+
+fn do_everything_at_once() {
+    let noise: &'static [u8] = noise(3 * MIB, 3).leak();
+    let bound = given(BOUND);
+    let begin = Arc::new(Barrier::new(PARTS + 1));
+    let (give, take) = mpsc::channel::<Client>();
+    let take = Arc::new(std::sync::Mutex::new(take));
+    let numbers = Arc::new(AtomicU64::new(0));
+    let parts: Vec<_> = (0..PARTS)
+        .map(|part| {
+            let (begin, take, numbers) = (Arc::clone(&begin), Arc::clone(&take), Arc::clone(&numbers));
+            thread::spawn(move || {
+                drop(std::hint::black_box(vec![0; 1024]));
+                begin.wait();
+                let client = take.lock().unwrap().recv().unwrap();
+                let (tracer, end) = (client.tracer("test"), Instant::now() + MIX_TIME);
+                let mut turn = part;
+                while Instant::now() < end {
+                    turn += 1;
+                    let piece = |turn: usize, most: usize| &noise[..turn.wrapping_mul(7_919 * 131) % most.min(3 * MIB)];
+                    match part {
+                        // Open spans that grow, several at once, of which few fit.
+                        0 | 1 => {
+                            let mut open: Vec<_> = (0..8).map(|_| tracer.start("open")).collect();
+                            for at in 0..3 {
+                                for span in &mut open {
+                                    span.set_attribute(["a", "b", "c"][at], piece(turn, bound / 6));
+                                }
+                                turn += 1;
+                            }
+                        }
+                        // Rings.
+                        2 | 3 => {
+                            for number in 0..2000_i64 {
+                                let mut span = tracer.start("small");
+                                span.set_attribute("number", number);
+                                span.set_attribute("noise", &noise[number as usize * 300..][..200 + part]);
+                            }
+                        }
+                        4..=6 => {
+                            let number = || numbers.fetch_add(1, Ordering::SeqCst);
+                            let spans: Vec<_> =
+                                (0..turn % 5 + 1).map(|_| complete(number(), piece(turn, bound / 4))).collect();
+                            let _ = client.export_spans(spans);
+                        }
+                        _ => {
+                            let mut buffer = client.get_zero_copy_buffer();
+                            let number = numbers.fetch_add(1, Ordering::SeqCst);
+                            let _ = buffer.write_spans(&[complete(number, piece(turn, bound / 8))]);
+                            let _ = client.send_buffer(buffer);
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    begin.wait();
+    let growth = Growth::from_now_on();
+    let compression = match env::var(WAY).unwrap().as_str() {
+        "zstd" => Compression::Zstd,
+        "none" => Compression::None,
+        _ => Compression::Gzip,
+    };
+    let client = builder()
+        .with_compression(compression)
+        .with_worker_count(4)
+        .with_request_timeout(Duration::from_millis(300))
+        .with_spool_config(spool_in(&env::var(DIR).unwrap()))
+        .with_zero_copy_buffer(ZeroCopyBuffer::new().with_capacity(bound / 8))
+        .with_log_level(LogLevel::None)
+        .build()
+        .unwrap();
+    (0..PARTS).for_each(|_| give.send(client.clone()).unwrap());
+    parts.into_iter().for_each(|part| part.join().unwrap());
+    let memory = client.get_memory_stats();
+    client.shutdown(Duration::from_millis(500));
+    growth.check();
+    let stats = assert_accounted(&client);
+    println!("\n{stats:?}\n{memory:?}");
+    assert!(stats.exported > 0 && stats.queued == 0, "{stats:?}");
+}
+
+/// How much a process grows that holds open spans, fills rings, sends directly, from buffers and out of the spool, all at
+/// once, towards a receiver that answers now and then.
+#[track_caller]
+fn mix(way: &str) {
+    for bound in [MIB, 16 * MIB, 64 * MIB] {
+        let dir = SpoolDir::new();
+        let server = Server::start(|_| Answer::Accept);
+        server.refuse();
+        spool_one(&server.endpoint, &dir);
+        inflate_the_only_file(&dir, 64, MIB, true);
+        server.answer(|number| match number % 4 {
+            0 => Answer::Nothing,
+            1 => Answer::Refuse,
+            _ => Answer::Accept,
+        });
+        let (bound, path) = (bound.to_string(), dir.path().to_str().unwrap().to_owned());
+        run("mix", &[(ENDPOINT, &server.endpoint), (BOUND, &bound), (DIR, &path), (WAY, way)]);
+    }
+}
+
+#[test]
+fn everything_at_once_stays_within_the_bound_with_gzip() {
+    mix("gzip");
+}
+
+#[test]
+fn everything_at_once_stays_within_the_bound_without_compression() {
+    mix("none");
+}
+
+#[cfg(feature = "zstd")]
+#[test]
+fn everything_at_once_stays_within_the_bound_with_zstd() {
+    mix("zstd");
+}
+
 #[derive(Clone, Copy)]
 enum Answer {
     Accept,
     Refuse,
+    /// The request is read, and never answered.
+    Nothing,
 }
 
 type Answers = Box<dyn Fn(usize) -> Answer + Send>;
@@ -377,6 +502,10 @@ impl Server {
                 Answer::Accept => stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?,
                 Answer::Refuse => {
                     stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")?;
+                }
+                Answer::Nothing => {
+                    while stream.read(&mut piece)? > 0 {}
+                    return Ok(());
                 }
             }
         }
