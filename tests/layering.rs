@@ -117,6 +117,7 @@ const FENCES: &[(&str, &[&str])] = &[
             "src/export/spool/claim.rs",
             "src/export/spool/steps.rs",
             "src/capture/clock.rs",
+            "src/capture/memory/process_limits.rs",
             "src/config/tls/files.rs",
             "src/resource/facts.rs",
             "src/sync/threads.rs",
