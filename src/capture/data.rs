@@ -153,9 +153,10 @@ impl SpanData {
             entries.iter().map(|entry| bounded_field_len(&entry.key, &entry.value, limits.values())).sum()
         };
         let events = self.events.iter().map(|event| MORE + event.name.len() + attributes(&event.attributes));
-        let links = self.links.iter().map(|link| MORE + STATE + attributes(&link.attributes));
+        let state = |context: &SpanContext| if context.trace_state().is_empty() { 0 } else { STATE };
+        let links = self.links.iter().map(|link| MORE + state(&link.context) + attributes(&link.attributes));
         let described = if let Status::Error(description) = &self.status { description.len() } else { 0 };
-        let own = HEADS + STATE + self.name.len() + described + attributes(&self.attributes);
+        let own = HEADS + state(&self.context) + self.name.len() + described + attributes(&self.attributes);
         (own + events.sum::<usize>() + links.sum::<usize>()).min(MAX_RECORD_BYTES)
     }
 

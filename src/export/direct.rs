@@ -61,12 +61,8 @@ impl Exporter {
             });
             if let Err(error) = sent {
                 // What was not even tried is lost too, for the same reason.
-                let reason = match error {
-                    Error::NoMemory { .. } => DropReason::QueueFull,
-                    _ => DropReason::Undelivered,
-                };
                 self.recorder.stats.ended_elsewhere(rest.len() as u64);
-                self.recorder.stats.dropped(reason, rest.len() as u64);
+                self.recorder.stats.dropped(reason_of(&error), rest.len() as u64);
                 return Err(error);
             }
         }
@@ -92,7 +88,9 @@ impl Exporter {
         self.recorder.stats.lacking_memory(buffer.lacking_memory());
         let unsettled = LoseOnPanic::direct(self, id);
         let begun = Instant::now();
-        let sent = match self.wait_for_room(Self::bytes_to_pack(len), len, begun) {
+        // What is not compressed is sent from where it stands.
+        let is_lent = self.encoding().compression == Compression::None;
+        let sent = match self.wait_for_room(if is_lent { 0 } else { Self::bytes_to_pack(len) }, len, begun) {
             Ok(room) => match self.pack_request(id, spans, &pages, len) {
                 Ok(mut request) => {
                     room.hand_over(&mut request);
@@ -101,7 +99,7 @@ impl Exporter {
                 Err(NoMemory) => Err(self.lose_for_memory(id)),
             },
             Err(error) => {
-                let count = |spans| self.recorder.stats.dropped(DropReason::QueueFull, spans);
+                let count = |spans| self.recorder.stats.dropped(reason_of(&error), spans);
                 self.ledger.settle(id, u64::MAX, None, count);
                 Err(error)
             }
@@ -237,6 +235,14 @@ impl Exporter {
             Outcome::Failed { message, .. } => Error::Unreachable { endpoint, message },
             Outcome::Accepted { .. } => Error::Unreachable { endpoint, message: "accepted, but not settled".into() },
         }
+    }
+}
+
+/// Why spans are lost that were not even tried.
+fn reason_of(error: &Error) -> DropReason {
+    match error {
+        Error::NoMemory { .. } => DropReason::QueueFull,
+        _ => DropReason::Undelivered,
     }
 }
 
