@@ -11,6 +11,7 @@ mod encode;
 mod exporter;
 mod failures;
 mod holdings;
+mod idle_buffers;
 mod ledger;
 mod measuring;
 mod meter;

@@ -63,6 +63,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/error/door/descriptor.rs", "asking whether a descriptor closes on exec, and sending without waiting"),
     ("src/sync/raised.rs", "asking which signals are pending, and taking back what a write raised"),
     ("src/export/net/interface.rs", "asking the C library for the number of a network interface"),
+    ("src/sync/bare.rs", "starting a thread by the C library"),
     ("src/sync/image.rs", "asking the loader which file this code is in, and to keep it"),
     (
         "src/export/encode/compress/deflate/same.rs",
@@ -83,6 +84,7 @@ const FENCES: &[(&str, &[&str])] = &[
             "src/export/net/early.rs",
             "src/export/net/exchange.rs",
             "src/export/net/fault.rs",
+            "src/export/net/telling.rs",
             "src/export/net/no_tls.rs",
             "src/export/net/proxy.rs",
             "src/export/net/resolver.rs",

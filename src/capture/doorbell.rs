@@ -36,6 +36,8 @@ struct Workers {
     started: usize,
     /// Which numbers they have, a bit for each.
     numbers: u64,
+    /// Those of them that have begun to run, a bit for each: one that was started may never get that far.
+    begun: u64,
     /// Workers that may exist.
     allowed: usize,
     /// Workers that rest.
@@ -54,7 +56,8 @@ struct Workers {
 impl Workers {
     fn remove(&mut self, number: usize) {
         self.started -= 1;
-        self.numbers &= !1_u64.checked_shl(number as u32).unwrap_or(0);
+        self.numbers &= !bit(number);
+        self.begun &= !bit(number);
     }
 
     /// Whether the others come for what is recorded, or there are none and `may_be_none`.
@@ -245,9 +248,25 @@ impl Doorbell {
         workers.started += 1;
         workers.barren = false;
         let number = workers.numbers.trailing_ones();
-        workers.numbers |= 1_u64.checked_shl(number).unwrap_or(0);
+        workers.numbers |= bit(number as usize);
         self.rest.store(workers.rest(), Ordering::Relaxed);
         Some(number as usize)
+    }
+
+    /// A worker that was admitted runs; false where another one has its place.
+    pub(crate) fn begin(&self, number: usize) -> bool {
+        let mut workers = self.workers.lock();
+        let is_awaited = (workers.numbers & !workers.begun & bit(number)) != 0;
+        workers.begun |= workers.numbers & bit(number);
+        is_awaited
+    }
+
+    /// Those that were admitted and have not begun to run give up their places.
+    pub(crate) fn give_up_unbegun(&self) {
+        let mut workers = self.workers.lock();
+        workers.numbers = workers.begun;
+        workers.started = workers.begun.count_ones() as usize;
+        self.rest.store(workers.rest(), Ordering::Relaxed);
     }
 
     /// A worker has ended.
@@ -273,10 +292,21 @@ impl Doorbell {
         (workers.started, workers.resting)
     }
 
+    /// Workers that have begun to run.
+    pub(crate) fn begun(&self) -> usize {
+        self.workers.lock().begun.count_ones() as usize
+    }
+
+    /// Whether a worker was started, and none has begun.
+    pub(crate) fn is_awaiting(&self) -> bool {
+        let workers = self.workers.lock();
+        workers.started > 0 && workers.begun == 0
+    }
+
     /// Whether there are workers, or were until they had nothing to do.
     pub(crate) fn has_worked(&self) -> bool {
         let workers = self.workers.lock();
-        workers.started > 0 || workers.has_left
+        workers.begun > 0 || workers.has_left
     }
 
     /// Whether all workers that exist are blocked for long, and there could be another.
@@ -291,6 +321,11 @@ impl Doorbell {
         workers.allowed = 0;
         self.rest.store(0, Ordering::Relaxed);
     }
+}
+
+/// The bit of worker `number`.
+fn bit(number: usize) -> u64 {
+    1_u64.checked_shl(number as u32).unwrap_or(0)
 }
 
 /// A worker that is blocked for long: it looks at nothing until this is dropped.

@@ -232,7 +232,9 @@ impl Exporter {
             destination.endpoint.is_loopback() && matches!(outcome, Outcome::Failed { failure: Failure::Refused, .. });
         let verdict = match verdict {
             // What lies in the spool can wait there.
-            Verdict::Wait(_) | Verdict::Pause(_) if request.claimed.is_some() => {
+            Verdict::Wait(_) if request.claimed.is_some() => Verdict::GiveUp(DropReason::Undelivered),
+            Verdict::Pause(wait) if request.claimed.is_some() => {
+                destination.pause.begin(wait);
                 Verdict::GiveUp(DropReason::Undelivered)
             }
             // At exit a collector on this machine that is not there gets one quick second chance.

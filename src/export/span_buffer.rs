@@ -1,25 +1,25 @@
 //! A buffer of the program's own: complete spans are written into it where they stay until they are sent.
 
-use std::{fmt, mem, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use memmap2::MmapMut;
 
-use super::{Exporter, room::Room};
+use super::{
+    Exporter,
+    idle_buffers::{PAGE_BYTES, mapped},
+    room::Room,
+};
 use crate::{
     capture::{Record, SpanData},
     error::Error,
     proto::{resource_spans::SCOPE_SPANS, traces::RESOURCE_SPANS},
-    sync::locks::Mutex,
     wire::{PADDED_HEAD_BYTES, put_padded_head},
 };
-
-const PAGE_BYTES: usize = 4 * 1024;
 
 /// Spans up to this size are encoded in memory that nobody asks for.
 const SMALL_BYTES: usize = 64 * 1024;
 
-/// Buffers that wait to be handed out again, and the share of the bound they may take together.
-const IDLE_BUFFERS: usize = 4;
+/// The share of the bound that buffers may take together which wait to be handed out again.
 const IDLE_SHARE: usize = 16;
 
 /// Memory that complete spans are written into once, as the body of a request, to be sent from there. From
@@ -226,42 +226,6 @@ impl Writer<'_> {
         put_padded_head(memory, RESOURCE_SPANS, written.len - PADDED_HEAD_BYTES);
         written
     }
-}
-
-/// Buffers that wait to be handed out again. All of a client's are of one size.
-#[derive(Default)]
-pub(super) struct IdleBuffers(Mutex<Vec<MmapMut>>);
-
-impl IdleBuffers {
-    fn take(&self) -> Option<MmapMut> {
-        self.0.lock().pop()
-    }
-
-    /// Keeps a buffer, unless there are enough, which together take no more than `most` bytes.
-    fn keep(&self, pages: MmapMut, most: usize) -> Result<(), MmapMut> {
-        let mut idle = self.0.lock();
-        if idle.len() >= IDLE_BUFFERS || (idle.len() + 1) * mapped(pages.len()) > most {
-            return Err(pages);
-        }
-        idle.push(pages);
-        Ok(())
-    }
-
-    /// Bytes of memory they take.
-    pub(super) fn idle_bytes(&self) -> usize {
-        self.0.lock().iter().map(|pages| mapped(pages.len())).sum()
-    }
-
-    /// Frees them, and answers how many bytes they took.
-    pub(super) fn clear(&self) -> usize {
-        let idle = mem::take(&mut *self.0.lock());
-        idle.iter().map(|pages| mapped(pages.len())).sum()
-    }
-}
-
-/// Bytes of the pages that hold `bytes`.
-fn mapped(bytes: usize) -> usize {
-    bytes.next_multiple_of(PAGE_BYTES)
 }
 
 impl Exporter {

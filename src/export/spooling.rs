@@ -10,7 +10,7 @@
 use std::{
     cell::RefCell,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::Ordering,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -22,20 +22,20 @@ use super::{
     outcome::Outcome,
     queue::{Extent, Lane},
     request::Request,
-    spool::{Claimed, Expired, Found, Spool, StoreError},
+    spool::{Claimed, Expired, Found, StoreError},
     workers::LoseOnPanic,
 };
 use crate::{
     capture::Reservation,
-    config::Settings,
     error::{DropReason, LogLevel, Subject},
     stats::Receipt,
-    sync::locks::Mutex,
 };
 
 mod gate;
+mod state;
 
 use gate::Gate;
+pub(super) use state::Spooling;
 
 /// How long a shutdown waits for bodies that its workers hold: they come back as soon as their sockets are shut.
 const RETURN_GRACE: Duration = Duration::from_millis(500);
@@ -48,29 +48,6 @@ const WRITE_BUDGET: Duration = Duration::from_secs(5);
 
 /// How often the whole directory is looked through for what is too old.
 const SWEEP_AFTER: Duration = Duration::from_secs(60);
-
-/// The spool of one client.
-pub(super) struct Spooling {
-    spool: Spool,
-    gate: Mutex<Gate>,
-    /// Held by the worker that takes a body out and sends it: one at a time.
-    restoring: Mutex<()>,
-    /// A shutdown has written what was left; before, nobody else gives it up.
-    rest_written: AtomicBool,
-    /// When what nobody will send was last removed.
-    swept: Mutex<Option<Instant>>,
-}
-
-impl Spooling {
-    /// Nothing, unless there is a directory for it. Touches no file.
-    pub(super) fn new(settings: &Settings) -> Option<Self> {
-        let dir = settings.spool.dir.as_deref()?;
-        let spool = Spool::new(&settings.spool, dir, &settings.endpoint.url().to_string());
-        let gate = Mutex::new(Gate::new(Instant::now()));
-        let rest_written = AtomicBool::new(false);
-        Some(Self { spool, gate, restoring: Mutex::open_to_callbacks(()), rest_written, swept: Mutex::default() })
-    }
-}
 
 /// Into the spool.
 impl Exporter {
@@ -240,7 +217,14 @@ impl Exporter {
 
     /// When the spool should be looked at, though nothing else happens.
     pub(super) fn next_probe(&self) -> Option<Instant> {
-        self.spooling.as_ref()?.gate.lock().next_probe(Instant::now())
+        let (spooling, now) = (self.spooling.as_ref()?, Instant::now());
+        spooling.gate.lock().next_probe(now, self.traces.pause.until(now))
+    }
+
+    /// Whether a body may be taken out and sent: the receiver answers, or it is time to ask, and it wants no pause.
+    fn may_restore(&self, spooling: &Spooling) -> bool {
+        let now = Instant::now();
+        spooling.gate.lock().admits(now) && self.traces.pause.until(now).is_none()
     }
 
     /// Whether a worker is busy with what lies in the spool.
@@ -252,7 +236,7 @@ impl Exporter {
     /// has nothing else to do.
     pub(super) fn restore(&self) -> bool {
         let Some(spooling) = &self.spooling else { return false };
-        if !spooling.gate.lock().admits(Instant::now()) || self.is_stopped() || !self.has_room_for_restored() {
+        if !self.may_restore(spooling) || self.is_stopped() || !self.has_room_for_restored() {
             return false;
         }
         let Some(_restoring) = spooling.restoring.try_lock() else { return false };
@@ -327,12 +311,12 @@ impl Exporter {
             return;
         }
         doorbell.ring_all();
-        if doorbell.workers().0 == 0 && spooling.gate.lock().admits(Instant::now()) {
+        if doorbell.workers().0 == 0 && self.may_restore(spooling) {
             // They had nothing to do for so long that they left.
             doorbell.ring();
         }
         let until = deadline.min(Instant::now() + self.settings.exit_budget.stall);
-        self.ledger.wait_until(until, |open| open.restored() == 0 && !spooling.gate.lock().admits(Instant::now()));
+        self.ledger.wait_until(until, |open| open.restored() == 0 && !self.may_restore(spooling));
     }
 
     /// Puts a body from the spool aside that is too large and cannot be halved: it is not what its header says. False for

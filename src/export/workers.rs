@@ -51,6 +51,9 @@ struct Rest {
 /// all where they are blocked and somebody is waiting or the receiver is in trouble.
 pub(super) fn start_if_needed(exporter: &Arc<Exporter>) {
     let recorder = &exporter.recorder;
+    if sync::are_held_up() {
+        recorder.doorbell.give_up_unbegun();
+    }
     let (started, _) = recorder.doorbell.workers();
     // One that is busy with the spool minds nothing else.
     let minding = started.saturating_sub(exporter.is_restoring().into());
@@ -91,8 +94,11 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    fn new(exporter: &'a Exporter, number: usize) -> Self {
-        Self { exporter, number, is_left: false }
+    /// Takes the place that was kept for it, if it still is: from now on who waits for delivery leaves the work to it.
+    fn take(exporter: &'a Exporter, number: usize) -> Option<Self> {
+        let is_taken = exporter.recorder.doorbell.begin(number);
+        exporter.ledger.nudge();
+        is_taken.then_some(Self { exporter, number, is_left: false })
     }
 }
 
@@ -120,7 +126,7 @@ enum Done {
 }
 
 fn run(exporter: &Arc<Exporter>, number: usize) {
-    let mut place = Place::new(exporter, number);
+    let Some(mut place) = Place::take(exporter, number) else { return };
     let _own = OwnThread::mark();
     exporter.open_ahead();
     exporter.recorder.budget.prepare();
@@ -480,6 +486,7 @@ mod tests {
         config::{BatchConfig, Encoding, Options, Settings},
         error::Diagnostics,
         export::{
+            Patience,
             encode::compress::Encoder,
             queue::{Extent, Lane},
         },
@@ -506,7 +513,7 @@ mod tests {
     fn die(exporter: &Arc<Exporter>) {
         let dying = Arc::clone(exporter);
         let died = thread::spawn(move || {
-            let _place = Place::new(&dying, 0);
+            let _place = Place::take(&dying, 0).unwrap();
             panic!("on purpose");
         });
         assert!(died.join().is_err());
@@ -520,6 +527,17 @@ mod tests {
         tracer.start("waits").end();
         die(&exporter);
         assert!(receiver.wait_for_spans(1, Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn who_waits_for_delivery_does_the_work_of_a_worker_that_never_begins() {
+        let receiver = Receiver::start().unwrap();
+        let (exporter, tracer) = held_up(&receiver);
+        for sent in 1..=2 {
+            tracer.start("waits").end();
+            assert!(exporter.flush(Patience::Until(Duration::from_secs(30))).is_complete());
+            assert_eq!(receiver.span_count(), sent);
+        }
     }
 
     #[test]

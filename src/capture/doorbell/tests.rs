@@ -391,3 +391,19 @@ mod on_real_threads {
         play(2, 100_000);
     }
 }
+
+#[cfg(not(loom))]
+#[test]
+fn a_worker_that_begins_when_its_place_was_given_up_finds_it_taken() {
+    let bell = Doorbell::new(2, false);
+    assert_eq!((bell.admit(0), bell.admit(1)), (Some(0), Some(1)));
+    assert!(bell.is_awaiting() && !bell.has_worked());
+    assert!(bell.begin(1) && !bell.is_awaiting() && bell.has_worked());
+    bell.give_up_unbegun();
+    assert_eq!((bell.workers().0, bell.begun()), (1, 1));
+    assert!(!bell.begin(0), "it is nobody's");
+    assert_eq!(bell.admit(1), Some(0));
+    assert!(bell.begin(0), "the first of the two that comes has it");
+    assert!(!bell.begin(0));
+    assert_eq!((bell.workers().0, bell.begun()), (2, 2));
+}
