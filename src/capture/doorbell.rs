@@ -60,6 +60,11 @@ impl Workers {
         self.begun &= !bit(number);
     }
 
+    /// Those that have begun to run.
+    fn running(&self) -> usize {
+        self.begun.count_ones() as usize
+    }
+
     /// Whether the others come for what is recorded, or there are none and `may_be_none`.
     fn can_spare_one(&self, may_be_none: bool) -> bool {
         if self.started == 1 { may_be_none } else { self.started - 1 > self.away }
@@ -73,7 +78,8 @@ impl Workers {
             0
         } else if awake == 0 && self.watching.is_empty() && someone_to_wake {
             ASLEEP | RESTING
-        } else if self.resting > 0 || self.started < self.allowed {
+        } else if self.resting > 0 || self.running() < self.allowed {
+            // What was started may never run: whoever rings finds out.
             RESTING
         } else {
             0
@@ -258,6 +264,7 @@ impl Doorbell {
         let mut workers = self.workers.lock();
         let is_awaited = (workers.numbers & !workers.begun & bit(number)) != 0;
         workers.begun |= workers.numbers & bit(number);
+        self.rest.store(workers.rest(), Ordering::Relaxed);
         is_awaited
     }
 
@@ -265,7 +272,7 @@ impl Doorbell {
     pub(crate) fn give_up_unbegun(&self) {
         let mut workers = self.workers.lock();
         workers.numbers = workers.begun;
-        workers.started = workers.begun.count_ones() as usize;
+        workers.started = workers.running();
         self.rest.store(workers.rest(), Ordering::Relaxed);
     }
 
@@ -294,7 +301,7 @@ impl Doorbell {
 
     /// Workers that have begun to run.
     pub(crate) fn begun(&self) -> usize {
-        self.workers.lock().begun.count_ones() as usize
+        self.workers.lock().running()
     }
 
     /// Whether a worker was started, and none has begun.
