@@ -1,5 +1,7 @@
 //! What the client holds, told and given back.
 
+use std::time::{Duration, Instant};
+
 use super::{Exporter, queue::Batch, room::Room};
 use crate::{capture::Slice, stats::MemoryStats, sync::locks::MutexGuard};
 
@@ -11,6 +13,9 @@ const HUGE_BYTES: usize = 1280 * 1024;
 
 /// Spans of more bytes hold something that may not compress.
 const LARGE_SPAN_BYTES: u64 = 8 * 1024;
+
+/// How long a large batch waits for bodies that are under way to make room.
+const ROOM_WAIT: Duration = Duration::from_millis(100);
 
 /// What keeps the bodies of large batches within the bound.
 pub(super) enum Large<'e> {
@@ -63,7 +68,19 @@ impl Exporter {
             Some(_room) => Some(Large::Room { _room }),
             // Many small spans make a small body.
             None if bytes < HUGE_BYTES && bytes as u64 / batch.spans.max(1) < LARGE_SPAN_BYTES => None,
-            None => Some(Large::Alone { _alone: self.packs_large.lock() }),
+            None => Some(self.room_or_alone(bytes)),
+        }
+    }
+
+    /// Large batches that found no room take their turn: the first waits for room, those behind it for the first.
+    fn room_or_alone(&self, bytes: usize) -> Large<'_> {
+        let alone = self.packs_large.lock();
+        let recorder = &self.recorder;
+        let until = Instant::now() + ROOM_WAIT;
+        let attempt = || if recorder.is_closed() { Some(None) } else { Room::try_of(recorder, bytes).map(Some) };
+        match recorder.overflow.wait_for_room(until, || (), attempt).flatten() {
+            Some(_room) => Large::Room { _room },
+            None => Large::Alone { _alone: alone },
         }
     }
 
