@@ -14,7 +14,7 @@ use once_cell::race::OnceBox;
 
 use crate::{
     capture::{CaptureLimits, Clock, Pooling, Processors, Recorder, Scope, SpanData, Tracer, ask_about},
-    config::{DropStrategy, Options, OtlpConfig, Settings},
+    config::{Compression, DropStrategy, Options, OtlpConfig, Settings},
     env::Environment,
     error::{Diagnostics, Error, ExportError, LogLevel, Subject},
     exit,
@@ -48,8 +48,10 @@ pub use global::{Guard, client, init, tracer};
 /// connection, its stack.
 const CLIENT_BYTES: usize = 3 * 512 * 1024;
 const WORKER_BYTES: usize = 512 * 1024;
-/// A body that is accounted for before the memory it was made from is free. That happens all the time while the oldest
-/// body makes room for the next.
+/// What the encoders of other compressions than gzip take beside that.
+const ENCODER_BYTES: usize = 768 * 1024;
+/// A body that is accounted for before what it was made of is free, which happens all the time where the oldest body
+/// makes room for the next.
 const BODY_BYTES: usize = 512 * 1024;
 
 /// A handle of an exporter and everything that belongs to it. Several independent clients can coexist.
@@ -145,13 +147,14 @@ impl Client {
     /// Encodes and sends complete spans on the calling thread, over the client's connections, and returns the
     /// receiver's answer; a partial success is `Ok`. Spans that exceed the limit of one request are sent in several.
     ///
-    /// Blocks until the answer, or until the request timeout (10 s by default) is over for one of the requests.
+    /// Blocks until the answer, or until the request timeout (10 s by default) is used up for one request: first, where
+    /// memory is short, until there is room to make it.
     ///
     /// # Errors
-    /// [`Error::InvalidSpan`] before anything is sent, [`Error::TooLarge`] for a span that exceeds the limit of a
-    /// request, [`Error::Refused`] or [`Error::Unreachable`] after the attempts the outcome allows, [`Error::Shutdown`]
-    /// once the client is shut down, [`Error::Fault`] for a bug here. Spans that were not accepted are then counted as
-    /// dropped.
+    /// [`Error::InvalidSpan`] before anything is sent, [`Error::TooLarge`] for a span that no request may hold,
+    /// [`Error::NoMemory`] if `max_memory_usage` leaves no room to make the request, at once or in that time,
+    /// [`Error::Refused`] or [`Error::Unreachable`] after the attempts the outcome allows, [`Error::Shutdown`] once the
+    /// client is shut down, [`Error::Fault`] for a bug here. What was not accepted is then counted as dropped.
     pub fn export_spans(&self, spans: impl AsRef<[SpanData]>) -> Result<ExportReport, Error> {
         match self.engine().map(Engine::in_this_process) {
             Some(engine) => {
@@ -332,7 +335,10 @@ struct Engine {
 impl Engine {
     fn new(settings: Settings, controls: Controls, diagnostics: Diagnostics) -> Arc<Self> {
         let each = WORKER_BYTES + if settings.drop_strategy == DropStrategy::OldestFirst { BODY_BYTES } else { 0 };
-        let apart = (CLIENT_BYTES + settings.worker_count * each).min(settings.max_memory_usage / 4);
+        let more =
+            if matches!(settings.compression, Compression::Brotli | Compression::Zstd) { ENCODER_BYTES } else { 0 };
+        let apart = CLIENT_BYTES + more + settings.worker_count * (each + more);
+        let apart = apart.min(settings.max_memory_usage / 4);
         let batch = &settings.batch;
         let limits = CaptureLimits {
             memory_bytes: settings.max_memory_usage - apart,

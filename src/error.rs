@@ -58,10 +58,11 @@ pub enum Error {
         /// The free bytes.
         left: usize,
     },
-    /// The memory bound left no room for a [`SpanBuffer`](crate::SpanBuffer).
+    /// The memory bound left no room for a [`SpanBuffer`](crate::SpanBuffer), or for a request: at once for one that no
+    /// client of this bound has room for, else until the time was over.
     #[non_exhaustive]
     NoMemory {
-        /// Bytes of the buffer.
+        /// Bytes of the buffer, or of all that is in memory while the request is made.
         needed: usize,
         /// `max_memory_usage`.
         limit: usize,
@@ -112,7 +113,11 @@ impl fmt::Display for Error {
                 write!(f, "the buffer takes {capacity} bytes, and these spans need more than the {left} that are left")
             }
             Self::NoMemory { needed, limit } => {
-                write!(f, "max_memory_usage = {limit} leaves no room for a buffer of {needed} bytes")
+                write!(
+                    f,
+                    "max_memory_usage = {limit} leaves no room for the {needed} bytes that this takes; raise \
+                     OTLP_MAX_MEMORY_USAGE, or send less at once"
+                )
             }
             Self::TooLarge { bytes, limit } => {
                 write!(f, "a request of {bytes} bytes is larger than max_request_bytes = {limit}")

@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+#[cfg(unix)]
+use crate::sync::forked;
 use crate::sync::keep_loaded;
 
 /// Whether this process is the child of such a fork.
@@ -42,6 +44,7 @@ fn register() {
 unsafe extern "C" fn in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
     FORKED.store(true, Ordering::Relaxed);
+    forked();
 }
 
 /// Elsewhere there is no fork.

@@ -2,6 +2,8 @@
 //! when the crate is built with `--cfg loom`. Decided here once, so that the code that ships is the code
 //! that is model-checked.
 
+#[cfg(unix)]
+mod bare;
 mod image;
 mod latest;
 #[cfg(unix)]
@@ -13,7 +15,9 @@ pub(crate) use image::keep as keep_loaded;
 pub(crate) use latest::{Latest, Version};
 #[cfg(unix)]
 pub(crate) use raised::with_write_signals_held;
-pub(crate) use threads::{Runs, are_alone, exiting, is_own_thread, spawn};
+#[cfg(unix)]
+pub(crate) use threads::forked;
+pub(crate) use threads::{BEGIN_GRACE, Runs, are_alone, are_held_up, exiting, is_own_thread, spawn};
 pub(crate) use turn::{Turn, this_thread};
 
 #[cfg(not(loom))]

@@ -23,6 +23,7 @@
 
 mod connection;
 mod exchange;
+mod figures;
 mod http;
 mod message;
 mod receiver;
@@ -34,8 +35,9 @@ mod waterfall;
 mod tests;
 
 pub use exchange::{ReceivedSpan, Request, Response};
+pub use figures::{ConnectionCounts, Keep, Totals};
 /// The message types that requests are decoded into.
 pub use opentelemetry_proto::tonic as proto;
-pub use receiver::{ConnectionCounts, Keep, Receiver, ReceiverBuilder, Totals};
+pub use receiver::{Receiver, ReceiverBuilder};
 pub use spans::generate_test_spans;
 pub use waterfall::waterfall;

@@ -6,8 +6,9 @@
 //! OTLP_SOAK_SEED=123 cargo test --release --test soak -- --ignored --nocapture
 //! ```
 //!
-//! A round is planned by its seed, which is printed with whatever fails; given as `OTLP_SOAK_SEED` it is the first
-//! one, and `OTLP_SOAK_SECONDS=0` makes it the only one. What threads and sockets make of the plan is theirs.
+//! A round is of one of four kinds, each with faults of its own. It is planned by its seed, which is printed with
+//! whatever fails; given as `OTLP_SOAK_SEED` it is the first one, and `OTLP_SOAK_SECONDS=0` makes it the only one. What
+//! threads and sockets make of the plan is theirs.
 #![cfg(feature = "testing")]
 
 #[path = "support/faults.rs"]
@@ -75,6 +76,13 @@ struct Ended {
     perhaps: Vec<Ids>,
 }
 
+impl Ended {
+    fn add(&mut self, other: Self) {
+        self.surely.extend(other.surely);
+        self.perhaps.extend(other.perhaps);
+    }
+}
+
 /// What came of the spans.
 #[derive(Debug, Default)]
 struct Sums {
@@ -96,18 +104,69 @@ impl Sums {
     }
 }
 
+/// What happens in a round, and what must hold after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Anything may happen, at any time.
+    Rough,
+    /// It waits for everything, and nothing in it stalls: then it is certain what became of each span.
+    Patient,
+    /// It waits for everything too, and there is always a connection that takes everything: one that is opened answers
+    /// every request to whoever does not ask during an announced pause. One connection at most leads to a node that
+    /// answers nothing but 429, 502 or 503; up to three answers ask for a pause of a second, which is a small part of
+    /// a request's time; and connections that have been idle for longer than a second may be silent from then on. What
+    /// is recorded fits into the queue. No span is lost then, and none lies in the spool.
+    Sound,
+    /// All is well until an answer asks for a pause that outlasts the round. Nothing is sent in it but what was on its
+    /// way, and what is lost was lost by the end of the client or of its own time.
+    Paused,
+}
+
+impl Kind {
+    fn roll(dice: &mut Dice) -> Self {
+        match dice.among(0..=5) {
+            0 | 1 => Self::Rough,
+            2 | 3 => Self::Patient,
+            4 => Self::Sound,
+            _ => Self::Paused,
+        }
+    }
+
+    /// Whether whoever waits for delivery waits for as long as it takes.
+    fn is_patient(self) -> bool {
+        matches!(self, Self::Patient | Self::Sound)
+    }
+}
+
+/// The most threads of a program, and of a client.
+const MOST_THREADS: u64 = 6;
+const MOST_WORKERS: u64 = 4;
+
+/// A pause that outlasts every round.
+const ENDLESS: &str = "200";
+
+/// The time of a request in a sound round: longer than all pauses and trials together.
+const SOUND_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// A little more than what a connection may be idle for before it is on trial.
+const IDLE: Duration = Duration::from_millis(1_100);
+
 /// One client with its own server, from the first span to the end.
 fn round(seed: u64) -> Sums {
     let mut dice = Dice(seed);
-    // A patient round waits for everything, and nothing in it stalls: then it is certain what became of each span.
-    let is_patient = dice.one_in(2);
+    let kind = Kind::roll(&mut dice);
+    let is_patient = kind.is_patient();
     let authority = dice.one_in(4).then(Authority::new);
-    let script = script(&mut dice, is_patient);
+    let script = script(&mut dice, kind);
     let server = match &authority {
         None => FaultServer::plain(script),
         Some(authority) => FaultServer::tls(authority.server(), script),
     };
-    let mut builder = settings(&mut dice, is_patient).with_endpoint(server.endpoint());
+    if kind == Kind::Sound && dice.one_in(2) {
+        let status = [429, 502, 503][dice.among(0..=2) as usize];
+        server.have_sick(dice.among(1..=4), answer(Answer::status(status).body("sick")));
+    }
+    let mut builder = settings(&mut dice, kind).with_endpoint(server.endpoint());
     let spool = dice.one_in(3).then(SpoolDir::new);
     if let Some(dir) = &spool {
         let (dir, max_bytes) = (Some(dir.path().to_owned()), if dice.one_in(3) { 10_000 } else { 1 << 30 });
@@ -118,37 +177,27 @@ fn round(seed: u64) -> Sums {
         Some(authority) => builder.with_certificate(authority.file("ca.pem", authority.certificate())).build().unwrap(),
     };
 
-    let seeds: Vec<_> = (0..dice.among(1..=6)).map(|_| dice.next()).collect();
-    let (ended, receipt) = thread::scope(|scope| {
-        let threads: Vec<_> = seeds
-            .into_iter()
-            .map(|seed| {
-                let client = &client;
-                scope.spawn(move || application(client, Dice(seed), is_patient))
-            })
-            .collect();
-        let early = (!is_patient && dice.one_in(3)).then(|| {
-            // A moment that the dice choose, not a wait.
-            thread::sleep(Duration::from_millis(dice.among(0..=50)));
-            client.shutdown(Duration::from_millis(dice.among(0..=200)))
-        });
-        let mut ended = Ended::default();
-        for thread in threads {
-            let Ended { surely, perhaps } = thread.join().unwrap();
-            ended.surely.extend(surely);
-            ended.perhaps.extend(perhaps);
+    let mut ended = Ended::default();
+    if kind == Kind::Sound && dice.one_in(3) {
+        ended.add(applications(&mut dice, &client, kind, false).0);
+        assert_eq!(client.flush(LONG).pending, 0);
+        // Nothing tells of a connection that it is old but time.
+        thread::sleep(IDLE);
+        let extent = if dice.one_in(2) { Extent::Nothing } else { Extent::Whole };
+        server.forget_connections(stall_after(extent));
+    }
+    let may_end = kind == Kind::Rough && dice.one_in(3);
+    let (more, receipt) = applications(&mut dice, &client, kind, may_end);
+    ended.add(more);
+    let receipt = match receipt {
+        Some(receipt) => receipt,
+        None if is_patient => {
+            assert_eq!(client.flush(LONG).pending, 0);
+            client.shutdown(LONG)
         }
-        let receipt = match early {
-            Some(receipt) => receipt,
-            None if is_patient => {
-                assert_eq!(client.flush(LONG).pending, 0);
-                client.shutdown(LONG)
-            }
-            None if dice.one_in(2) => client.close(),
-            None => client.shutdown(Duration::from_millis(dice.among(0..=200))),
-        };
-        (ended, receipt)
-    });
+        None if dice.one_in(2) => client.close(),
+        None => client.shutdown(Duration::from_millis(dice.among(0..=200))),
+    };
     let stats = assert_accounted(&client);
     assert_eq!(stats.queued, 0, "{stats:?}");
     let [surely, perhaps] = [&ended.surely, &ended.perhaps].map(|ended| ended.len() as u64);
@@ -156,12 +205,45 @@ fn round(seed: u64) -> Sums {
     assert!(receipt.pending <= perhaps, "{perhaps} at most: {receipt:?}");
     assert!((surely..=surely + perhaps).contains(&stats.ended), "{surely} to {perhaps} more: {stats:?}");
     let repeated = check(&ended, &server, &client, is_patient, spool.is_some());
+    match kind {
+        Kind::Sound => {
+            assert_eq!((stats.dropped.total(), stats.spooled, stats.exported), (0, 0, stats.ended), "{stats:?}")
+        }
+        Kind::Paused => check_paused(&server, &client),
+        Kind::Rough | Kind::Patient => {}
+    }
     if let Some(dir) = &spool {
         assert_eq!(dir.bodies().is_empty(), stats.spooled == 0, "{:?}: {stats:?}", dir.bodies());
         assert_eq!((dir.files("tmp").len(), dir.files("damaged").len()), (0, 0));
     }
     let (ended, exported, spooled) = (stats.ended, stats.exported, stats.spooled);
     Sums { ended, exported, dropped: stats.dropped.total(), spooled, repeated }
+}
+
+/// A program's threads, from the first span to the last, and what they ended; and a shutdown beside them, if it `may_end`.
+fn applications(dice: &mut Dice, client: &Client, kind: Kind, may_end: bool) -> (Ended, Option<Receipt>) {
+    let seeds: Vec<_> = (0..dice.among(1..=MOST_THREADS)).map(|_| dice.next()).collect();
+    thread::scope(|scope| {
+        let spawn = |seed| scope.spawn(move || application(client, Dice(seed), kind));
+        let threads: Vec<_> = seeds.into_iter().map(spawn).collect();
+        let early = may_end.then(|| {
+            // A moment that the dice choose, not a wait.
+            thread::sleep(Duration::from_millis(dice.among(0..=50)));
+            client.shutdown(Duration::from_millis(dice.among(0..=200)))
+        });
+        let mut ended = Ended::default();
+        threads.into_iter().for_each(|thread| ended.add(thread.join().unwrap()));
+        (ended, early)
+    })
+}
+
+/// What must hold where the receiver wants nothing any more.
+fn check_paused(server: &FaultServer, client: &Client) {
+    let stats = client.stats();
+    let of_time = [DropReason::Shutdown, DropReason::Undelivered].map(|reason| stats.dropped.get(reason));
+    assert_eq!(stats.dropped.total(), of_time.iter().sum::<u64>(), "{stats:?}");
+    let after = server.requests().into_iter().skip_while(|seen| seen.status != Some(429)).skip(1).count() as u64;
+    assert!(after <= MOST_THREADS + MOST_WORKERS, "{after} requests in the pause");
 }
 
 /// Compares what was ended, what was counted and what arrived; answers how many spans arrived more than once.
@@ -213,7 +295,8 @@ fn ids_of(requests: &[Seen], which: impl Fn(&Seen) -> bool) -> HashSet<Ids> {
 }
 
 /// What a thread of the program does; answers the spans it ended.
-fn application(client: &Client, mut dice: Dice, is_patient: bool) -> Ended {
+fn application(client: &Client, mut dice: Dice, kind: Kind) -> Ended {
+    let is_patient = kind.is_patient();
     let tracer = client.tracer(format!("soak {}", dice.among(1..=3)));
     let mut ended = Ended::default();
     let mut latest = Receipt::default();
@@ -274,10 +357,32 @@ fn direct(dice: &mut Dice) -> Vec<SpanData> {
 }
 
 /// Up to forty acts; the last of them repeats.
-fn script(dice: &mut Dice, is_patient: bool) -> Vec<faults::Act> {
-    let mut acts: Vec<_> = (0..dice.among(0..=40)).map(|_| act(dice, is_patient)).collect();
-    acts.push(if is_patient || dice.one_in(2) { accept() } else { act(dice, is_patient) });
-    acts
+fn script(dice: &mut Dice, kind: Kind) -> Vec<faults::Act> {
+    let pause = |status, seconds: &str| answer(Answer::status(status).header("retry-after", seconds).body("not now"));
+    let some = dice.among(0..=40);
+    match kind {
+        Kind::Sound => {
+            let mut acts = vec![accept(); some as usize];
+            for _ in 0..dice.among(0..=3) {
+                let seconds = if dice.one_in(4) { "0" } else { "1" };
+                let status = if dice.one_in(2) { 429 } else { 503 };
+                acts.insert(dice.among(0..=some) as usize, pause(status, seconds));
+            }
+            acts.push(accept());
+            acts
+        }
+        Kind::Paused => {
+            let mut acts = vec![accept(); some as usize];
+            acts.extend([pause(429, ENDLESS), accept()]);
+            acts
+        }
+        Kind::Rough | Kind::Patient => {
+            let is_patient = kind == Kind::Patient;
+            let mut acts: Vec<_> = (0..some).map(|_| act(dice, is_patient)).collect();
+            acts.push(if is_patient || dice.one_in(2) { accept() } else { act(dice, is_patient) });
+            acts
+        }
+    }
 }
 
 fn act(dice: &mut Dice, is_patient: bool) -> faults::Act {
@@ -311,23 +416,29 @@ fn act(dice: &mut Dice, is_patient: bool) -> faults::Act {
     }
 }
 
-fn settings(dice: &mut Dice, is_patient: bool) -> ClientBuilder {
+fn settings(dice: &mut Dice, kind: Kind) -> ClientBuilder {
+    // Where nothing may be lost there is room for everything.
+    let has_room = matches!(kind, Kind::Sound | Kind::Paused);
     let milliseconds = Duration::from_millis;
-    let max_queue_size = if dice.one_in(3) { dice.among(1..=1_000) as usize } else { usize::MAX };
+    let max_queue_size = if !has_room && dice.one_in(3) { dice.among(1..=1_000) as usize } else { usize::MAX };
     let batch = BatchConfig {
-        max_batch_size: (dice.among(1..=600) as usize).min(max_queue_size),
+        max_batch_size: (dice.among(if has_room { 20 } else { 1 }..=600) as usize).min(max_queue_size),
         max_batch_bytes: dice.among(1_000..=200_000) as usize,
         batch_timeout: milliseconds(dice.among(1..=50)),
         max_queue_size,
         ..BatchConfig::default()
     };
     let retry = RetryConfig {
-        max_attempts: dice.among(1..=5) as u32,
+        max_attempts: dice.among(if has_room { 6..=8 } else { 1..=5 }) as u32,
         initial_interval: milliseconds(dice.among(1..=20)),
         max_interval: milliseconds(100),
         ..RetryConfig::default()
     };
-    let timeout = if is_patient { LONG } else { milliseconds(dice.among(20..=500)) };
+    let timeout = match kind {
+        Kind::Rough => milliseconds(dice.among(20..=500)),
+        Kind::Patient => LONG,
+        Kind::Sound | Kind::Paused => SOUND_TIMEOUT,
+    };
     let compression = if dice.one_in(2) { Compression::Gzip } else { Compression::None };
     let budget = ExitBudget { stall: milliseconds(dice.among(1..=200)), total: milliseconds(dice.among(200..=1_000)) };
     let drop_strategy = match dice.among(0..=2) {
@@ -342,9 +453,9 @@ fn settings(dice: &mut Dice, is_patient: bool) -> ClientBuilder {
         .with_request_timeout(timeout)
         .with_compression(compression)
         .with_exit_budget(budget)
-        .with_worker_count(dice.among(1..=4) as usize)
+        .with_worker_count(dice.among(1..=MOST_WORKERS) as usize)
         .with_max_idle_connections(dice.among(0..=4) as usize)
-        .with_max_memory_usage(if dice.one_in(3) { 1 << 20 } else { 64 << 20 })
+        .with_max_memory_usage(if !has_room && dice.one_in(3) { 1 << 20 } else { 64 << 20 })
         .with_drop_strategy(drop_strategy)
 }
 

@@ -7,7 +7,7 @@ use std::{
     fs,
     net::TcpListener,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU16, Ordering},
     },
     thread,
@@ -18,7 +18,9 @@ use otlp::{
     BatchConfig, Client, ClientBuilder, DropReason, RetryConfig, SpanContext, SpanData, SpanId, SpoolConfig, TraceId,
     testing::{Receiver, Request, Response},
 };
-use support::{Ids, LONG, SpoolDir, assert_accounted, assert_received, client_of, gate, ids, shortest, wait_for};
+use support::{
+    Ids, Keeper, LONG, SpoolDir, assert_accounted, assert_received, client_of, gate, ids, shortest, wait_for,
+};
 
 /// A receiver that answers every request with a status of the test's choosing.
 struct Scripted {
@@ -493,4 +495,103 @@ fn a_body_on_its_way_out_of_the_spool_is_queued_and_holds_up_no_flush() {
     let stats = assert_accounted(&next);
     assert_eq!((stats.queued, stats.restored, dir.bodies().len()), (0, 0, 1));
     drop(keeper);
+}
+
+/// A receiver that answers its first requests by a script and accepts the others, and when each came. The first answer is
+/// held back.
+struct Pausing {
+    receiver: Receiver,
+    came: Arc<Mutex<Vec<Instant>>>,
+    keeper: Keeper,
+}
+
+impl Pausing {
+    /// Each with the seconds that it asks to wait for.
+    fn new(script: &'static [(u16, &str)]) -> Self {
+        let came = Arc::new(Mutex::new(Vec::new()));
+        let (keeper, first) = gate();
+        let counted = Arc::clone(&came);
+        let respond = move |_: &Request| {
+            let number = {
+                let mut came = counted.lock().unwrap();
+                came.push(Instant::now());
+                came.len() - 1
+            };
+            if number == 0 {
+                first.wait();
+            }
+            match script.get(number) {
+                Some((429, seconds)) => Response::status(429).header("retry-after", seconds),
+                Some((503, _)) => Response::status(503),
+                _ => Response::ok(),
+            }
+        };
+        Self { receiver: Receiver::builder().respond_with(respond).start().unwrap(), came, keeper }
+    }
+
+    fn came(&self) -> Vec<Instant> {
+        self.came.lock().unwrap().clone()
+    }
+}
+
+/// A client one of whose batches went into the spool because the receiver wants a pause, and the next one of which was
+/// accepted.
+fn paused_and_answered(pausing: &Pausing, dir: &SpoolDir, timeout: Duration) -> Client {
+    let client = client_of(&pausing.receiver)
+        .with_spool_config(spool_in(dir))
+        .with_log_level(otlp::LogLevel::None)
+        .with_request_timeout(timeout)
+        .with_worker_count(4)
+        .with_batch_config(BatchConfig { batch_timeout: Duration::from_millis(1), ..BatchConfig::default() })
+        .build()
+        .unwrap();
+    record(&client, 1);
+    wait_for("the first request", || pausing.came().len() == 1);
+    record(&client, 1);
+    // Nobody else comes for a single span while the only worker waits for its answer.
+    client.flush(Duration::from_millis(1));
+    wait_for("the batch in the spool", || client.stats().spooled == 1);
+    pausing.keeper.let_one_pass();
+    wait_for("the answer to the first request", || client.stats().exported >= 1);
+    client
+}
+
+#[test]
+fn nothing_is_sent_out_of_the_spool_while_the_receiver_wants_a_pause_and_the_exit_does_not_wait_for_it() {
+    // OTLP/HTTP throttling
+    let (pausing, dir) = (Pausing::new(&[(200, ""), (429, "200")]), SpoolDir::new());
+    let client = paused_and_answered(&pausing, &dir, LONG);
+    let receipt = client.shutdown(LONG);
+    assert_eq!((receipt.exported, receipt.spooled, receipt.dropped_total()), (1, 1, 0), "{receipt:?}");
+    assert_eq!(pausing.came().len(), 2);
+    assert_accounted(&client);
+}
+
+#[test]
+fn what_lies_in_the_spool_is_sent_as_soon_as_the_pause_is_over_that_the_receiver_wanted() {
+    let (pausing, dir) = (Pausing::new(&[(200, ""), (429, "4")]), SpoolDir::new());
+    let client = paused_and_answered(&pausing, &dir, Duration::from_secs(3));
+    wait_for("the body out of the spool", || client.stats().exported == 2);
+    let came = pausing.came();
+    assert_eq!(came.len(), 3);
+    assert!(came[2] - came[1] >= Duration::from_secs(4), "{:?}", came[2] - came[1]);
+    assert!(client.shutdown(LONG).is_complete());
+}
+
+#[test]
+fn a_pause_that_is_asked_for_by_the_answer_to_a_spooled_body_counts_for_everything() {
+    let (pausing, dir) = (Pausing::new(&[(503, ""), (200, ""), (429, "200")]), SpoolDir::new());
+    pausing.keeper.let_one_pass();
+    let first = client(&pausing.receiver, &dir).build().unwrap();
+    record(&first, 1);
+    assert_eq!(first.shutdown(LONG).spooled, 1);
+    let next = client(&pausing.receiver, &dir).with_retry_config(RetryConfig::default()).build().unwrap();
+    deliver_one(&next);
+    wait_for("the body to be back in the spool", || pausing.came().len() == 3 && next.stats().restored == 0);
+    record(&next, 1);
+    assert_eq!(next.flush(Duration::from_millis(100)).pending, 1);
+    let receipt = next.shutdown(Duration::from_millis(100));
+    assert_eq!((receipt.exported, receipt.spooled, receipt.dropped_total()), (1, 1, 0), "{receipt:?}");
+    assert_eq!((pausing.came().len(), dir.bodies().len()), (3, 2));
+    assert_accounted(&next);
 }

@@ -3,15 +3,23 @@
 use std::{borrow::Cow, time::SystemTime};
 
 use super::{
+    attribute::bounded_field_len,
     context::SpanContext,
-    record::{Head, Record},
+    record::{Head, MAX_RECORD_BYTES, Record, RecordLimits},
     scope::Scope,
     span::unix_nanos,
     status::{SpanKind, Status},
 };
 use crate::value::{KeyValue, Value};
 
-/// A complete span: made elsewhere, in a test, or read back from a span that has ended.
+/// The fixed fields of a span, its counts and all heads.
+const HEADS: usize = 256;
+/// The longest trace state that is kept.
+const STATE: usize = 512;
+/// The fixed fields and the heads of an event or a link.
+const MORE: usize = 96;
+
+/// A complete span, made elsewhere, in a test, or read back from one that has ended.
 ///
 /// ```
 /// use std::time::SystemTime;
@@ -139,7 +147,20 @@ impl SpanData {
         self
     }
 
-    /// Encodes the span exactly as if it had been recorded.
+    /// Bytes that encoding it within `limits` takes, at most.
+    pub(crate) fn most_encoded_len(&self, limits: RecordLimits) -> usize {
+        let attributes = |entries: &[KeyValue<'_>]| -> usize {
+            entries.iter().map(|entry| bounded_field_len(&entry.key, &entry.value, limits.values())).sum()
+        };
+        let events = self.events.iter().map(|event| MORE + event.name.len() + attributes(&event.attributes));
+        let state = |context: &SpanContext| if context.trace_state().is_empty() { 0 } else { STATE };
+        let links = self.links.iter().map(|link| MORE + state(&link.context) + attributes(&link.attributes));
+        let described = if let Status::Error(description) = &self.status { description.len() } else { 0 };
+        let own = HEADS + state(&self.context) + self.name.len() + described + attributes(&self.attributes);
+        (own + events.sum::<usize>() + links.sum::<usize>()).min(MAX_RECORD_BYTES)
+    }
+
+    /// Encodes the span as it would have been, had it been recorded.
     pub(crate) fn encode<'r>(&self, record: &'r mut Record) -> &'r [u8] {
         // Receivers may refuse a whole request because of one parent id that is all zero.
         let parent = self.parent.as_ref().filter(|parent| parent.is_valid());

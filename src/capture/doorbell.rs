@@ -36,6 +36,8 @@ struct Workers {
     started: usize,
     /// The numbers of the existing workers, one bit for each.
     numbers: u64,
+    /// Those of them that have begun to run, a bit for each: one that was started may never get that far.
+    begun: u64,
     /// Workers that may exist.
     allowed: usize,
     /// Workers that rest.
@@ -54,7 +56,13 @@ struct Workers {
 impl Workers {
     fn remove(&mut self, number: usize) {
         self.started -= 1;
-        self.numbers &= !1_u64.checked_shl(number as u32).unwrap_or(0);
+        self.numbers &= !bit(number);
+        self.begun &= !bit(number);
+    }
+
+    /// Those that have begun to run.
+    fn running(&self) -> usize {
+        self.begun.count_ones() as usize
     }
 
     /// Whether other workers come for what is recorded, or there are none and `may_be_none`.
@@ -70,7 +78,8 @@ impl Workers {
             0
         } else if awake == 0 && self.watching.is_empty() && someone_to_wake {
             ASLEEP | RESTING
-        } else if self.resting > 0 || self.started < self.allowed {
+        } else if self.resting > 0 || self.running() < self.allowed {
+            // What was started may never run: whoever rings finds out.
             RESTING
         } else {
             0
@@ -245,12 +254,29 @@ impl Doorbell {
         workers.started += 1;
         workers.barren = false;
         let number = workers.numbers.trailing_ones();
-        workers.numbers |= 1_u64.checked_shl(number).unwrap_or(0);
+        workers.numbers |= bit(number as usize);
         self.rest.store(workers.rest(), Ordering::Relaxed);
         Some(number as usize)
     }
 
-    /// Removes a worker that has ended.
+    /// A worker that was admitted runs; false where another one has its place.
+    pub(crate) fn begin(&self, number: usize) -> bool {
+        let mut workers = self.workers.lock();
+        let is_awaited = (workers.numbers & !workers.begun & bit(number)) != 0;
+        workers.begun |= workers.numbers & bit(number);
+        self.rest.store(workers.rest(), Ordering::Relaxed);
+        is_awaited
+    }
+
+    /// Those that were admitted and have not begun to run give up their places.
+    pub(crate) fn give_up_unbegun(&self) {
+        let mut workers = self.workers.lock();
+        workers.numbers = workers.begun;
+        workers.started = workers.running();
+        self.rest.store(workers.rest(), Ordering::Relaxed);
+    }
+
+    /// A worker has ended.
     pub(crate) fn dismiss(&self, number: usize) {
         self.take_back(number, false);
     }
@@ -273,10 +299,21 @@ impl Doorbell {
         (workers.started, workers.resting)
     }
 
-    /// Whether there are workers, or were until they left for lack of work.
+    /// Workers that have begun to run.
+    pub(crate) fn begun(&self) -> usize {
+        self.workers.lock().running()
+    }
+
+    /// Whether a worker was started, and none has begun.
+    pub(crate) fn is_awaiting(&self) -> bool {
+        let workers = self.workers.lock();
+        workers.started > 0 && workers.begun == 0
+    }
+
+    /// Whether there are workers, or were until they had nothing to do.
     pub(crate) fn has_worked(&self) -> bool {
         let workers = self.workers.lock();
-        workers.started > 0 || workers.has_left
+        workers.begun > 0 || workers.has_left
     }
 
     /// Whether all existing workers are blocked for long, and another could be started.
@@ -293,7 +330,12 @@ impl Doorbell {
     }
 }
 
-/// A worker that is blocked for long. It looks at nothing until this guard is dropped.
+/// The bit of worker `number`.
+fn bit(number: usize) -> u64 {
+    1_u64.checked_shl(number as u32).unwrap_or(0)
+}
+
+/// A worker that is blocked for long: it looks at nothing until this is dropped.
 #[must_use = "the worker counts as away as long as this lives"]
 pub(crate) struct Away<'a>(&'a Doorbell);
 

@@ -10,6 +10,8 @@ mod emergency;
 mod idle;
 mod overflow;
 mod pool;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod process_limits;
 mod quota;
 mod reservation;
 

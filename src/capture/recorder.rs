@@ -173,6 +173,7 @@ impl Recorder {
     /// Counts a span whose record lacks something.
     pub(crate) fn count_lacking(&self, record: &Record) {
         self.stats.lacking(record.is_truncated().into(), record.is_limited().into());
+        self.stats.lacking_memory(record.lacks_memory().into());
     }
 
     /// Whether recording has ended here: the client was shut down, or this is the child of a fork.

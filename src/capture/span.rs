@@ -146,7 +146,6 @@ impl Span {
     pub fn set_status(&mut self, status: Status) -> &mut Self {
         if let Some(open) = self.open() {
             open.record.set_status(&status);
-            open.account();
         }
         self
     }
@@ -192,7 +191,6 @@ impl Span {
             && !open.record.has_status()
         {
             open.record.set_error(description);
-            open.account();
         }
     }
 
@@ -201,7 +199,6 @@ impl Span {
     pub fn update_name(&mut self, name: &str) -> &mut Self {
         if let Some(open) = self.open() {
             open.record.rename(name);
-            open.account();
         }
         self
     }
@@ -303,17 +300,14 @@ impl OpenSpan {
     /// The general case: the key may be set already, and the record may grow.
     fn set_any(&mut self, key: &str, bit: u64, value: &Value<'_>) {
         self.record.attribute_otherwise(key, bit, value);
-        self.account();
     }
 
     pub(super) fn add_event(&mut self, name: &str, time: u64, attributes: &[KeyValue<'_>]) {
         self.record.event(name, time, attributes);
-        self.account();
     }
 
     pub(super) fn add_link(&mut self, to: &SpanContext, attributes: &[KeyValue<'_>]) {
         self.record.link(to, attributes);
-        self.account();
     }
 }
 

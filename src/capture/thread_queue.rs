@@ -227,7 +227,7 @@ impl ThreadQueue {
     pub(super) fn recycle(&mut self, mut open: Box<OpenSpan>) {
         if open.record.is_unusual() {
             open.context.clear_trace_state();
-            self.shrink(&mut open);
+            open.record.shrink();
         }
         self.keep(open);
     }
@@ -238,14 +238,8 @@ impl ThreadQueue {
         let kept = self.pool.len();
         if kept < self.least_pooled || kept < POOLED_RECORDS && !self.recorder.budget.is_short_of_records() {
             self.pool.push(open);
-        }
-    }
-
-    fn shrink(&self, open: &mut OpenSpan) {
-        let has_freed = open.record.shrink();
-        open.account();
-        if has_freed {
-            self.recorder.overflow.made_room();
+        } else {
+            free(open);
         }
     }
 
@@ -254,7 +248,7 @@ impl ThreadQueue {
         let record = open.record.framed();
         let Some(producer) = &mut self.producer else { return self.lose() };
         if self.recorder.quota.is_bounded() && !take_credit(&self.recorder, producer, !self.refusing) {
-            self.overflow(open.scope, open.accounted, record);
+            self.overflow(open);
         } else if producer.push_in_place(open.scope, record) {
             (self.refusing, self.in_vain) = (false, false);
             self.countdown -= 1;
@@ -263,23 +257,23 @@ impl ThreadQueue {
             } else {
                 self.recorder.doorbell.after_record();
             }
-        } else {
-            self.push_elsewhere(open.scope, open.accounted, record);
+        } else if !self.push_elsewhere(open.scope, record) {
+            self.overflow(open);
         }
     }
 
-    /// Pushes a record when the current chunk is full.
+    /// The chunk at hand is full; false if there is no other one.
     #[cold]
     #[inline(never)]
-    fn push_elsewhere(&mut self, scope: u32, held: usize, record: &[u8]) {
-        let Some(producer) = &mut self.producer else { return };
-        match producer.push_elsewhere(&self.recorder.budget, scope, record) {
-            Ok(_) => self.pushed(),
-            Err(_) => {
-                self.recorder.quota.give_back(1);
-                self.overflow(scope, held, record);
-            }
+    fn push_elsewhere(&mut self, scope: u32, record: &[u8]) -> bool {
+        let Some(producer) = &mut self.producer else { return true };
+        let pushed = producer.push_elsewhere(&self.recorder.budget, scope, record).is_ok();
+        if pushed {
+            self.pushed();
+        } else {
+            self.recorder.quota.give_back(1);
         }
+        pushed
     }
 
     fn pushed(&mut self) {
@@ -304,7 +298,8 @@ impl ThreadQueue {
 
     #[cold]
     #[inline(never)]
-    fn overflow(&mut self, scope: u32, held: usize, record: &[u8]) {
+    fn overflow(&mut self, open: &mut OpenSpan) {
+        let (scope, held, record) = (open.scope, open.record.borrowed(), open.record.framed());
         let needed = self.producer.as_ref().map_or(0, |producer| producer.needs(&self.recorder.budget, record.len()));
         let pushed = self.make_room(
             |budget| if needed == 0 { Prospect::Room } else { budget.could_end(held, needed) },
@@ -361,6 +356,13 @@ impl ThreadQueue {
             self.recorder.doorbell.after_batch();
         }
     }
+}
+
+/// Gives a record back that is not kept.
+#[cold]
+#[inline(never)]
+fn free(open: Box<OpenSpan>) {
+    drop(open);
 }
 
 /// Pushes a record if there is room for it, in spans and in bytes.

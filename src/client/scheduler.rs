@@ -37,6 +37,8 @@ pub(super) struct Scheduler {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Idle,
+    /// The thread was started. It may never begin.
+    Starting,
     Running,
     Stopping,
     Left,
@@ -55,7 +57,7 @@ impl Scheduler {
             if *state != State::Idle || self.tasks.lock().is_empty() {
                 return;
             }
-            *state = State::Running;
+            *state = State::Starting;
         }
         let (scheduler, served) = (Arc::clone(self), Arc::clone(exporter));
         if let Err(error) = spawn(self.name, Runs::Plugins, move || scheduler.run(&served)) {
@@ -69,6 +71,13 @@ impl Scheduler {
     }
 
     fn run(&self, exporter: &Exporter) {
+        {
+            let mut state = self.state.lock();
+            if *state != State::Starting {
+                return;
+            }
+            *state = State::Running;
+        }
         let _left = Leave(self);
         let begun = Instant::now();
         let tasks = std::mem::take(&mut *self.tasks.lock());
@@ -117,8 +126,8 @@ impl Scheduler {
         let mut state = self.state.lock();
         *state = match *state {
             State::Running => State::Stopping,
-            // A later start does nothing.
-            State::Idle => State::Left,
+            // Whoever would start it now is too late, and so is a thread that has not begun.
+            State::Idle | State::Starting => State::Left,
             state => state,
         };
         self.changed.notify_all();

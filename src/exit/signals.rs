@@ -13,6 +13,7 @@ use std::{
         atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering},
         mpsc,
     },
+    time::Duration,
 };
 
 use nix::{
@@ -29,7 +30,10 @@ use crate::{
 /// The signals that ask a process to end. SIGQUIT is not among them: it asks for a core dump of the current state.
 const SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
-/// The number of the signal that came; 0 before one came.
+/// How long the thread is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The number of the signal that came; 0 before.
 static CAME: AtomicI32 = AtomicI32::new(0);
 /// Whether the signal was passed on to the thread, which has not seen it yet.
 static PASSED_ON: AtomicBool = AtomicBool::new(false);
@@ -70,13 +74,19 @@ fn install(end: fn(Ending<'_>)) -> io::Result<bool> {
     PASSED_ON.store(false, Ordering::SeqCst);
     keep_loaded();
     // The thread first: a handler without it would swallow the signals.
-    let (tell, told) = mpsc::channel();
-    spawn("otlp-signals", Runs::OwnCode, move || {
-        THREAD.store(this_thread(), Ordering::SeqCst);
-        let _ = tell.send(());
-        wait(&ours, end);
-    })?;
-    told.recv().map_err(io::Error::other)?;
+    let start = || {
+        let (tell, told) = mpsc::channel();
+        let waited_for = ours;
+        spawn("otlp-signals", Runs::OwnCode, move || {
+            if tell.send(this_thread()).is_ok() {
+                wait(&waited_for, end);
+            }
+        })?;
+        told.recv_timeout(PATIENCE).map_err(io::Error::other)
+    };
+    // Where one never begins, the next is started in another way.
+    let thread = start().or_else(|_| start())?;
+    THREAD.store(thread, Ordering::SeqCst);
     PROCESS.store(process::id(), Ordering::SeqCst);
     ours.iter().try_for_each(|signal| set_action(signal, handler as *const () as libc::sighandler_t))?;
     Ok(true)

@@ -11,10 +11,11 @@ use std::{
 use super::{
     Exporter,
     destination::Destination,
+    encode::{Body, compress::NoMemory},
     ledger,
     net::pool::Over,
     outcome::{Failure, Outcome},
-    request::{Body, Request, Signal},
+    request::{Request, Signal},
     retry::{Verdict, decide},
     sink::Reply,
     tracing::OwnTracing,
@@ -92,15 +93,24 @@ impl Exporter {
                 return Sent::Again(vec![request]);
             }
             Verdict::Split => match request.halves() {
-                Some(halves) if request.claimed.is_some() => {
+                Err(NoMemory) => {
+                    self.say_unsplit(&request);
+                    // What lies in the spool can wait there.
+                    let is_spooled = request.claimed.is_some();
+                    Fate::Lost(if is_spooled { DropReason::Undelivered } else { DropReason::NoMemory })
+                }
+                Ok(Some(halves)) if request.claimed.is_some() => {
                     self.replace_by_halves(&mut request, &halves, &outcome);
                     return Sent::Settled(request.take_body(), ControlFlow::Continue(()));
                 }
-                Some(halves) => {
+                Ok(Some(halves)) => {
                     self.say_failure(LogLevel::Debug, &request, &outcome, format_args!("trying its halves"));
                     return Sent::Again(halves.into());
                 }
-                None => {
+                Ok(None) if request.spans > 1 && self.put_aside(&mut request) => {
+                    return Sent::Settled(request.take_body(), ControlFlow::Continue(()));
+                }
+                Ok(None) => {
                     if matches!(outcome, Outcome::TooLarge { .. }) {
                         request.is_too_large();
                     }
@@ -222,8 +232,10 @@ impl Exporter {
         request.nobody_listens =
             destination.endpoint.is_loopback() && matches!(outcome, Outcome::Failed { failure: Failure::Refused, .. });
         let verdict = match verdict {
-            // A body in the spool can wait there.
-            Verdict::Wait(_) | Verdict::Pause(_) if request.claimed.is_some() => {
+            // What lies in the spool can wait there.
+            Verdict::Wait(_) if request.claimed.is_some() => Verdict::GiveUp(DropReason::Undelivered),
+            Verdict::Pause(wait) if request.claimed.is_some() => {
+                destination.pause.begin(wait);
                 Verdict::GiveUp(DropReason::Undelivered)
             }
             // At exit a collector on this machine that is not there gets one quick second chance.

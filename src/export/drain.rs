@@ -18,7 +18,7 @@ use crate::{
     config::ExitBudget,
     error::DropReason,
     stats::Receipt,
-    sync::{Arc as RingArc, LONGEST},
+    sync::{Arc as RingArc, BEGIN_GRACE, LONGEST},
 };
 
 /// How long a shutdown waits for the workers to leave once nothing is left to do.
@@ -200,13 +200,15 @@ impl Exporter {
         self.ledger.acknowledged().max(on_the_way)
     }
 
-    /// Has the workers look at once. If no thread can be started, the calling one does their work.
+    /// Has the workers look at once. As long as none runs, because no thread can be started or none of them begins, the
+    /// calling one does their work.
     fn wake_or_work(&self, watermark: &mut Watermark, deadline: impl Fn() -> Instant) {
         self.ring_for_all();
+        let doorbell = &self.recorder.doorbell;
+        let grace = deadline().min(Instant::now() + BEGIN_GRACE);
+        self.ledger.wait_until(grace, |open| !doorbell.is_awaiting() || watermark.is_passed(open));
         let mut encoder = None;
-        while self.recorder.doorbell.workers().0 == 0
-            && !self.ledger.wait_until(Instant::now(), |open| watermark.is_passed(open))
-        {
+        while doorbell.begun() == 0 && !self.ledger.wait_until(Instant::now(), |open| watermark.is_passed(open)) {
             let deadline = deadline();
             if Instant::now() >= deadline {
                 break;

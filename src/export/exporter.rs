@@ -9,9 +9,18 @@ use std::{
 };
 
 use super::{
-    destination::Destination, encode::protobuf::EncodedResource, failures::Failures, ledger::Ledger, meter::Meter,
-    operations::Operations, outbox::Outbox, queue::Gatherer, recording_reports::RecordingReports,
-    span_buffer::IdleBuffers, spooling::Spooling, tracing::OwnTracing,
+    destination::Destination,
+    encode::{compress::Encoder, protobuf::EncodedResource},
+    failures::Failures,
+    idle_buffers::IdleBuffers,
+    ledger::Ledger,
+    meter::Meter,
+    operations::Operations,
+    outbox::Outbox,
+    queue::Gatherer,
+    recording_reports::RecordingReports,
+    spooling::Spooling,
+    tracing::OwnTracing,
 };
 use crate::{
     capture::{Recorder, TraceId},
@@ -39,7 +48,14 @@ pub(crate) struct Exporter {
     pub(super) began: SystemTime,
     pub(super) ledger: Ledger,
     pub(super) outbox: Mutex<Outbox>,
+    /// Encoders that wait to be used again by who sends directly: a few for all threads, each of which would otherwise
+    /// leave the memory of its own with the allocator.
+    pub(super) spare_encoders: Mutex<Vec<Encoder>>,
+    /// Who sends directly uses the one that is set aside for that.
+    pub(super) encodes_directly: AtomicBool,
     pub(super) buffers: IdleBuffers,
+    /// Held while a large batch is packed that found no room.
+    pub(super) packs_large: Mutex<()>,
     pub(super) gatherer: Mutex<Gatherer>,
     /// Calls of `flush` in progress: everything that waits is due.
     pub(super) flushing: AtomicUsize,

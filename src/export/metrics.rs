@@ -73,7 +73,7 @@ impl Exporter {
         let encoding = if self.settings.compression == Compression::None { Encoding::NONE } else { Encoding::GZIP };
         let mut encoder = Encoder::new(encoding);
         let mut body = Vec::new();
-        encoder.encode(&mut body, |sink| sink(plain))?;
+        encoder.encode(&mut body, plain.len(), |sink| sink(plain))?;
         let mut request = Request::new(0, 0, body);
         request.signal = Signal::Metrics;
         (request.compression, request.uncompressed) = (encoder.compression(), plain.len());

@@ -2,8 +2,9 @@
 //! result. Nothing here knows what the bytes mean.
 
 pub(super) mod buffers;
+pub(super) mod circumstances;
 pub(super) mod deadline;
-pub(super) mod detour;
+mod detour;
 pub(super) mod dial;
 mod early;
 pub(super) mod exchange;
@@ -18,6 +19,7 @@ pub(super) mod response;
 pub(super) mod socket;
 mod socks;
 pub(super) mod standing;
+mod telling;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]

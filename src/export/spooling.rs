@@ -10,7 +10,7 @@
 use std::{
     cell::RefCell,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::Ordering,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -22,20 +22,20 @@ use super::{
     outcome::Outcome,
     queue::{Extent, Lane},
     request::Request,
-    spool::{Claimed, Expired, Found, Spool, StoreError},
+    spool::{Claimed, Expired, Found, StoreError},
     workers::LoseOnPanic,
 };
 use crate::{
     capture::Reservation,
-    config::Settings,
     error::{DropReason, LogLevel, Subject},
     stats::Receipt,
-    sync::locks::Mutex,
 };
 
 mod gate;
+mod state;
 
 use gate::Gate;
+pub(super) use state::Spooling;
 
 /// How long a shutdown waits for bodies that its workers hold: they come back as soon as their sockets are shut.
 const RETURN_GRACE: Duration = Duration::from_millis(500);
@@ -48,29 +48,6 @@ const WRITE_BUDGET: Duration = Duration::from_secs(5);
 
 /// How often the whole directory is looked through for what is too old.
 const SWEEP_AFTER: Duration = Duration::from_secs(60);
-
-/// The spool of one client.
-pub(super) struct Spooling {
-    spool: Spool,
-    gate: Mutex<Gate>,
-    /// Held by the worker that takes a body out and sends it: one at a time.
-    restoring: Mutex<()>,
-    /// A shutdown has written what was left; before, nobody else gives it up.
-    rest_written: AtomicBool,
-    /// When what nobody will send was last removed.
-    swept: Mutex<Option<Instant>>,
-}
-
-impl Spooling {
-    /// Nothing, unless there is a directory for it. Touches no file.
-    pub(super) fn new(settings: &Settings) -> Option<Self> {
-        let dir = settings.spool.dir.as_deref()?;
-        let spool = Spool::new(&settings.spool, dir, &settings.endpoint.url().to_string());
-        let gate = Mutex::new(Gate::new(Instant::now()));
-        let rest_written = AtomicBool::new(false);
-        Some(Self { spool, gate, restoring: Mutex::open_to_callbacks(()), rest_written, swept: Mutex::default() })
-    }
-}
 
 /// Into the spool.
 impl Exporter {
@@ -192,6 +169,7 @@ impl Exporter {
         let Some(mut batch) = batch else { return false };
         let packed = catch_unwind(AssertUnwindSafe(|| {
             let unsettled = LoseOnPanic::packed(self, batch.id);
+            let _room = self.room_for_large(&batch);
             match self.pack_or_spare(&mut batch, encoder, Vec::new()) {
                 Ok(request) => self.set_aside_or_lose(request, DropReason::Shutdown),
                 Err(NoMemory) => self.lose_batch(batch.id, u64::MAX, DropReason::NoMemory),
@@ -239,7 +217,14 @@ impl Exporter {
 
     /// When the spool should be looked at, though nothing else happens.
     pub(super) fn next_probe(&self) -> Option<Instant> {
-        self.spooling.as_ref()?.gate.lock().next_probe(Instant::now())
+        let (spooling, now) = (self.spooling.as_ref()?, Instant::now());
+        spooling.gate.lock().next_probe(now, self.traces.pause.until(now))
+    }
+
+    /// Whether a body may be taken out and sent: the receiver answers, or it is time to ask, and it wants no pause.
+    fn may_restore(&self, spooling: &Spooling) -> bool {
+        let now = Instant::now();
+        spooling.gate.lock().admits(now) && self.traces.pause.until(now).is_none()
     }
 
     /// Whether a worker is busy with what lies in the spool.
@@ -251,7 +236,7 @@ impl Exporter {
     /// has nothing else to do.
     pub(super) fn restore(&self) -> bool {
         let Some(spooling) = &self.spooling else { return false };
-        if !spooling.gate.lock().admits(Instant::now()) || self.is_stopped() || !self.has_room_for_restored() {
+        if !self.may_restore(spooling) || self.is_stopped() || !self.has_room_for_restored() {
             return false;
         }
         let Some(_restoring) = spooling.restoring.try_lock() else { return false };
@@ -266,6 +251,7 @@ impl Exporter {
         };
         loop {
             let found = spooling.spool.claim(SystemTime::now(), room);
+            let memory = reserved.take().pop();
             match found {
                 Some(Found::Body { claimed, header, body }) => {
                     let (spans, is_own) = (header.spans, claimed.is_own());
@@ -274,8 +260,7 @@ impl Exporter {
                     let mut request = Request::new(id, spans, body);
                     (request.compression, request.uncompressed) = (header.compression, header.uncompressed);
                     request.claimed = Some(claimed);
-                    request.account(&self.recorder.budget);
-                    reserved.take();
+                    request.take_over(memory.unwrap_or_default());
                     self.send_restored(request);
                     return true;
                 }
@@ -326,12 +311,44 @@ impl Exporter {
             return;
         }
         doorbell.ring_all();
-        if doorbell.workers().0 == 0 && spooling.gate.lock().admits(Instant::now()) {
+        if doorbell.workers().0 == 0 && self.may_restore(spooling) {
             // They had nothing to do for so long that they left.
             doorbell.ring();
         }
         let until = deadline.min(Instant::now() + self.settings.exit_budget.stall);
-        self.ledger.wait_until(until, |open| open.restored() == 0 && !spooling.gate.lock().admits(Instant::now()));
+        self.ledger.wait_until(until, |open| open.restored() == 0 && !self.may_restore(spooling));
+    }
+
+    /// Puts a body from the spool aside that is too large and cannot be halved: it is not what its header says. False for
+    /// one that is not from there.
+    pub(super) fn put_aside(&self, request: &mut Request) -> bool {
+        let Some(claimed) = request.claimed.take() else { return false };
+        let (path, spans, limit) = (claimed.set_aside(), request.spans, self.settings.max_request_bytes);
+        self.put_back(request.id, spans);
+        let path = path.display();
+        self.diagnostics.say(
+            LogLevel::Warn,
+            Subject::Spool,
+            format_args!(
+                "a spooled file was set aside, {path}: it inflates to more than max_request_bytes = {limit} and cannot be \
+                 halved; its {spans} spans are not sent"
+            ),
+        );
+        true
+    }
+
+    /// Says that there was no memory to halve a body that is too large.
+    pub(super) fn say_unsplit(&self, request: &Request) {
+        let what = if request.claimed.is_some() { "it stays in the spool" } else { "its spans are lost" };
+        let (bytes, limit) = (request.body.len(), self.settings.max_memory_usage);
+        self.diagnostics.say(
+            LogLevel::Warn,
+            Subject::Memory,
+            format_args!(
+                "max_memory_usage = {limit} leaves no room to halve a body of {bytes} bytes that is too large; {what}; \
+                 raise OTLP_MAX_MEMORY_USAGE"
+            ),
+        );
     }
 
     /// Settles a body from the spool that is too large: from now on its halves are there instead.

@@ -51,6 +51,9 @@ struct Rest {
 /// all where they are blocked and somebody is waiting or the receiver is in trouble.
 pub(super) fn start_if_needed(exporter: &Arc<Exporter>) {
     let recorder = &exporter.recorder;
+    if sync::are_held_up() {
+        recorder.doorbell.give_up_unbegun();
+    }
     let (started, _) = recorder.doorbell.workers();
     // One that is busy with the spool minds nothing else.
     let minding = started.saturating_sub(exporter.is_restoring().into());
@@ -91,8 +94,12 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    fn new(exporter: &'a Exporter, number: usize) -> Self {
-        Self { exporter, number, is_left: false }
+    /// Takes the place that was kept for it, if it still is: from now on who waits for delivery leaves the work to it.
+    fn take(exporter: &'a Exporter, number: usize) -> Option<Self> {
+        let is_taken = exporter.recorder.doorbell.begin(number);
+        exporter.ledger.nudge();
+        // Made only then: one that is dropped counts a worker off.
+        is_taken.then(|| Self { exporter, number, is_left: false })
     }
 }
 
@@ -120,7 +127,7 @@ enum Done {
 }
 
 fn run(exporter: &Arc<Exporter>, number: usize) {
-    let mut place = Place::new(exporter, number);
+    let Some(mut place) = Place::take(exporter, number) else { return };
     let _own = OwnThread::mark();
     exporter.open_ahead();
     exporter.recorder.budget.prepare();
@@ -325,11 +332,13 @@ impl Exporter {
         if encoder.encoding() != self.encoding() || encoder.is_makeshift() {
             *encoder = Encoder::new(self.encoding());
         }
+        // Until the body is accounted for.
+        let room = self.room_for_large(&batch);
         let packed = self.pack_or_spare(&mut batch, encoder, self.spare_body());
         std::mem::forget(unsettled);
         let Ok(request) = packed else { return self.lose_unpacked(batch) };
         self.put(request);
-        drop(batch);
+        drop((batch, room));
         self.recorder.overflow.made_room();
         self.report_recording();
     }
@@ -478,6 +487,7 @@ mod tests {
         config::{BatchConfig, Encoding, Options, Settings},
         error::Diagnostics,
         export::{
+            Patience,
             encode::compress::Encoder,
             queue::{Extent, Lane},
         },
@@ -504,7 +514,7 @@ mod tests {
     fn die(exporter: &Arc<Exporter>) {
         let dying = Arc::clone(exporter);
         let died = thread::spawn(move || {
-            let _place = Place::new(&dying, 0);
+            let _place = Place::take(&dying, 0).unwrap();
             panic!("on purpose");
         });
         assert!(died.join().is_err());
@@ -517,6 +527,28 @@ mod tests {
         let (exporter, tracer) = held_up(&receiver);
         tracer.start("waits").end();
         die(&exporter);
+        assert!(receiver.wait_for_spans(1, Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn who_waits_for_delivery_does_the_work_of_a_worker_that_never_begins() {
+        let receiver = Receiver::start().unwrap();
+        let (exporter, tracer) = held_up(&receiver);
+        for sent in 1..=2 {
+            tracer.start("waits").end();
+            assert!(exporter.flush(Patience::Until(Duration::from_secs(30))).is_complete());
+            assert_eq!(receiver.span_count(), sent);
+        }
+    }
+
+    #[test]
+    fn a_worker_that_begins_after_its_place_was_given_up_leaves_and_counts_nobody_off() {
+        let receiver = Receiver::start().unwrap();
+        let (exporter, tracer) = held_up(&receiver);
+        exporter.recorder.doorbell.give_up_unbegun();
+        run(&exporter, 0);
+        assert_eq!(exporter.recorder.doorbell.workers(), (0, 0));
+        tracer.start("next").end();
         assert!(receiver.wait_for_spans(1, Duration::from_secs(30)));
     }
 

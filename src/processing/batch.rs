@@ -12,7 +12,7 @@ use crate::{
     capture::{EndedSpan, SpanData, SpanProcessor, processing},
     error::ExportError,
     sync::{
-        LONGEST, Runs,
+        BEGIN_GRACE, LONGEST, Runs,
         locks::{Condvar, Mutex, MutexGuard},
         spawn, this_thread,
     },
@@ -96,11 +96,30 @@ struct State {
 enum Thread {
     #[default]
     NotStarted,
+    /// It was started at this time. It may never begin.
+    Starting(Instant),
     Running,
     Left,
 }
 
 impl State {
+    /// When to do its work on the thread that waits for it, where one was started: once it should have begun.
+    fn patience(&self) -> Option<Instant> {
+        match self.thread {
+            Thread::Starting(at) => Some(at + BEGIN_GRACE).filter(|until| *until > Instant::now()),
+            _ => None,
+        }
+    }
+
+    /// Whether a thread is to be started: there is none, or none that begins.
+    fn lacks_thread(&self) -> bool {
+        match self.thread {
+            Thread::NotStarted => true,
+            Thread::Starting(_) => self.patience().is_none(),
+            Thread::Running | Thread::Left => false,
+        }
+    }
+
     /// Of the spans that were taken in, those whose fate is decided: the oldest.
     fn settled(&self) -> u64 {
         self.taken - self.stats.queued
@@ -234,7 +253,7 @@ impl Shared {
         state.stats.ended += 1;
         // Where no thread can be had it is asked for again and again, but not for each span.
         let is_time = state.queue.is_empty() || state.stats.ended.is_multiple_of(shared.batch_size() as u64);
-        if state.thread == Thread::NotStarted && !state.is_shut_down && is_time {
+        if is_time && !state.is_shut_down && state.lacks_thread() {
             Self::start(shared, &mut state);
         }
         let Some(span) = span.filter(|_| has_room(&state)) else {
@@ -256,12 +275,17 @@ impl Shared {
         let exporting = Arc::clone(shared);
         let run = move || processing(|| exporting.run());
         if spawn("otlp-processor", Runs::Plugins, run).is_ok() {
-            state.thread = Thread::Running;
+            state.thread = Thread::Starting(Instant::now());
         }
     }
 
     fn run(&self) {
         let mut state = self.state.lock();
+        if !matches!(state.thread, Thread::Starting(_)) {
+            // Another one took its place, as it took so long to begin.
+            return;
+        }
+        state.thread = Thread::Running;
         loop {
             let due = state.queue.front().map(|(came, _)| *came + self.settings.delay);
             let is_due = due.is_some_and(|due| state.settled() < state.wanted || due <= Instant::now());
@@ -322,6 +346,8 @@ impl Shared {
         while state.settled() < wanted && !is_own && Instant::now() < deadline {
             if state.thread == Thread::Running || state.exporting.is_some() {
                 self.done.wait_until(&mut state, deadline);
+            } else if let Some(until) = state.patience() {
+                self.done.wait_until(&mut state, until.min(deadline));
             } else {
                 // Spans that an allocator records must not come back here: the lock is held.
                 state = processing(|| self.export_one(state));

@@ -3,10 +3,13 @@
 use std::{
     cell::Cell,
     io,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     thread,
+    time::Duration,
 };
 
+#[cfg(unix)]
+use super::bare;
 use super::image;
 
 /// A thread's stack, and what the standard library and the allocator set up for it, with as much to spare as others
@@ -23,6 +26,18 @@ thread_local! {
 
 /// The handlers that run when a process exits have begun to.
 static EXITING: AtomicBool = AtomicBool::new(false);
+
+/// How long a thread that was started is waited for by who needs it. It begins within some ten microseconds; on a busy
+/// machine that takes its time, and where a lock of the standard library is held for ever it never does.
+pub(crate) const BEGIN_GRACE: Duration = Duration::from_millis(20);
+
+/// This process is the child of a fork, where the standard library may start no thread.
+static IS_FORKED: AtomicBool = AtomicBool::new(false);
+
+/// Threads that the standard library was to start, and that have not begun; and when it was last asked for one, in
+/// milliseconds of the monotonic clock. Once that is the grace ago, it starts none.
+static AWAITED: AtomicU32 = AtomicU32::new(0);
+static ASKED: AtomicU64 = AtomicU64::new(0);
 
 /// What a thread runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,7 +62,52 @@ pub(crate) fn spawn(name: &str, runs: Runs, run: impl FnOnce() + Send + 'static)
         run();
         IS_OWN.set(false);
     };
-    with_signals_blocked(|| thread::Builder::new().name(name.to_owned()).spawn(run)).map(drop)
+    with_signals_blocked(|| start(name, run))
+}
+
+/// Has it started by the standard library, which names it and tells of an overflow of its stack, unless that gets
+/// nowhere in this process.
+fn start(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    #[cfg(unix)]
+    if IS_FORKED.load(Ordering::Relaxed) || are_held_up() {
+        return bare::spawn(name, run);
+    }
+    AWAITED.fetch_add(1, Ordering::Relaxed);
+    ASKED.store(milliseconds(), Ordering::Relaxed);
+    let run = || {
+        AWAITED.fetch_sub(1, Ordering::Relaxed);
+        run();
+    };
+    let started = thread::Builder::new().name(name.to_owned()).spawn(run).map(drop);
+    if started.is_err() {
+        AWAITED.fetch_sub(1, Ordering::Relaxed);
+    }
+    started
+}
+
+/// Whether the threads that the standard library was to start do not begin. In a process that was forked before
+/// anybody watched for it, nothing else tells.
+pub(crate) fn are_held_up() -> bool {
+    let since = || Duration::from_millis(milliseconds().saturating_sub(ASKED.load(Ordering::Relaxed)));
+    AWAITED.load(Ordering::Relaxed) > 0 && since() >= BEGIN_GRACE
+}
+
+#[cfg(unix)]
+fn milliseconds() -> u64 {
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| Duration::from(now).as_millis() as u64)
+}
+
+/// Elsewhere there is no fork, and what was asked for begins.
+#[cfg(not(unix))]
+fn milliseconds() -> u64 {
+    0
+}
+
+/// This is the child of a fork from now on. Called in the midst of it: touches an atomic and nothing else.
+#[cfg(unix)]
+pub(crate) fn forked() {
+    IS_FORKED.store(true, Ordering::Relaxed);
 }
 
 /// Whether the system gives what a thread of ours takes. The standard library aborts the process where a thread has

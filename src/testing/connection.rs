@@ -14,9 +14,9 @@ use prost::Message as _;
 
 use super::{
     exchange::{Request, Response},
+    figures::Keep,
     http::{self, Framing, Head, ReadFailure},
     message::{self, Ids},
-    receiver::Keep,
     shared::Shared,
 };
 

@@ -11,59 +11,14 @@ use std::{
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 
 use super::{
+    connection,
     exchange::{ReceivedSpan, Request, Response},
+    figures::{ConnectionCounts, Keep, Totals},
     shared::{Responder, Shared},
 };
 
 /// How long dropping the receiver waits for its threads. Only a scripted answer that does not return takes longer.
 const DROP_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
-
-/// How much of what it receives a [`Receiver`] keeps.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Keep {
-    /// Every request with its decoded message: some kilobytes per span.
-    #[default]
-    Everything,
-    /// For runs of many spans: of each span its ids (24 bytes), of each request its headers and sizes.
-    /// Complete are only spans of the trace that was accepted first, and of those the first 1,000.
-    /// Messages are checked as with `Everything`, except inside attributes, events and status.
-    Ids,
-}
-
-/// Sums over everything received so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Totals {
-    /// Requests, whatever they were answered. Not counted are those whose headers could not be read.
-    pub requests: u64,
-    /// Spans in requests that were answered 2xx.
-    pub spans: u64,
-    /// Bodies as received, in bytes.
-    pub encoded_bytes: u64,
-    /// Bodies after decompression, in bytes.
-    pub decoded_bytes: u64,
-    /// Request lines and headers, in bytes.
-    pub header_bytes: u64,
-    /// Requests cut off by the sender: the connection ended inside them. They are not in `requests`.
-    pub aborted: u64,
-}
-
-/// The connections of a [`Receiver`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ConnectionCounts {
-    /// Connections accepted since it began.
-    pub accepted: u64,
-    /// Connections that neither side has closed.
-    pub open: u64,
-    /// Open connections on which no request is under way: none has begun, or the last one's answer has been sent.
-    pub idle: u64,
-    /// The most connections that were open at once.
-    pub peak_open: u64,
-    /// The most requests that were under way at once, from their first byte to their answer.
-    pub peak_requests: u64,
-}
 
 /// An OTLP/HTTP receiver for traces inside this process, on a free port of 127.0.0.1.
 ///
@@ -72,7 +27,7 @@ pub struct ConnectionCounts {
 /// own. What it can read it counts and, if the answer is 2xx (the default), keeps; what is malformed it refuses and
 /// notes in [`errors`](Self::errors).
 ///
-/// CaptureLimits: 64 KiB of headers, 64 MiB of body as sent, 256 MiB inflated; what is larger is answered 413.
+/// Limits: 64 KiB of headers, 64 MiB of body as sent, 256 MiB inflated; what is larger is answered 413.
 ///
 /// Reading methods return copies and wait for nothing, [`wait_for_spans`](Self::wait_for_spans) excepted.
 /// A request is recorded before its answer is sent: whoever has the answer finds its spans here.
@@ -261,7 +216,7 @@ impl ReceiverBuilder {
         let shared = Arc::new(Shared::new(self.keep, self.responder, self.response_delay));
         let acceptor = thread::Builder::new().name("otlp-receiver".to_owned()).spawn({
             let shared = Arc::clone(&shared);
-            move || shared.run(listener)
+            move || shared.run(listener, connection::serve)
         })?;
         Ok(Receiver { shared, address, acceptor: Some(acceptor) })
     }

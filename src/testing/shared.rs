@@ -18,10 +18,9 @@ use opentelemetry_proto::tonic::collector::{
 use prost::Message as _;
 
 use super::{
-    connection,
     exchange::{ReceivedSpan, Request, Response},
+    figures::{ConnectionCounts, Keep, Totals},
     message::Ids,
-    receiver::{ConnectionCounts, Keep, Totals},
 };
 use crate::sync::locks::{Condvar, Mutex, MutexGuard};
 
@@ -31,6 +30,9 @@ const WHOLE_SPANS: usize = 1_000;
 const ERRORS: usize = 1_000;
 
 pub(super) type Responder = Box<dyn Fn(&Request) -> Response + Send + Sync>;
+
+/// Serves the requests of one connection, which has this number.
+pub(super) type Serve = fn(&TcpStream, u64, &Shared);
 
 /// What the receiver and its threads have in common.
 pub(super) struct Shared {
@@ -109,9 +111,9 @@ impl Shared {
         }
     }
 
-    /// Serves connections until the receiver stops; returns after all of them have ended.
-    pub(super) fn run(&self, listener: TcpListener) {
-        self.accept(listener);
+    /// Has connections served until the receiver stops; returns after all of them have ended.
+    pub(super) fn run(&self, listener: TcpListener, serve: Serve) {
+        self.accept(listener, serve);
         self.sockets.lock().finished = true;
         self.changed.notify_all();
     }
@@ -134,7 +136,7 @@ impl Shared {
     }
 
     /// Accepts connections, each on a thread of its own.
-    fn accept(&self, listener: TcpListener) {
+    fn accept(&self, listener: TcpListener, serve: Serve) {
         // The scope's body owns the listener: the port closes before the connections' threads are waited for.
         thread::scope(move |scope| {
             loop {
@@ -156,15 +158,15 @@ impl Shared {
                 sockets.note_peaks();
                 drop(sockets);
                 self.changed.notify_all();
-                let serve = move || {
+                let serve_one = move || {
                     // A panic that is not the script's would be a fault in here; it must not take the others down.
-                    if catch_unwind(AssertUnwindSafe(|| connection::serve(&stream, number, self))).is_err() {
+                    if catch_unwind(AssertUnwindSafe(|| serve(&stream, number, self))).is_err() {
                         self.add_error(format!("connection {number}: its thread panicked"));
                     }
                     let _ = stream.shutdown(Shutdown::Both);
                     self.forget_connection(number);
                 };
-                if thread::Builder::new().name(format!("otlp-recv-{number}")).spawn_scoped(scope, serve).is_err() {
+                if thread::Builder::new().name(format!("otlp-recv-{number}")).spawn_scoped(scope, serve_one).is_err() {
                     self.forget_connection(number);
                 }
             }

@@ -1,7 +1,7 @@
 //! A receiver that misbehaves by script, over real sockets: what the friendly one of `otlp::testing` never does.
 //!
 //! A script is a sequence of acts, taken one by one: the next one by each connection that is accepted, and by each
-//! further request on a connection that was kept alive. The last act repeats.
+//! further request on a connection that was kept alive. The last act repeats. Connections may be made to act otherwise.
 //!
 //! Nothing here sleeps in place of a handshake: whoever stalls says so in the [`Log`], and [`FaultServer::wait`]
 //! waits for what it shows. Dropping the server ends its threads, wherever they are blocked.
@@ -24,6 +24,7 @@ use std::{
     fmt,
     io::{self, Read as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    ops::RangeInclusive,
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -88,9 +89,17 @@ pub(crate) struct FaultServer {
     acceptor: Option<JoinHandle<()>>,
 }
 
+/// Connections that do the same to every request.
+struct Node {
+    connections: RangeInclusive<u64>,
+    act: Act,
+}
+
 struct Shared {
     tls: Option<Arc<ServerConfig>>,
     script: Mutex<(usize, Vec<Act>)>,
+    /// What connections do that do not act by the script.
+    nodes: Mutex<Vec<Node>>,
     log: Mutex<Log>,
     changed: Condvar,
 }
@@ -125,6 +134,7 @@ impl FaultServer {
         let shared = Arc::new(Shared {
             tls,
             script: Mutex::new((0, script)),
+            nodes: Mutex::default(),
             log: Mutex::new(Log::default()),
             changed: Condvar::new(),
         });
@@ -210,6 +220,18 @@ impl FaultServer {
         self.wait(|log| log.idle.is_empty().then_some(()));
     }
 
+    /// A connection that will be the one of this number does so to whatever it is sent.
+    pub(crate) fn have_sick(&self, connection: u64, act: Act) {
+        self.shared.nodes.lock().push(Node { connections: connection..=connection, act });
+    }
+
+    /// Every connection there was so far does so to whatever it is sent from now on.
+    pub(crate) fn forget_connections(&self, act: Act) {
+        let connections = 1..=self.connections();
+        // The latest word counts.
+        self.shared.nodes.lock().insert(0, Node { connections, act });
+    }
+
     /// Replaces the rest of the script.
     pub(crate) fn go_on_with(&self, script: impl IntoIterator<Item = Act>) {
         *self.shared.script.lock() = (0, script.into_iter().collect());
@@ -261,7 +283,10 @@ impl Shared {
         value
     }
 
-    fn next_act(&self) -> Act {
+    fn next_act(&self, connection: u64) -> Act {
+        if let Some(node) = self.nodes.lock().iter().find(|node| node.connections.contains(&connection)) {
+            return node.act.clone();
+        }
         let mut script = self.script.lock();
         let (at, acts) = &mut *script;
         let act = acts[(*at).min(acts.len() - 1)].clone();
@@ -283,7 +308,7 @@ impl Shared {
                 });
                 let Some(number) = number else { break };
                 // Here and not on its own thread: connections take their acts in the order in which they came.
-                let act = self.next_act();
+                let act = self.next_act(number);
                 scope.spawn(move || self.serve(number, stream, act));
             }
         });
@@ -322,7 +347,7 @@ impl Shared {
             if !more {
                 break;
             }
-            act = self.next_act();
+            act = self.next_act(number);
         }
         // Both handles of the socket go before it counts as gone.
         self.change(|log| log.open.remove(&number));

@@ -30,6 +30,12 @@ fn record(bell: &Doorbell, producer: &mut Producer, budget: &MemoryBudget) {
     bell.after_record();
 }
 
+/// One more worker beside `started` others, which runs.
+fn run_worker(bell: &Doorbell, started: usize) {
+    let number = bell.admit(started).unwrap();
+    assert!(bell.begin(number));
+}
+
 /// A lost wake leaves the worker asleep for ever, which loom reports as a deadlock.
 #[test]
 fn loom_no_lost_wake() {
@@ -37,7 +43,7 @@ fn loom_no_lost_wake() {
     explore(Some(5), || {
         let (bell, budget) = (Arc::new(Doorbell::new(1, false)), MemoryBudget::new(1 << 20));
         let (ring, mut producer) = Ring::new(0);
-        bell.admit(0).unwrap();
+        run_worker(&bell, 0);
         let working = {
             let bell = Arc::clone(&bell);
             spawn(move || work(&bell, &ring, 2))
@@ -55,8 +61,8 @@ fn loom_no_lost_wake_while_a_worker_is_away() {
     explore(Some(4), || {
         let (bell, budget) = (Arc::new(Doorbell::new(2, false)), MemoryBudget::new(1 << 20));
         let (ring, mut producer) = Ring::new(0);
-        bell.admit(0).unwrap();
-        bell.admit(1).unwrap();
+        run_worker(&bell, 0);
+        run_worker(&bell, 1);
         let working = {
             let (bell, ring) = (Arc::clone(&bell), Arc::clone(&ring));
             spawn(move || work(&bell, &ring, 1))
@@ -79,7 +85,7 @@ fn loom_no_lost_wake_while_the_only_worker_leaves() {
         let bell = std::sync::Arc::new(Doorbell::new(1, false));
         let started = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let (ring, mut producer) = Ring::new(0);
-        bell.admit(0).unwrap();
+        run_worker(&bell, 0);
         let starting = (std::sync::Arc::downgrade(&bell), std::sync::Arc::clone(&started));
         bell.when_unanswered(move || {
             let is_first = starting.0.upgrade().is_some_and(|bell| bell.admit(0).is_some());
@@ -106,8 +112,8 @@ fn loom_no_lost_wake_while_one_of_two_workers_leaves() {
     explore(Some(3), || {
         let (bell, budget) = (Arc::new(Doorbell::new(2, false)), MemoryBudget::new(1 << 20));
         let (ring, mut producer) = Ring::new(0);
-        bell.admit(0).unwrap();
-        bell.admit(1).unwrap();
+        run_worker(&bell, 0);
+        run_worker(&bell, 1);
         let working = {
             let (bell, ring) = (Arc::clone(&bell), Arc::clone(&ring));
             spawn(move || work(&bell, &ring, 1))
@@ -171,7 +177,7 @@ mod on_real_threads {
 
     fn bell_with(workers: usize) -> Doorbell {
         let bell = Doorbell::new(workers, false);
-        assert!((0..workers).all(|started| bell.admit(started).is_some()));
+        (0..workers).for_each(|started| run_worker(&bell, started));
         bell
     }
 
@@ -184,13 +190,17 @@ mod on_real_threads {
         bell.after_record();
         assert_eq!(started.load(Ordering::Relaxed), 1);
         assert_eq!((bell.admit(0), bell.admit(0)), (Some(0), None));
+        assert!(bell.begin(0));
         bell.after_record();
         assert_eq!(started.load(Ordering::Relaxed), 1, "somebody is awake");
         bell.after_batch();
         assert_eq!(started.load(Ordering::Relaxed), 2, "another one could help");
         assert_eq!((bell.admit(1), bell.admit(2)), (Some(1), None));
         bell.after_batch();
-        assert_eq!(started.load(Ordering::Relaxed), 2, "there may be no more");
+        assert_eq!(started.load(Ordering::Relaxed), 3, "what was started may never run");
+        assert!(bell.begin(1));
+        bell.after_batch();
+        assert_eq!(started.load(Ordering::Relaxed), 3, "there may be no more");
     }
 
     #[test]
@@ -390,4 +400,20 @@ mod on_real_threads {
     fn no_wake_is_lost_between_two_workers() {
         play(2, 100_000);
     }
+}
+
+#[cfg(not(loom))]
+#[test]
+fn a_worker_that_begins_when_its_place_was_given_up_finds_it_taken() {
+    let bell = Doorbell::new(2, false);
+    assert_eq!((bell.admit(0), bell.admit(1)), (Some(0), Some(1)));
+    assert!(bell.is_awaiting() && !bell.has_worked());
+    assert!(bell.begin(1) && !bell.is_awaiting() && bell.has_worked());
+    bell.give_up_unbegun();
+    assert_eq!((bell.workers().0, bell.begun()), (1, 1));
+    assert!(!bell.begin(0), "it is nobody's");
+    assert_eq!(bell.admit(1), Some(0));
+    assert!(bell.begin(0), "the first of the two that comes has it");
+    assert!(!bell.begin(0));
+    assert_eq!((bell.workers().0, bell.begun()), (2, 2));
 }

@@ -231,7 +231,7 @@ impl MemoryBudget {
         self.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Accounts for a span that is about to start, if there is room for it.
+    /// Accounts for a span that is about to start, or to grow, if there is room for it.
     pub(in crate::capture) fn reserve_span(&self, bytes: usize) -> bool {
         let reserved = self.could_start(bytes) == Prospect::Room && self.has_memory() && self.account(bytes);
         if reserved {
@@ -240,14 +240,7 @@ impl MemoryBudget {
         reserved
     }
 
-    /// Accounts for a span that has grown from `before` bytes, or shrunk.
-    pub(in crate::capture) fn resize_span(&self, before: usize, bytes: usize) {
-        self.spans.fetch_add(bytes, Ordering::Relaxed);
-        self.account_anyway(bytes);
-        self.release_span(before);
-    }
-
-    /// Gives the bytes of a span back.
+    /// Gives bytes of a span back.
     pub(in crate::capture) fn release_span(&self, bytes: usize) {
         self.spans.fetch_sub(bytes, Ordering::Relaxed);
         self.held.fetch_sub(bytes, Ordering::Relaxed);

@@ -42,10 +42,10 @@ impl EmergencyReserve {
     pub(super) fn is_there(&self) -> bool {
         let looks = self.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY);
         if self.is_given_up() {
-            // Looking maps the memory for a moment, so it is not repeated while nothing has changed.
+            // Looking may take for a moment what is there: not in vain while nothing has changed.
             return looks && self.take_back();
         }
-        if looks && self.bytes > 0 && map(self.bytes / 2).is_none() {
+        if looks && self.bytes > 0 && !has(self.bytes / 2) {
             self.give_up();
             return false;
         }
@@ -66,8 +66,8 @@ impl EmergencyReserve {
     #[cold]
     fn take_back(&self) -> bool {
         let Some(mut pages) = self.pages.try_lock() else { return false };
-        // Only if as much again is free: the space was given up for others to use.
-        if pages.is_none() && map(2 * self.bytes).is_some() {
+        // With as much again beside it: what was given up is for others.
+        if pages.is_none() && has(2 * self.bytes) {
             *pages = map(self.bytes);
         }
         let is_there = pages.is_some();
@@ -92,6 +92,23 @@ impl EmergencyReserve {
     }
 }
 
+/// Whether the system has so many bytes. To try takes them for a moment in which others may need a few: not where limits
+/// tell as much, unless plenty is left.
+fn has(bytes: usize) -> bool {
+    match left() {
+        Some(left) if left < 2 * bytes => left >= bytes,
+        _ => map(bytes).is_some(),
+    }
+}
+
+/// More bytes that the limits of the process allow, where that can be told.
+fn left() -> Option<usize> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    return super::process_limits::left();
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    None
+}
+
 fn map(bytes: usize) -> Option<MmapMut> {
     if bytes == 0 { None } else { MmapMut::map_anon(bytes).ok() }
 }
@@ -112,5 +129,26 @@ mod tests {
         let none = EmergencyReserve::new(0);
         none.give_up();
         assert!(none.is_there(), "a bound too small for one has none to give up");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn to_look_under_a_limit_takes_nothing_from_others() {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+        const GIB: usize = 1 << 30;
+        let bytes_of = |what: &str| {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+        };
+        // As far away as that it stands in the way of no other test.
+        let (soft, hard) = getrlimit(Resource::RLIMIT_AS).unwrap();
+        setrlimit(Resource::RLIMIT_AS, (bytes_of("VmSize:") + 64 * GIB) as u64, hard).unwrap();
+        let before = bytes_of("VmPeak:");
+        assert!(has(40 * GIB) && !has(80 * GIB));
+        assert!(bytes_of("VmPeak:") < before + 40 * GIB);
+        setrlimit(Resource::RLIMIT_AS, soft, hard).unwrap();
+        assert!(has(1 << 20), "tried where nothing limits it");
     }
 }

@@ -72,6 +72,16 @@ impl Overflow {
         self.room.made();
     }
 
+    /// Repeats an `attempt` until it finds room, or `until` comes. `announce` tells the workers that a thread waits.
+    pub(crate) fn wait_for_room<T>(
+        &self,
+        until: Instant,
+        announce: impl FnOnce(),
+        attempt: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        self.room.wait_for(until.saturating_duration_since(Instant::now()), announce, attempt)
+    }
+
     /// Repeats an `attempt` that found no room for as long as the strategy makes some: `shed_records` drops the
     /// oldest spans that are in no body yet, `announce` tells the workers that a thread waits.
     #[cold]

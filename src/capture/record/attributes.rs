@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{FIELDS_AT, Record, keys::key_bit};
+use super::{FIELDS_AT, Lack, Record, keys::key_bit, prefix};
 use crate::{
     capture::attribute::{
         bounded_field_len, put_bounded,
@@ -93,10 +93,14 @@ impl Record {
         if is_known || self.keys.add(bit, self.limits.attributes) {
             self.attribute_long(key, value);
         } else {
-            let extras = self.extras();
-            extras.lack(false);
-            extras.drop_attribute();
+            self.drop_attribute(Lack::Limit);
         }
+    }
+
+    fn drop_attribute(&mut self, lack: Lack) {
+        let extras = self.extras();
+        extras.lack(lack);
+        extras.drop_attribute();
     }
 
     /// Removes the attribute `key`, if there is one.
@@ -122,25 +126,27 @@ impl Record {
     #[inline(never)]
     fn attribute_long(&mut self, key: &str, value: &Value<'_>) {
         let bounds = self.limits.values;
-        if self.fits(bounded_field_len(key, value, bounds)) {
-            put_bounded(&mut self.buffer, ATTRIBUTES, key, value, bounds);
-            return;
+        match self.make_room(bounded_field_len(key, value, bounds)) {
+            Ok(()) => return put_bounded(&mut self.buffer, ATTRIBUTES, key, value, bounds),
+            Err(Lack::TooLarge) => {}
+            // Cut at any place that memory happens to give out at, it would say something else.
+            Err(lack) => return self.drop_attribute(lack),
         }
         // The key's own field, the heads of attribute, value and text: at most 6 bytes each.
         let overhead = key.len() + 24;
-        self.extras().lack(true);
+        self.extras().lack(Lack::TooLarge);
         match value {
             Value::String(text) if overhead < self.left() => {
-                let text = self.cut(text, overhead);
-                if !self.buffer.has_room(overhead + text.len()) {
-                    return self.extras().drop_attribute();
+                let text = prefix(text, self.left() - overhead);
+                if !self.has_room(overhead + text.len()) {
+                    return self.drop_attribute(Lack::NoMemory);
                 }
                 put_bounded(&mut self.buffer, ATTRIBUTES, key, &Value::String(Cow::Borrowed(text)), bounds);
             }
             Value::Bytes(bytes) if overhead < self.left() => {
                 let bytes = &bytes[..bytes.len().min(self.left() - overhead)];
                 if !self.has_room(overhead + bytes.len()) {
-                    return self.extras().drop_attribute();
+                    return self.drop_attribute(Lack::NoMemory);
                 }
                 put_bounded(&mut self.buffer, ATTRIBUTES, key, &Value::Bytes(Cow::Borrowed(bytes)), bounds);
             }

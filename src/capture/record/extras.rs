@@ -1,6 +1,6 @@
 //! What few spans have: events, links, a status, and counts of what was left out.
 
-use super::{MAX_RECORD_BYTES, Record, TAIL_BYTES, prefix};
+use super::{Lack, MAX_RECORD_BYTES, Record, TAIL_BYTES, prefix};
 use crate::{
     capture::{local, status::Status},
     proto::{
@@ -10,8 +10,11 @@ use crate::{
     wire::field_len,
 };
 
-/// The most bytes appended besides the description: three counts, the code and the heads.
-const TAIL_MARGIN: usize = 64;
+/// The most that is appended beside the description: three counts, the code and the heads.
+pub(super) const TAIL_MARGIN: usize = 64;
+
+/// The heads of the status and its description, and the code.
+const STATUS_HEADS: usize = 16;
 
 /// What is kept of a span besides its bytes. Most spans end without touching it.
 #[derive(Default)]
@@ -33,6 +36,8 @@ pub(super) struct Lacks {
     pub(super) truncated: bool,
     /// A limit left something out.
     pub(super) limited: bool,
+    /// There was no memory for it.
+    pub(super) no_memory: bool,
 }
 
 impl Extras {
@@ -52,11 +57,13 @@ impl Extras {
         self.dropped_attributes = self.dropped_attributes.saturating_add(1);
     }
 
-    /// Notes that something was left out: because a limit forbids it, or (if `is_allowed`) because the record would be
-    /// too large.
-    pub(super) fn lack(&mut self, is_allowed: bool) {
-        self.lacks.truncated |= is_allowed;
-        self.lacks.limited |= !is_allowed;
+    /// Notes why something was left out.
+    pub(super) fn lack(&mut self, lack: Lack) {
+        match lack {
+            Lack::TooLarge => self.lacks.truncated = true,
+            Lack::Limit => self.lacks.limited = true,
+            Lack::NoMemory => self.lacks.no_memory = true,
+        }
     }
 }
 
@@ -84,7 +91,12 @@ impl Record {
         self.extras.lacks.limited
     }
 
-    /// Sets the status: Ok is final, Unset changes nothing, the last Error wins.
+    /// Something was left out because there was no memory for it, within the bound or at all.
+    pub(crate) fn lacks_memory(&self) -> bool {
+        self.extras.lacks.no_memory
+    }
+
+    /// Ok is final, Unset changes nothing, the last Error wins.
     pub(crate) fn set_status(&mut self, status: &Status) {
         match status {
             Status::Unset => {}
@@ -105,12 +117,28 @@ impl Record {
             extras.description.clear();
             // The rest would be cut at the end anyway; it need not take memory until then.
             let description = prefix(description, MAX_RECORD_BYTES);
-            if local::inside(|| extras.description.try_reserve_exact(description.len())).is_ok() {
-                extras.description.push_str(description);
+            if self.has_room_to_describe(description.len()) {
+                self.extras.description.push_str(description);
             } else {
-                extras.lack(true);
+                self.extras.lack(Lack::NoMemory);
             }
         }
+    }
+
+    /// Whether the description, which is empty, has room for so many bytes, or can be made to.
+    fn has_room_to_describe(&mut self, bytes: usize) -> bool {
+        let before = self.extras.description.capacity();
+        if bytes <= before {
+            return true;
+        }
+        local::inside(|| self.extras.description = String::new());
+        self.memory.shrink(before);
+        if !self.memory.grow(bytes, !self.extras.lacks.no_memory) {
+            return false;
+        }
+        let made = local::inside(|| self.extras.description.try_reserve_exact(bytes)).is_ok();
+        self.memory.shrink(bytes - self.extras.description.capacity().min(bytes));
+        made
     }
 
     /// Whether a status was set.
@@ -123,9 +151,8 @@ impl Record {
     #[cold]
     #[inline(never)]
     pub(super) fn finish_extras(&mut self) {
-        if !self.has_room(TAIL_MARGIN) {
-            return self.extras.lack(true);
-        }
+        // Whatever was appended before has left room for these.
+        debug_assert!(self.buffer.has_room(TAIL_MARGIN));
         let counts = [DROPPED_ATTRIBUTES, DROPPED_EVENTS, DROPPED_LINKS].into_iter().zip(self.dropped());
         for (field, count) in counts.filter(|(_, count)| *count > 0) {
             self.buffer.varint_field(field, count.into());
@@ -137,11 +164,13 @@ impl Record {
         // The tail is kept free: short descriptions always fit, long ones as far as there is room.
         let fits = self.left().max(TAIL_BYTES - 128);
         let mut text = prefix(&description, fits);
-        if !self.has_room(text.len() + TAIL_MARGIN) {
-            text = prefix(text, self.buffer.free().saturating_sub(TAIL_MARGIN));
-        }
         if text.len() < description.len() {
-            self.extras.lacks.truncated = true;
+            self.extras.lack(Lack::TooLarge);
+        }
+        if !text.is_empty() && !self.has_room(text.len()) {
+            // Beside its heads and the code there is room for some bytes.
+            text = prefix(text, self.buffer.free().saturating_sub(STATUS_HEADS));
+            self.extras.lack(Lack::NoMemory);
         }
         let message_len = if text.is_empty() { 0 } else { field_len(text.len()) };
         self.buffer.len_head(STATUS, message_len + 2);

@@ -1,83 +1,19 @@
-//! Failures at a proxy, and advice for them.
+//! What is told of a proxy on the way at which something went wrong, and what helps.
 
 use std::io;
 
 use ureq::{Error, Timeout};
 
 use super::{
-    fault::{Circumstances, Fault, shown},
+    circumstances::{Circumstances, shown},
+    fault::{ProxyFault, SocksFault},
     proxy::{ProxyOnTheWay, Role},
-    response::Head,
     tls,
 };
 use crate::export::outcome::Failure;
 
-/// Why there is no way through a proxy.
-#[derive(Debug)]
-pub(in crate::export) enum ProxyFault {
-    /// There is no connection to it, or it broke.
-    Line(Error),
-    /// It answered with this status, and wants credentials by these schemes.
-    Answered {
-        status: u16,
-        schemes: Option<String>,
-    },
-    /// It closed the connection without an answer.
-    Closed,
-    /// Its answer is not valid.
-    Unusable,
-    Socks(SocksFault),
-}
-
-/// What a SOCKS proxy failed to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::export) enum SocksFault {
-    /// It speaks another protocol.
-    Version,
-    /// It takes none of the methods that were offered.
-    Method,
-    /// It does not accept the credentials.
-    Credentials,
-    /// It made no connection; the reply says why.
-    Reply(u8),
-    /// The receiver's name is too long for the protocol.
-    LongName,
-}
-
 impl ProxyFault {
-    pub(in crate::export) fn answered(head: &Head) -> Self {
-        Self::Answered { status: head.status, schemes: head.proxy_authenticate.clone() }
-    }
-
-    /// Whether the answer to a forwarded request is the proxy's own. Most answers cannot be told apart from the
-    /// receiver's.
-    pub(in crate::export) fn is_told_by(head: &Head) -> bool {
-        match head.status {
-            407 => true,
-            // A request that is too large is halved.
-            413 => false,
-            400.. => head.is_of_proxy,
-            _ => false,
-        }
-    }
-
-    /// Whether asking again would have the same result.
-    fn is_final(&self) -> bool {
-        match self {
-            Self::Line(error) => tls::is_final(error),
-            Self::Answered { status, .. } => !matches!(status, 408 | 425 | 429 | 500 | 502..=599),
-            Self::Closed => false,
-            Self::Unusable => true,
-            Self::Socks(fault) => fault.is_final(),
-        }
-    }
-
-    /// Whether another address of the receiver may work better.
-    pub(in crate::export) fn is_about_the_address(&self) -> bool {
-        matches!(self, Self::Socks(SocksFault::Reply(1 | 3..=6 | 8)))
-    }
-
-    /// The kind of this failure, and its message.
+    /// What kind of failure this is, and the words for it.
     pub(in crate::export) fn told(
         &self,
         proxy: &ProxyOnTheWay,
@@ -153,17 +89,6 @@ impl ProxyFault {
     }
 }
 
-impl From<Fault> for ProxyFault {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Line(error) => Self::Line(error),
-            Fault::Closed => Self::Closed,
-            Fault::Unusable(_) => Self::Unusable,
-            Fault::Proxy(fault) => fault,
-        }
-    }
-}
-
 fn answer(status: u16, schemes: Option<&str>, proxy: &ProxyOnTheWay) -> String {
     let target = proxy.target();
     match (status, &proxy.proxy.credentials) {
@@ -192,10 +117,6 @@ fn offers_basic(schemes: &str) -> bool {
 }
 
 impl SocksFault {
-    fn is_final(self) -> bool {
-        !matches!(self, Self::Reply(1 | 3..=6))
-    }
-
     fn words(self, proxy: &ProxyOnTheWay) -> String {
         let target = proxy.target();
         match self {

@@ -14,8 +14,7 @@ use ureq::{
 
 use super::{
     deadline::Deadline,
-    detour::ProxyFault,
-    fault::Fault,
+    fault::{Fault, ProxyFault},
     proxy::{ProxyOnTheWay, Role},
     resolver::CachingResolver,
     socket::Sockets,

@@ -10,6 +10,9 @@ use super::{
     trial::Trial,
 };
 
+/// What the client calls itself.
+pub(in crate::export) const AGENT: &str = concat!("OTel-OTLP-Exporter-Rust/", env!("CARGO_PKG_VERSION"));
+
 /// What came back.
 #[derive(Debug)]
 pub(in crate::export) struct Answer {

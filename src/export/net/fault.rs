@@ -1,11 +1,11 @@
 //! Why an exchange brought no answer.
 
-use std::{io, time::Duration};
+use ureq::Error;
 
-use ureq::{Error, Timeout};
-
-use super::{detour::ProxyFault, dial::Route, response::Unusable, socket, tls};
-use crate::{config::Secrets, export::outcome::Failure};
+use super::{
+    response::{Head, Unusable},
+    tls,
+};
 
 /// What went wrong, by place.
 #[derive(Debug)]
@@ -32,82 +32,84 @@ impl From<Unusable> for Fault {
     }
 }
 
-/// Additional facts for the messages of some faults.
-pub(in crate::export) struct Circumstances<'a> {
-    /// The way to the receiver.
-    pub(in crate::export) route: &'a Route,
-    /// The time limit for a connection.
-    pub(in crate::export) connecting: Duration,
-    /// The time limit for everything.
-    pub(in crate::export) timeout: Duration,
-    pub(in crate::export) secrets: &'a Secrets,
+/// Why there is no way through a proxy.
+#[derive(Debug)]
+pub(in crate::export) enum ProxyFault {
+    /// There is no connection to it, or it broke.
+    Line(Error),
+    /// It answered with this status, and wants credentials by these schemes.
+    Answered {
+        status: u16,
+        schemes: Option<String>,
+    },
+    /// It closed the connection without an answer.
+    Closed,
+    /// What it said is no answer.
+    Unusable,
+    Socks(SocksFault),
 }
 
-impl Fault {
-    /// The kind of this failure, and its message.
-    pub(in crate::export) fn told(&self, circumstances: &Circumstances<'_>) -> (Failure, String) {
+/// What a SOCKS proxy did not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::export) enum SocksFault {
+    /// It speaks something else.
+    Version,
+    /// It takes none of the methods that were offered.
+    Method,
+    /// It does not accept the credentials.
+    Credentials,
+    /// It made no connection, for this reason.
+    Reply(u8),
+    /// The receiver's name is longer than what it can be told.
+    LongName,
+}
+
+impl ProxyFault {
+    pub(in crate::export) fn answered(head: &Head) -> Self {
+        Self::Answered { status: head.status, schemes: head.proxy_authenticate.clone() }
+    }
+
+    /// Whether the answer to a request that was to be passed on is the proxy's own. Most cannot be told from the receiver's.
+    pub(in crate::export) fn is_told_by(head: &Head) -> bool {
+        match head.status {
+            407 => true,
+            // What is too large is halved.
+            413 => false,
+            400.. => head.is_of_proxy,
+            _ => false,
+        }
+    }
+
+    /// Whether asking again would bring the same.
+    pub(in crate::export) fn is_final(&self) -> bool {
         match self {
-            Self::Line(error) => match tls::failure(error) {
-                // This text may come from the other side's certificate.
-                Some(words) => {
-                    let failure = if tls::is_final(error) { Failure::Untrusted } else { Failure::Tls };
-                    (failure, circumstances.secrets.cleaned(&words))
-                }
-                None => line(error, circumstances),
-            },
-            Self::Closed => {
-                (Failure::Broken, "the connection broke: it was closed before the answer had come".to_owned())
-            }
-            Self::Unusable(what) => match circumstances.route.proxy.as_ref().filter(|proxy| proxy.forwards()) {
-                // A proxy that passes an answer on does so in HTTP.
-                Some(proxy) if *what == Unusable::OtherProtocol => ProxyFault::Unusable.told(proxy, circumstances),
-                _ => (Failure::Unusable, unusable(*what)),
-            },
-            Self::Proxy(fault) => match &circumstances.route.proxy {
-                Some(proxy) => fault.told(proxy, circumstances),
-                None => (Failure::Refused, "no connection could be made".to_owned()),
-            },
+            Self::Line(error) => tls::is_final(error),
+            Self::Answered { status, .. } => !matches!(status, 408 | 425 | 429 | 500 | 502..=599),
+            Self::Closed => false,
+            Self::Unusable => true,
+            Self::Socks(fault) => fault.is_final(),
         }
+    }
+
+    /// Whether another address of the receiver may do better.
+    pub(in crate::export) fn is_about_the_address(&self) -> bool {
+        matches!(self, Self::Socks(SocksFault::Reply(1 | 3..=6 | 8)))
     }
 }
 
-fn unusable(what: Unusable) -> String {
-    match what {
-        Unusable::OtherProtocol => {
-            "the answer is not HTTP/1.1; is it the port for gRPC, or should the URL be https?".to_owned()
-        }
-        Unusable::Malformed(how) => format!("the answer is not valid HTTP/1.1: {how}"),
-        Unusable::Endless => "the answer's headers do not end, or are too many".to_owned(),
+impl SocksFault {
+    fn is_final(self) -> bool {
+        !matches!(self, Self::Reply(1 | 3..=6))
     }
 }
 
-/// A failure below HTTP, and not in TLS.
-fn line(error: &Error, circumstances: &Circumstances<'_>) -> (Failure, String) {
-    let Circumstances { route, connecting, timeout, .. } = *circumstances;
-    match error {
-        Error::Io(error) => match error.kind() {
-            io::ErrorKind::ConnectionRefused => (Failure::Refused, socket::refusal(error)),
-            // There is no such network interface.
-            io::ErrorKind::NotFound => (Failure::Resolve, error.to_string()),
-            io::ErrorKind::TimedOut => (Failure::Timeout, "connecting timed out".to_owned()),
-            _ => (Failure::Broken, format!("the connection broke: {error}")),
-        },
-        Error::Timeout(Timeout::Connect) => {
-            (Failure::Timeout, format!("no connection within {:?}", shown(connecting.min(timeout))))
+impl From<Fault> for ProxyFault {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Line(error) => Self::Line(error),
+            Fault::Closed => Self::Closed,
+            Fault::Unusable(_) => Self::Unusable,
+            Fault::Proxy(fault) => fault,
         }
-        Error::Timeout(_) => (Failure::Timeout, format!("no answer within {:?}", shown(timeout))),
-        Error::HostNotFound => {
-            (Failure::Resolve, format!("the host name is not known: {}", route.url.host().unwrap_or_default()))
-        }
-        Error::ConnectionFailed => (Failure::Refused, "no connection could be made".to_owned()),
-        other => (Failure::Broken, format!("the exchange failed: {other}")),
-    }
-}
-
-/// A time in readable precision, without nanoseconds.
-pub(in crate::export) fn shown(time: Duration) -> Duration {
-    match time.as_micros() {
-        short @ 0..1_000 => Duration::from_micros(short as u64),
-        micros => Duration::from_millis(u64::try_from((micros + 500) / 1_000).unwrap_or(u64::MAX)),
     }
 }

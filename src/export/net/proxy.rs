@@ -10,10 +10,8 @@ use ureq::{
 
 use super::{
     deadline::Deadline,
-    detour::ProxyFault,
-    exchange::{read_head, send},
-    fault::Fault,
-    request_head::AGENT,
+    exchange::{AGENT, read_head, send},
+    fault::{Fault, ProxyFault},
     resolver::CachingResolver,
 };
 use crate::config::{Endpoint, Proxy, ProxyProtocol};

@@ -7,7 +7,7 @@ use http::{
     header::{HOST, USER_AGENT},
 };
 
-use super::proxy::ProxyOnTheWay;
+use super::{exchange::AGENT, proxy::ProxyOnTheWay};
 use crate::config::{Compression, Headers};
 
 /// The constant parts of requests to one URL.
@@ -70,6 +70,3 @@ impl RequestHead {
         self.beginning.len() + self.end.len() + 80
     }
 }
-
-/// What the client calls itself.
-pub(in crate::export) const AGENT: &str = concat!("OTel-OTLP-Exporter-Rust/", env!("CARGO_PKG_VERSION"));

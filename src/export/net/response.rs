@@ -6,6 +6,7 @@ use httparse::{EMPTY_HEADER, Header, Status};
 mod chunks;
 
 use chunks::Chunks;
+pub(in crate::export) use chunks::Progress;
 
 /// The most bytes of a head, status line and headers.
 const MOST_HEAD_BYTES: usize = 64 * 1024;
@@ -228,19 +229,6 @@ enum Rest {
     Length(u64),
     Chunks(Chunks),
     UntilClose,
-}
-
-/// How it stands with a body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::export) enum Progress {
-    /// More has to come.
-    Open,
-    /// It has come whole.
-    Whole,
-    /// It has more bytes than are read.
-    TooLarge,
-    /// It breaks the rules of its framing.
-    Malformed,
 }
 
 impl Body {

@@ -8,9 +8,8 @@ use ureq::unversioned::transport::Transport;
 
 use super::{
     deadline::Deadline,
-    detour::{ProxyFault, SocksFault},
     exchange::{receive, send},
-    fault::Fault,
+    fault::{Fault, ProxyFault, SocksFault},
 };
 use crate::config::Credentials;
 

@@ -14,11 +14,11 @@ use crate::{
     export::{
         net::{
             Carried,
+            circumstances::Circumstances,
             deadline::Deadline,
-            detour::ProxyFault,
             dial::Route,
             exchange::{Answer, exchange, is_silence},
-            fault::{Circumstances, Fault},
+            fault::{Fault, ProxyFault},
             permits::{NoPermit, Permit, Permits},
             pool::{Connections, Over},
             proxy::ProxyOnTheWay,

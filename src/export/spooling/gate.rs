@@ -33,12 +33,15 @@ impl Gate {
         }
     }
 
-    /// When a body should be tried, though nothing else happens; never for what is due already.
-    pub(super) fn next_probe(self, now: Instant) -> Option<Instant> {
-        match self {
-            Self::Shut { probe } if probe > now => Some(probe),
-            _ => None,
-        }
+    /// When a body should be tried, though nothing else happens, where the receiver wants nothing before the end of
+    /// `pause`; never for what is due already.
+    pub(super) fn next_probe(self, now: Instant, pause: Option<Instant>) -> Option<Instant> {
+        let due = match self {
+            Self::Open => pause,
+            Self::Shut { probe } => pause.max(Some(probe)),
+            Self::Empty { .. } => None,
+        };
+        due.filter(|due| *due > now)
     }
 
     /// The receiver accepted something.
@@ -68,7 +71,7 @@ mod tests {
     fn one_body_may_be_tried_at_once_and_an_answer_lets_the_others_through() {
         let now = Instant::now();
         let mut gate = Gate::new(now);
-        assert_eq!((gate.admits(now), gate.next_probe(now)), (true, None));
+        assert_eq!((gate.admits(now), gate.next_probe(now, None)), (true, None));
         gate.answered(now);
         assert_eq!(gate, Gate::Open);
     }
@@ -78,10 +81,22 @@ mod tests {
         let now = Instant::now();
         let mut gate = Gate::Open;
         gate.failed(now);
-        assert_eq!((gate.admits(now), gate.next_probe(now)), (false, Some(now + PROBE_AFTER)));
-        assert_eq!((gate.admits(now + PROBE_AFTER), gate.next_probe(now + PROBE_AFTER)), (true, None));
+        assert_eq!((gate.admits(now), gate.next_probe(now, None)), (false, Some(now + PROBE_AFTER)));
+        assert_eq!((gate.admits(now + PROBE_AFTER), gate.next_probe(now + PROBE_AFTER, None)), (true, None));
         gate.answered(now);
         assert_eq!(gate, Gate::Open);
+    }
+
+    #[test]
+    fn what_is_due_in_a_pause_is_tried_when_it_is_over() {
+        let now = Instant::now();
+        let (soon, late) = (Some(now + PROBE_AFTER / 2), Some(now + PROBE_AFTER * 2));
+        let mut gate = Gate::Open;
+        assert_eq!((gate.next_probe(now, soon), gate.next_probe(now, None)), (soon, None));
+        gate.failed(now);
+        assert_eq!((gate.next_probe(now, soon), gate.next_probe(now, late)), (Some(now + PROBE_AFTER), late));
+        gate.found_nothing(now);
+        assert_eq!(gate.next_probe(now, late), None);
     }
 
     #[test]
@@ -90,7 +105,7 @@ mod tests {
         let mut gate = Gate::Open;
         gate.found_nothing(now);
         gate.answered(now + LOOK_AFTER / 2);
-        assert_eq!((gate.admits(now), gate.next_probe(now)), (false, None));
+        assert_eq!((gate.admits(now), gate.next_probe(now, None)), (false, None));
         gate.answered(now + LOOK_AFTER);
         assert_eq!(gate, Gate::Open);
         gate.found_nothing(now);

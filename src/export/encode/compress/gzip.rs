@@ -5,7 +5,7 @@ use flate2::{Compress, FlushCompress, Status};
 
 use super::{
     deflate::Deflate,
-    output::{BODY_STEP, Output},
+    output::{BODY_STEP, Output, Target},
 };
 use crate::config::Effort;
 
@@ -140,9 +140,16 @@ impl Library {
     fn deflate(&mut self, mut input: &[u8], flush: FlushCompress, crc: &mut Hasher, body: &mut Output<'_>) {
         crc.update(input);
         while body.make_room(BODY_STEP / 4) {
-            let before = self.deflate.total_in();
-            let status =
-                self.deflate.compress_vec(input, body.body(), flush).expect("the stream is never finished twice");
+            let (before, written) = (self.deflate.total_in(), self.deflate.total_out());
+            let status = match &mut body.target {
+                Target::Heap(body) => self.deflate.compress_vec(input, body, flush),
+                Target::Pages(pages) => {
+                    let status = self.deflate.compress(input, pages.free(), flush);
+                    pages.advance((self.deflate.total_out() - written) as usize);
+                    status
+                }
+            };
+            let status = status.expect("the stream is never finished twice");
             input = &input[(self.deflate.total_in() - before) as usize..];
             let done = match flush {
                 FlushCompress::Finish => status == Status::StreamEnd,

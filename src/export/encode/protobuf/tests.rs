@@ -98,7 +98,8 @@ fn resources() -> Vec<(Vec<KeyValue<'static>>, &'static str, Resource)> {
 /// Encodes and inflates the request, and checks the announced length.
 fn body(frame: &Frame<'_>, compression: Compression) -> Vec<u8> {
     let mut body = Vec::new();
-    Encoder::new(Encoding { compression, effort: Effort::Least }).encode(&mut body, |sink| frame.pieces(sink)).unwrap();
+    let mut encoder = Encoder::new(Encoding { compression, effort: Effort::Least });
+    encoder.encode(&mut body, frame.len(), |sink| frame.pieces(sink)).unwrap();
     let mut plain = Vec::new();
     match compression {
         Compression::None => plain = body,
@@ -232,7 +233,7 @@ fn one_encoder_writes_one_body_after_another() {
         let (record, span) = span(number, number as usize * 1000);
         let runs = [(scope, &record[..])];
         let frame = Frame::new(&encoded, &recorder, &runs);
-        encoder.encode(&mut body, |sink| frame.pieces(sink)).unwrap();
+        encoder.encode(&mut body, frame.len(), |sink| frame.pieces(sink)).unwrap();
         let mut plain = Vec::new();
         flate2::bufread::GzDecoder::new(&body[..]).read_to_end(&mut plain).expect("valid gzip");
         let request = ExportTraceServiceRequest::decode(&plain[..]).expect("valid protobuf");

@@ -1,12 +1,23 @@
 //! A body that comes in chunks ([RFC 9112, 7.1](https://www.rfc-editor.org/rfc/rfc9112#section-7.1)), each behind a line
 //! with its size; behind the last one there may be headers, which say nothing that matters here.
 
-use super::Progress;
-
 /// The most bytes of the line before a chunk, which may say more than the size.
 const MOST_LINE_BYTES: usize = 8 * 1024;
 /// The most bytes of the headers behind the last chunk.
 const MOST_TRAILER_BYTES: usize = 64 * 1024;
+
+/// How it stands with a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::export) enum Progress {
+    /// More has to come.
+    Open,
+    /// It has come whole.
+    Whole,
+    /// It has more bytes than are read.
+    TooLarge,
+    /// It breaks the rules of its framing.
+    Malformed,
+}
 
 /// Where in its body a reader stands.
 #[derive(Debug)]
