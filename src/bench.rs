@@ -1,4 +1,4 @@
-//! What benchmarks and models reach into; no part of the interface, and compiled for them only.
+//! Internals that benchmarks and models reach; not part of the public interface, and compiled only for them.
 
 #![doc(hidden)]
 
@@ -10,7 +10,7 @@ pub use crate::{
     export::Stages,
 };
 
-/// The stepper of a tuner with these settings, which a client would step.
+/// Returns the stepper of a tuner with these settings, as a client would run it.
 ///
 /// # Errors
 /// [`Error::Config`] where a setting or a limit makes no sense.

@@ -1,8 +1,8 @@
 //! Recording: runs on the application's threads. No lock, no I/O, no log, and no allocation once warm.
 //!
-//! `tracer` starts a `span`, whose `record` is the protobuf of it so far; ending it copies the record into
-//! this thread's `ring`. `local` is what a thread owns, `thread_queue` its place at one client, `recorder` what the
-//! threads of one client share.
+//! `tracer` starts a `span`, whose `record` holds its protobuf so far; ending it copies the record into this thread's
+//! `ring`. `local` is what a thread owns, `thread_queue` its place at one client, `recorder` what the threads of one
+//! client share.
 
 mod attribute;
 mod binding;

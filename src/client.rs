@@ -1,4 +1,4 @@
-//! Assembly: a builder becomes a client, a client hands out tracers and answers for delivery.
+//! Assembly: a builder becomes a client; a client hands out tracers and is responsible for delivery.
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use once_cell::race::OnceBox;
 
 use crate::{
     capture::{CaptureLimits, Clock, Pooling, Processors, Recorder, Scope, SpanData, Tracer, ask_about},
-    config::{DropStrategy, Options, OtlpConfig, Settings},
+    config::{Compression, DropStrategy, Options, OtlpConfig, Settings},
     env::Environment,
     error::{Diagnostics, Error, ExportError, LogLevel, Subject},
     exit,
@@ -43,50 +43,53 @@ pub use builder::ClientBuilder;
 pub use default::DefaultGuard;
 pub use global::{Guard, client, init, tracer};
 
-/// What is held and not accounted for piece by piece: by the client, from the code that is loaded with its first
-/// request to what an allocator cannot use again, and by each worker, for the compressor's tables, the body it
-/// writes, the buffers of a connection, its stack.
+/// Memory that is not accounted for piece by piece. By the client: from the code that is loaded with its first request
+/// to what an allocator cannot reuse. By each worker: the compressor's tables, the body it writes, the buffers of a
+/// connection, its stack.
 const CLIENT_BYTES: usize = 3 * 512 * 1024;
 const WORKER_BYTES: usize = 512 * 1024;
+/// What the encoders of other compressions than gzip take beside that.
+const ENCODER_BYTES: usize = 768 * 1024;
 /// A body that is accounted for before what it was made of is free, which happens all the time where the oldest body
 /// makes room for the next.
 const BODY_BYTES: usize = 512 * 1024;
 
-/// A handle of an exporter and everything that belongs to it. Independent clients can coexist.
+/// A handle of an exporter and everything that belongs to it. Several independent clients can coexist.
 ///
-/// Making one reads the environment, starts no thread and opens no connection: both happen with the first
+/// Making a client reads the environment, but starts no thread and opens no connection: both happen with the first
 /// span. All methods take `&self`; the client is `Send + Sync`.
 ///
-/// The child of a `fork` without `exec` continues with a client of its own, with the same settings, from the first
-/// span it records: it has no part in what its parent recorded, and its counts begin at zero.
+/// The child of a `fork` without `exec` continues with a client of its own, with the same settings, from its first span
+/// on. It has no part in what its parent recorded, and its counts begin at zero.
 ///
-/// Cloning it makes another handle of the same client. Dropping the last handle closes it, see [`close`](Self::close);
-/// on Unix it is closed too when the process exits before that, as one in a `static` is.
+/// Cloning makes another handle of the same client. Dropping the last handle closes the client, see
+/// [`close`](Self::close). On Unix it is also closed when the process exits before that, for example if it is in a
+/// `static`.
 #[derive(Clone)]
 pub struct Client(State);
 
 #[derive(Clone)]
 enum State {
-    /// There is no client: what stands for the process-wide one where there never was any.
+    /// There is no client: stands for the process-wide one if there never was any.
     Missing,
     Disabled,
     Enabled(Arc<Owner>),
 }
 
-/// What the handles of a client share: the client is closed with the last of them.
+/// What the handles of a client share. The client is closed with the last of them.
 struct Owner(Arc<Engine>);
 
 impl Client {
-    /// A builder that starts from the environment; what is set on it wins.
+    /// Returns a builder that starts from the environment; settings made on it take precedence.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
 
-    /// A client with these settings; what is `None` in them comes from the environment, then from the default, and the
+    /// Makes a client with these settings. For a setting that is `None`, the environment counts, then the default; the
     /// other sections count as they stand, see [`OtlpConfig`].
     ///
     /// # Errors
-    /// [`Error::Config`], like [`ClientBuilder::build`].
+    /// [`Error::Config`] under the conditions of [`ClientBuilder::build`].
     pub fn with_config(config: OtlpConfig) -> Result<Self, Error> {
         Self::builder().with_config(config).build()
     }
@@ -130,62 +133,64 @@ impl Client {
         self.owner().map(|owner| &owner.0)
     }
 
-    /// The receipt of a client that records nothing, or is none.
+    /// The receipt of a client that is disabled or missing.
     fn no_receipt(&self) -> Receipt {
         Receipt { has_client: matches!(self.0, State::Disabled), ..Receipt::default() }
     }
 
-    /// A tracer for one component. Takes a lock and may allocate: make it once and keep it.
+    /// Returns a tracer for one component. Takes a lock and may allocate: make it once and keep it.
     pub fn tracer(&self, scope: impl Into<Scope>) -> Tracer {
         let engine = self.engine().map(Engine::in_this_process);
         Tracer::bound(engine.map(|engine| &engine.recorder), scope.into())
     }
 
-    /// Encodes and sends complete spans on the calling thread, over the client's connections, and answers
-    /// what the receiver said to them; a partial success is `Ok`. More spans than one request may hold become
-    /// several requests.
+    /// Encodes and sends complete spans on the calling thread, over the client's connections, and returns the
+    /// receiver's answer; a partial success is `Ok`. Spans that exceed the limit of one request are sent in several.
     ///
-    /// Blocks until the answer, or until the request timeout (10 s by default) is used up for one request.
+    /// Blocks until the answer, or until the request timeout (10 s by default) is used up for one request: first, where
+    /// memory is short, until there is room to make it.
     ///
     /// # Errors
     /// [`Error::InvalidSpan`] before anything is sent, [`Error::TooLarge`] for a span that no request may hold,
+    /// [`Error::NoMemory`] if `max_memory_usage` leaves no room to make the request, at once or in that time,
     /// [`Error::Refused`] or [`Error::Unreachable`] after the attempts the outcome allows, [`Error::Shutdown`] once the
     /// client is shut down, [`Error::Fault`] for a bug here. What was not accepted is then counted as dropped.
     pub fn export_spans(&self, spans: impl AsRef<[SpanData]>) -> Result<ExportReport, Error> {
         match self.engine().map(Engine::in_this_process) {
             Some(engine) => {
                 let (exporter, spans) = (&engine.exporter, spans.as_ref());
-                // A fault of ours must not unwind into the program; the spans at hand are counted on the way.
+                // A fault of this crate must not unwind into the program; the current spans are counted on the way.
                 catch_unwind(AssertUnwindSafe(|| exporter.export_spans(spans))).unwrap_or(Err(Error::Fault))
             }
             None => Ok(ExportReport::default()),
         }
     }
 
-    /// A buffer to write complete spans into: the guide's name of [`buffer`](Self::buffer).
+    /// Returns a buffer to write complete spans into: another name of [`buffer`](Self::buffer).
     pub fn get_zero_copy_buffer(&self) -> SpanBuffer {
         self.buffer()
     }
 
-    /// A buffer to write complete spans into, as [`ZeroCopyBuffer`](crate::config::ZeroCopyBuffer) says: one that was
-    /// used before if there is one, else new memory of the system. Where `max_memory_usage` leaves no room for one,
-    /// writing spans into what is answered is an error. Does not block; allocates, and touches the memory that is to be
-    /// prefetched.
+    /// Returns a buffer to write complete spans into, as configured by
+    /// [`ZeroCopyBuffer`](crate::config::ZeroCopyBuffer): a recycled one if there is one, else one in new memory. If
+    /// `max_memory_usage` leaves no room for it, writing spans into the returned buffer is an error. Does not block;
+    /// allocates, and touches the memory that is to be prefetched.
     pub fn buffer(&self) -> SpanBuffer {
         let engine = self.engine().map(Engine::in_this_process);
         engine.map_or_else(SpanBuffer::disabled, |engine| engine.exporter.lend_buffer())
     }
 
-    /// Sends the spans in `buffer` as one request, without another copy of them: as they stand there, or compressed
-    /// from there. Otherwise as [`export_spans`](Self::export_spans); the limits of a batch do not apply, but
-    /// [`max_request_bytes`](ClientBuilder::with_max_request_bytes) does, beyond which the spans are copied into
-    /// several requests. An empty buffer is sent nowhere.
+    /// Sends the spans in `buffer` as one request, without another copy of them: uncompressed from where they stand, or
+    /// compressed from there. The limits of a batch do not apply, but
+    /// [`max_request_bytes`](ClientBuilder::with_max_request_bytes) does: beyond it the spans are copied into several
+    /// requests. An empty buffer is not sent. Returns the receiver's answer, as [`export_spans`](Self::export_spans)
+    /// does.
     ///
-    /// Blocks until the answer, or until the request timeout (10 s by default) is used up.
+    /// Blocks until the answer, or until the request timeout (10 s by default) is over.
     ///
     /// # Errors
-    /// Those of [`export_spans`](Self::export_spans). The spans are then counted as dropped, but for [`Error::Shutdown`]
-    /// before anything was sent.
+    /// The errors of [`export_spans`](Self::export_spans). The spans are then counted as dropped, except for
+    /// [`Error::Shutdown`] before anything was sent.
     pub fn send_buffer(&self, buffer: SpanBuffer) -> Result<ExportReport, Error> {
         match self.engine().map(Engine::in_this_process) {
             Some(engine) => {
@@ -196,15 +201,15 @@ impl Client {
         }
     }
 
-    /// Sends what was ended before the call, on any thread, and waits for it, at most for `timeout`
-    /// ([ForceFlush](https://opentelemetry.io/docs/specs/otel/trace/sdk/#forceflush)). Spans that are recorded
+    /// Sends all spans that ended before the call, on any thread, and blocks until they are delivered, at most for
+    /// `timeout` ([ForceFlush](https://opentelemetry.io/docs/specs/otel/trace/sdk/#forceflush)). Spans recorded
     /// meanwhile do not prolong it. Span [processors](crate::processing::SpanProcessor::force_flush) finish first, each
     /// within its share of the time.
     pub fn flush(&self, timeout: Duration) -> Receipt {
         self.flush_with(|_| Patience::Until(timeout))
     }
 
-    /// Flushes within the exit budget.
+    /// Flushes within the configured exit budget.
     fn flush_patiently(&self) -> Receipt {
         self.flush_with(|exporter| Patience::WhileProgress(exporter.settings().exit_budget.clone()))
     }
@@ -219,24 +224,23 @@ impl Client {
         )
     }
 
-    /// Ends recording, sends what was ended before, and waits for it, at most for `timeout`; what has not
-    /// arrived by then is dropped and counted as such, or written into the spool if there is one, which comes on top of
-    /// `timeout`
-    /// ([Shutdown](https://opentelemetry.io/docs/specs/otel/trace/sdk/#shutdown)). Afterwards spans are no
-    /// longer recorded. A second call answers the same counts; while another thread is shutting down it waits
-    /// for that, at most for `timeout` too.
+    /// Ends recording, sends all spans that ended before, and blocks until they are delivered, at most for `timeout`
+    /// ([Shutdown](https://opentelemetry.io/docs/specs/otel/trace/sdk/#shutdown)). Spans that are not delivered by then
+    /// are dropped and counted, or written into the spool if there is one, which takes time beyond `timeout`.
+    /// Afterwards spans are no longer recorded. A second call returns the same counts; while another thread is shutting
+    /// down, it waits for that, also at most for `timeout`.
     pub fn shutdown(&self, timeout: Duration) -> Receipt {
         self.used().map_or_else(|| self.no_receipt(), |engine| engine.end(Patience::Until(timeout)))
     }
 
-    /// Shuts down with the configured exit budget: for as long as it goes forward (batches are acknowledged,
-    /// connections made, bytes taken), within a total (10 s by default), giving up after a time without progress (1 s
-    /// by default).
+    /// Shuts down with the configured exit budget. It continues while there is progress (batches are acknowledged,
+    /// connections made, bytes taken), within a total (10 s by default), and gives up after a time without progress (1
+    /// s by default).
     pub fn close(&self) -> Receipt {
         self.used().map_or_else(|| self.no_receipt(), Engine::close)
     }
 
-    /// What was counted since the client began. Takes locks, but none that recording takes.
+    /// Returns the counts since the client began. Takes locks, but none that recording takes.
     pub fn stats(&self) -> Snapshot {
         self.used().map_or_else(Snapshot::default, |engine| match holds_any() {
             true => engine.exporter.snapshot_at_a_glance(),
@@ -244,15 +248,15 @@ impl Client {
         })
     }
 
-    /// What was measured in the last interval: the guide's name of [`performance`](Self::performance).
+    /// Returns the measurements of the last interval: another name of [`performance`](Self::performance).
     pub fn get_performance_metrics(&self) -> PerformanceMetrics {
         self.performance()
     }
 
-    /// What was measured in the last interval of the client's
-    /// [`PerformanceMonitor`](crate::monitoring::PerformanceMonitor); before the end of the first, what there is of it.
-    /// What it was not asked for reads 0; without one that is all but the load, the losses and the settings in force.
-    /// Takes locks, but none that recording takes.
+    /// Returns the measurements of the last interval of the client's
+    /// [`PerformanceMonitor`](crate::monitoring::PerformanceMonitor); before the end of the first interval, those so
+    /// far. Values that the monitor was not asked for are 0; without a monitor, that is everything except the load, the
+    /// losses and the current settings. Takes locks, but none that recording takes.
     pub fn performance(&self) -> PerformanceMetrics {
         self.used().filter(|_| !holds_any()).map_or_else(PerformanceMetrics::default, |engine| {
             let exporter = &engine.exporter;
@@ -262,30 +266,31 @@ impl Client {
         })
     }
 
-    /// How spans are batched: the guide's name of [`batches`](Self::batches).
+    /// Returns how spans are batched: another name of [`batches`](Self::batches).
     pub fn get_batch_metrics(&self) -> BatchMetrics {
         self.batches()
     }
 
-    /// How spans were batched since the client began, and how they are now. Takes locks, but none that recording takes.
+    /// Returns how spans were batched since the client began, and the current state. Takes locks, but none that
+    /// recording takes.
     pub fn batches(&self) -> BatchMetrics {
         self.used()
             .filter(|_| !holds_any())
             .map_or_else(BatchMetrics::default, |engine| engine.exporter.batch_metrics())
     }
 
-    /// How much memory the client holds: the guide's name of [`memory`](Self::memory).
+    /// Returns how much memory the client holds: another name of [`memory`](Self::memory).
     pub fn get_memory_stats(&self) -> MemoryStats {
         self.memory()
     }
 
-    /// How much memory the client holds now, and for what; all zero for one that is disabled. Takes locks, but none
+    /// Returns how much memory the client holds now, and for what; all zero if it is disabled. Takes locks, but none
     /// that recording takes.
     pub fn memory(&self) -> MemoryStats {
         self.used().filter(|_| !holds_any()).map_or_else(MemoryStats::default, |engine| engine.exporter.memory_stats())
     }
 
-    /// What this process has used of the client; nothing in the child of a fork that has recorded nothing yet.
+    /// The engine if this process has used it; `None` in the child of a fork that has recorded nothing yet.
     fn used(&self) -> Option<&Engine> {
         self.engine()?.used()
     }
@@ -313,7 +318,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// What one client is made of, in one process.
+/// The parts of one client, in one process.
 struct Engine {
     recorder: Arc<Recorder>,
     exporter: Arc<Exporter>,
@@ -323,14 +328,17 @@ struct Engine {
     closing: Turn<()>,
     /// Processors that did not finish at the shutdown.
     failed_processors: AtomicU32,
-    /// What takes over in the child of a fork.
+    /// The engine that takes over in the child of a fork.
     heir: OnceBox<Arc<Engine>>,
 }
 
 impl Engine {
     fn new(settings: Settings, controls: Controls, diagnostics: Diagnostics) -> Arc<Self> {
         let each = WORKER_BYTES + if settings.drop_strategy == DropStrategy::OldestFirst { BODY_BYTES } else { 0 };
-        let apart = (CLIENT_BYTES + settings.worker_count * each).min(settings.max_memory_usage / 4);
+        let more =
+            if matches!(settings.compression, Compression::Brotli | Compression::Zstd) { ENCODER_BYTES } else { 0 };
+        let apart = CLIENT_BYTES + more + settings.worker_count * (each + more);
+        let apart = apart.min(settings.max_memory_usage / 4);
         let batch = &settings.batch;
         let limits = CaptureLimits {
             memory_bytes: settings.max_memory_usage - apart,
@@ -360,7 +368,7 @@ impl Engine {
         })
     }
 
-    /// The engine of this process, made if it is the child of a fork and has none yet.
+    /// The engine of this process; made if this is the child of a fork and has none yet.
     fn in_this_process(self: &Arc<Self>) -> &Arc<Self> {
         let mut engine = self;
         while engine.recorder.is_inherited() {
@@ -375,7 +383,7 @@ impl Engine {
         engine
     }
 
-    /// What this process has used of it; nothing in the child of a fork that has recorded nothing yet.
+    /// The engine that this process has used; `None` in the child of a fork that has recorded nothing yet.
     fn used(&self) -> Option<&Self> {
         let mut engine = self;
         while engine.recorder.is_inherited() {
@@ -397,8 +405,8 @@ impl Engine {
     }
 
     fn end(&self, patience: Patience) -> Receipt {
-        // Whoever holds it is shutting down, within a time of its own, and has processors end and the error handler
-        // told, which may come back here.
+        // The holder of that lock is shutting down, within its own time limit. It has processors end and the error
+        // handler called, which may call back here.
         if holds_any() {
             return self.exporter.receipt_at_a_glance();
         }
@@ -420,8 +428,8 @@ impl Engine {
         Receipt { failed_processors, ..receipt }
     }
 
-    /// Has processors finish, tells which did not, and answers how many. Before the client itself, which would take all
-    /// the time where its receiver does not answer; those that are done at once cost it none.
+    /// Has processors finish, reports which did not, and returns how many. Runs before the client's own flush, which
+    /// would take all the time if its receiver does not answer; processors that are done at once cost it none.
     fn finish_processors(
         &self,
         patience: &Patience,

@@ -1,4 +1,4 @@
-//! The guide's names: re-exports only. Nothing in the crate imports from here.
+//! The names used in the user's guide: re-exports only. No other module imports from here.
 
 pub mod core;
 pub mod monitoring;

@@ -1,19 +1,19 @@
-//! Every setting: what it means, in which unit, what holds by default and what is allowed.
+//! Every setting: its meaning, unit, default and allowed values.
 //!
 //! Code beats the signal's own environment variable (`OTEL_EXPORTER_OTLP_TRACES_…`), which beats the general one, which
-//! beats the default. A value in code that makes no sense is an error that names the setting, the value and what is
-//! allowed. A value in the environment that makes no sense costs one warning and counts as unset (ENV-03, ENV-04,
-//! ENV-08): a typing error in a shell profile must not bring a program down.
+//! beats the default. An invalid value in code is an error that names the setting, the value and what is allowed. An
+//! invalid value in the environment causes one warning and counts as unset (ENV-03, ENV-04, ENV-08): a typing error in
+//! a shell profile must not bring a program down.
 //!
-//! `(ENV-01)` and the like are rows of `tests/conformance.md`, which the tests follow.
+//! `(ENV-01)` and similar marks are rows of `tests/conformance.md`, which the tests follow.
 //!
-//! Settings are public structs with public fields, all of which [`OtlpConfig`] holds, or made by setters where they
-//! configure a companion of the client; each is given to a setter of [`ClientBuilder`](crate::ClientBuilder).
+//! Settings are public structs with public fields, all contained in [`OtlpConfig`], except those that configure a
+//! companion of the client, which are made by setters. Each is given to a setter of
+//! [`ClientBuilder`](crate::ClientBuilder).
 //!
-//! Write literals of them with `..Default::default()`, and patterns with `..`, even where every field is named: a later
-//! version may add fields, and such code goes on compiling.
-//! [`RetryConfig`], [`ConnectionPoolConfig`], [`PerformanceConfig`], [`MonitoringConfig`] and [`MemoryThresholds`] never
-//! get another one.
+//! Write literals of these structs with `..Default::default()`, and patterns with `..`, even if every field is named: a
+//! later version may add fields, and such code keeps compiling. [`RetryConfig`], [`ConnectionPoolConfig`],
+//! [`PerformanceConfig`], [`MonitoringConfig`] and [`MemoryThresholds`] will never get more fields.
 //!
 //! ```
 //! use std::time::Duration;
@@ -27,8 +27,8 @@
 //! };
 //! ```
 //!
-//! A struct given in code counts as a whole, and the environment's variables for its fields do not: where one is set and
-//! says something else, one line on stderr names it. [`OtlpConfig::from_env`] is where to begin if they are to count.
+//! A struct given in code counts as a whole, and the environment's variables for its fields are ignored: if one is set
+//! to a different value, one line on stderr names it. Start from [`OtlpConfig::from_env`] if they are to count.
 
 mod batch;
 mod bounds;

@@ -1,19 +1,19 @@
-//! Feedback: what was measured in, new settings out.
+//! Feedback: measurements in, new settings out.
 //!
-//! Everything here is pure. There is no clock, no thread, no chance and no I/O: who calls a controller says how long
-//! the interval was and what happened in it, and applies what comes back. So each of them can be run for thousands of
-//! steps against a model, which is how they are tested.
+//! Everything here is pure. There is no clock, no thread, no randomness and no I/O: the caller of a controller tells it
+//! how long the interval was and what happened in it, and applies the result. So each controller can be run for
+//! thousands of steps against a model, which is how they are tested.
 //!
-//! Each controller has settings, a plain value that `checked` judges for `build()`, and a stepper that is made from
-//! them. Settings are the interface; who steps is the client. What all steppers have in common: under constant metrics they come to rest, a value that was not measured (0)
-//! or is no number moves nothing, and between the condition that begins a measure and the one that ends it there is
-//! room, so that noise does not switch it on and off.
+//! Each controller has settings, a plain value that `checked` validates for `build()`, and a stepper that is made from
+//! them. Settings are the public interface; the client runs the steppers. All steppers share these properties: under
+//! constant metrics they come to rest; a value that was not measured (0) or is NaN changes nothing; and there is a gap
+//! between the condition that starts a measure and the one that ends it, so that noise does not toggle it.
 
 mod batch;
 mod compression;
 mod memory;
 mod targets;
-// Models step these two from outside: tests and the example `tuning`, through `bench`.
+// These two are stepped by models outside: tests and the example `tuning`, through `bench`.
 #[cfg_attr(not(feature = "bench"), allow(unreachable_pub))]
 mod throttle;
 #[cfg_attr(not(feature = "bench"), allow(unreachable_pub))]

@@ -1,8 +1,8 @@
-//! The environment: which variables there are, and how their texts are read. Nothing else in the crate asks the
-//! process for its environment or its name.
+//! The environment: which variables there are, and how their texts are parsed. No other module reads the process's
+//! environment or its name.
 //!
-//! Parsing is pure over `(name, value)` pairs. What a value means for the client is decided by
-//! [`Settings::resolve`](crate::config::Settings::resolve).
+//! Parsing is pure over `(name, value)` pairs. [`Settings::resolve`](crate::config::Settings::resolve) decides what a
+//! value means for the client.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ pub(crate) use crate::error::{ParseError as Rejected, choice};
 
 mod misspelt;
 
-/// What the program was compiled for.
+/// The target the program was compiled for.
 pub(crate) use std::env::consts::{ARCH, OS};
 
 /// An environment variable that this crate reads.
@@ -28,9 +28,9 @@ pub(crate) use std::env::consts::{ARCH, OS};
 pub struct Variable {
     /// The variable's name, case-sensitive.
     pub name: &'static str,
-    /// What holds where it is unset or empty: a value as one would write it, or a description in parentheses.
+    /// The value that counts if the variable is unset or empty, or a description in parentheses.
     pub default: &'static str,
-    /// The unit or the form of its value.
+    /// The unit or the format of its value.
     pub unit: &'static str,
     /// What the variable sets.
     pub meaning: &'static str,
@@ -83,11 +83,11 @@ pub(crate) const SPOOL_MAX_AGE: &str = "OTLP_SPOOL_MAX_AGE";
 pub(crate) const SPOOL_FSYNC: &str = "OTLP_SPOOL_FSYNC";
 pub(crate) const RESOURCE_DETECTORS: &str = "OTLP_RESOURCE_DETECTORS";
 
-/// The variables that name a file which would replace all others: there is no support for it, which somebody who has
-/// one must be told.
+/// Variables that name a configuration file, which would replace all others. They are not supported, and setting one is
+/// reported.
 pub(crate) const CONFIG_FILES: [&str; 2] = ["OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE"];
 
-/// What names the proxy on the way, which is not this crate's to define.
+/// The variables that name a proxy; they are not defined by this crate.
 pub(crate) const HTTP_PROXY: &str = "HTTP_PROXY";
 pub(crate) const HTTP_PROXY_LOWER: &str = "http_proxy";
 pub(crate) const HTTPS_PROXY: &str = "HTTPS_PROXY";
@@ -96,7 +96,7 @@ pub(crate) const ALL_PROXY: &str = "ALL_PROXY";
 pub(crate) const ALL_PROXY_LOWER: &str = "all_proxy";
 pub(crate) const NO_PROXY: &str = "NO_PROXY";
 pub(crate) const NO_PROXY_LOWER: &str = "no_proxy";
-/// What every process has that serves a web request as a CGI program.
+/// Set in every process that serves a web request as a CGI program.
 pub(crate) const REQUEST_METHOD: &str = "REQUEST_METHOD";
 
 const ON_THE_WAY: [&str; 9] = [
@@ -111,21 +111,20 @@ const ON_THE_WAY: [&str; 9] = [
     REQUEST_METHOD,
 ];
 
-/// Every environment variable that sets something up; the trace context of a process is in others, see
-/// [`propagation`](crate::propagation). A variable that is set to the empty string counts as unset. Each has its
-/// counterpart in code, which wins over it: a setter of [`ClientBuilder`](crate::ClientBuilder), or
+/// Every environment variable that configures something; the trace context of a process is in others, see
+/// [`propagation`](crate::propagation). A variable that is set to the empty string counts as unset. Each has a
+/// counterpart in code, which takes precedence: a setter of [`ClientBuilder`](crate::ClientBuilder), or
 /// [`Propagators::set_global`](crate::propagation::Propagators::set_global).
 ///
-/// Of the others that the specification has, `OTEL_EXPORTER_OTLP_INSECURE` is for gRPC endpoints without a scheme and
-/// does nothing here: the scheme of the URL alone says whether TLS is used. `OTEL_CONFIG_FILE` costs a warning:
-/// configuration files are not supported. `OTEL_ENTITIES` is not read, and neither are those about metrics and logs.
+/// Other variables of the specification: `OTEL_EXPORTER_OTLP_INSECURE` is for gRPC endpoints without a scheme and does
+/// nothing here, because the scheme of the URL alone decides whether TLS is used. `OTEL_CONFIG_FILE` causes a warning:
+/// configuration files are not supported. `OTEL_ENTITIES` and the variables for metrics and logs are not read.
 ///
-/// The proxy on the way is named by the variables that all programs have for it, which are not this crate's to define:
-/// `http_proxy` or `https_proxy` by the scheme of the receiver's URL, then `all_proxy`, each in lower case before upper
-/// case; `no_proxy` exempts hosts.
+/// The proxy is named by the usual variables, which are not defined by this crate: `http_proxy` or `https_proxy` by the
+/// scheme of the receiver's URL, then `all_proxy`, each in lower case before upper case; `no_proxy` exempts hosts.
 ///
-/// Another name that begins with `OTLP_`, and one that differs from these by a typing error or by its case, costs one
-/// warning, of which there are at most eight; values are not looked at.
+/// Another name that begins with `OTLP_`, or that differs from these by a typo or by its case, causes one warning;
+/// there are at most eight. Values of such variables are not read.
 #[rustfmt::skip] // A table reads better in rows.
 pub const VARIABLES: &[Variable] = &[
     row(SDK_DISABLED, "false", "true or false", "true records and sends nothing"),
@@ -180,23 +179,23 @@ const fn row(name: &'static str, default: &'static str, unit: &'static str, mean
     Variable { name, default, unit, meaning }
 }
 
-/// The names that are looked at.
+/// The names that are read.
 fn names() -> impl Iterator<Item = &'static str> {
     VARIABLES.iter().map(|variable| variable.name).chain(CONFIG_FILES).chain(ON_THE_WAY)
 }
 
-/// What a process tells its client: the variables of [`VARIABLES`] that are set and not empty (ENV-01), and two
-/// facts about the process itself.
+/// What a client reads from its process: the variables of [`VARIABLES`] that are set and not empty (ENV-01), and facts
+/// about the process itself.
 #[derive(Clone)]
 pub(crate) struct Environment {
     values: BTreeMap<&'static str, OsString>,
-    /// The file name of the program, where it is known.
+    /// The file name of the program, if known.
     pub(crate) executable: Option<String>,
-    /// CPUs this process may use; 0 where that is unknown. Reading control groups takes 0.1 ms, which a client that is
-    /// off should not cost.
+    /// The number of CPUs this process may use; 0 if unknown. A function, because reading control groups takes 0.1 ms,
+    /// which a disabled client should not cost.
     pub(crate) cpus: fn() -> usize,
-    /// What there is to say about names that nobody reads. Going through the whole environment takes as long as it is,
-    /// which a client that is off should not cost.
+    /// Warnings about names that are not read. A function, because it goes through the whole environment, which a
+    /// disabled client should not cost.
     pub(crate) misspelt: fn() -> Vec<String>,
 }
 
@@ -207,14 +206,14 @@ impl Default for Environment {
 }
 
 impl Environment {
-    /// The environment of this process as it is now.
+    /// The current environment of this process.
     pub(crate) fn from_process() -> Self {
-        // One by one: the whole environment may be large, and its names are case-insensitive on some platforms.
+        // Read one by one: the whole environment may be large, and its names are case-insensitive on some platforms.
         let pairs = names().filter_map(|name| Some((name, env::var_os(name)?)));
         Self { executable: executable(), cpus, misspelt, ..Self::from_pairs(pairs) }
     }
 
-    /// An environment of the given pairs; of one name the last counts, unknown names do not.
+    /// An environment of the given pairs. Among equal names the last counts; unknown names are ignored.
     pub(crate) fn from_pairs<N: AsRef<OsStr>, V: Into<OsString>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
         let mut values = BTreeMap::new();
         for (name, value) in pairs {
@@ -234,37 +233,36 @@ impl Environment {
     }
 }
 
-/// Values may be secrets.
+/// Shows no values: they may be secrets.
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.values.keys()).finish()
     }
 }
 
-/// CPUs this process may use, by its affinity and its control groups; 0 where that is unknown.
+/// The number of CPUs this process may use, by its affinity and its control groups; 0 if unknown.
 fn cpus() -> usize {
     thread::available_parallelism().map_or(0, usize::from)
 }
 
-/// What there is to say about the names in the environment of this process. Those that are not text are no typing
-/// errors.
+/// Warnings about the names in the environment of this process. Names that are not text are no typos.
 fn misspelt() -> Vec<String> {
     let set = variables().filter(|(_, value)| !value.is_empty());
     let names: Vec<_> = set.filter_map(|(name, _)| name.into_string().ok()).collect();
     misspelt::warnings(names.iter().map(String::as_str))
 }
 
-/// A variable that is no setting, as it is.
+/// The raw value of a variable that is not a setting.
 pub(crate) fn variable(name: &str) -> Option<OsString> {
     env::var_os(name)
 }
 
-/// Every variable there is.
+/// Every variable of the environment.
 pub(crate) fn variables() -> impl Iterator<Item = (OsString, OsString)> {
     env::vars_os()
 }
 
-/// What this machine is called.
+/// The name of this machine.
 #[cfg(unix)]
 pub(crate) fn host_name() -> Option<String> {
     nix::unistd::gethostname().ok()?.into_string().ok()
@@ -275,7 +273,7 @@ pub(crate) fn host_name() -> Option<String> {
     env::var("COMPUTERNAME").ok()
 }
 
-/// The base name of what `/proc/self/exe` or its like points to, else of the first argument.
+/// The base name of the target of `/proc/self/exe` or its equivalent, else of the first argument.
 fn executable() -> Option<String> {
     let path = env::current_exe().ok().or_else(|| env::args_os().next().map(PathBuf::from))?;
     file_name(&path)
@@ -283,22 +281,22 @@ fn executable() -> Option<String> {
 
 fn file_name(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_string_lossy();
-    // What Linux appends once the file was replaced or removed, as an upgrade does.
+    // Linux appends this after the file was replaced or removed, for example by an upgrade.
     let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// Only `true`, in whatever case, is true (ENV-02).
+/// Only `true`, in any case, is true (ENV-02).
 pub(crate) fn boolean(text: &str) -> Result<bool, Rejected> {
     choice(text, &[("true", true), ("false", false)])
 }
 
-/// How many unusable names of a list are told.
+/// How many unusable names of a list are reported.
 const TOLD: usize = 4;
 
-/// A comma list of names, and what is to be said about it. Of a list with unusable names the others count, and `none`
-/// among others is unusable; `None` if nothing is left (ENV-07, ENV-08). `known` reads one name, `unsupported` are
-/// those that others know, and `must` says what the list must be.
+/// Parses a comma-separated list of names; also returns what to report about it. In a list with unusable names the
+/// others count, and `none` among others is unusable. `None` if nothing is left (ENV-07, ENV-08). `known` parses one
+/// name, `unsupported` are names that other implementations know, and `must` says what the list must be.
 pub(crate) fn list<T>(
     text: &str,
     must: &str,
@@ -344,7 +342,7 @@ pub(crate) fn share(text: &str) -> Result<f64, Rejected> {
     share.ok_or_else(|| Rejected::new(text, "must be a number from 0 to 1"))
 }
 
-/// What a whole number must be, for messages about code and about the environment alike.
+/// What a whole number must be, for messages about code and environment.
 pub(crate) fn allowed(range: &RangeInclusive<usize>) -> String {
     match (range.start(), range.end()) {
         (least, &usize::MAX) => format!("must be a whole number, at least {least}"),
@@ -358,7 +356,7 @@ pub(crate) fn milliseconds(text: &str) -> Result<Duration, Rejected> {
     number.map_err(|_| Rejected::new(text, "must be a whole number of milliseconds"))
 }
 
-/// What stands in for "no limit": an export must not block for ever, whatever the user wishes.
+/// Used for "no limit": an export must never block for ever.
 pub(crate) const NO_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// A timeout in milliseconds, where zero means no limit (ENV-05, ENV-06).

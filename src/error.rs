@@ -1,5 +1,5 @@
-//! What can go wrong and how it is told: the [`Error`] of fallible calls, the closed list of [`DropReason`]s, and the
-//! one door through which the library speaks about itself.
+//! Errors and how they are reported: the [`Error`] of fallible calls, the closed list of [`DropReason`]s, and the
+//! single place through which the library writes diagnostics.
 
 use std::{error, fmt, io, sync::Arc};
 
@@ -12,24 +12,24 @@ pub use diagnostics::{Diagnostic, LogLevel};
 pub use parse::ParseError;
 pub(crate) use parse::{choice, name_of};
 
-/// What a fallible call of this crate answers. Recording a span never returns one.
+/// The error of fallible calls of this crate. Recording a span never returns one.
 ///
-/// No message, `Debug` output or source contains a header value, a token or the user information of a URL. A message
-/// says all there is to say; what the system said is the [source](std::error::Error::source) as well, for who wants to
-/// know its kind.
+/// No message, `Debug` output or source contains a header value, a token or the user information of a URL. The message
+/// is complete by itself; an error of the system is also available as the [source](std::error::Error::source), for
+/// callers that need its kind.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting given in code makes no sense. Returned by `build()`, never later.
+    /// A setting given in code is invalid. Returned by `build()`, never later.
     #[non_exhaustive]
     Config {
         /// The setting as it is named in code.
         knob: &'static str,
-        /// The value that was given; hidden where it could hold a secret.
+        /// The value that was given; hidden if it could hold a secret.
         value: String,
         /// What is allowed instead.
         allowed: String,
-        /// What the system said to it, of a file that cannot be read.
+        /// The system's error, for a file that cannot be read.
         source: Option<Arc<io::Error>>,
     },
     /// [`init`](crate::init) was called a second time: the process-wide client exists already.
@@ -37,36 +37,37 @@ pub enum Error {
     /// The process's signals could not be watched.
     #[non_exhaustive]
     Signals {
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A fault in the exporter itself; the spans at hand were dropped and counted.
+    /// A fault in the exporter itself; the spans of the call were dropped and counted.
     Fault,
     /// The client was shut down before the call.
     Shutdown,
     /// A span given to `export_spans` has a trace id or span id of zero. Nothing was sent.
     #[non_exhaustive]
     InvalidSpan {
-        /// Its place in the list, from 0.
+        /// The span's index in the list, from 0.
         index: usize,
     },
-    /// Spans did not fit into a [`SpanBuffer`](crate::SpanBuffer), which holds what it held before.
+    /// Spans did not fit into a [`SpanBuffer`](crate::SpanBuffer), whose content is unchanged.
     #[non_exhaustive]
     BufferFull {
-        /// The most bytes it takes.
+        /// The capacity in bytes.
         capacity: usize,
-        /// How many of them were left.
+        /// The free bytes.
         left: usize,
     },
-    /// The memory bound left no room for a [`SpanBuffer`](crate::SpanBuffer).
+    /// The memory bound left no room for a [`SpanBuffer`](crate::SpanBuffer), or for a request: at once for one that no
+    /// client of this bound has room for, else until the time was over.
     #[non_exhaustive]
     NoMemory {
-        /// Bytes of the buffer.
+        /// Bytes of the buffer, or of all that is in memory while the request is made.
         needed: usize,
         /// `max_memory_usage`.
         limit: usize,
     },
-    /// A span alone is a larger request than `max_request_bytes` allows; it was not sent.
+    /// A single span makes a larger request than `max_request_bytes` allows; it was not sent.
     #[non_exhaustive]
     TooLarge {
         /// Bytes of the request before compression.
@@ -74,18 +75,18 @@ pub enum Error {
         /// `max_request_bytes`.
         limit: usize,
     },
-    /// The receiver answered that it does not accept the request.
+    /// The receiver refused the request.
     #[non_exhaustive]
     Refused {
         /// Where the request went, without user information and query.
         endpoint: String,
         /// The HTTP status code.
         status: u16,
-        /// What the receiver said, shortened.
+        /// The receiver's message, shortened.
         message: String,
     },
-    /// No answer came: the receiver could not be reached, or the connection broke, or time ran out, or what came
-    /// was no HTTP.
+    /// There was no usable answer: the receiver could not be reached, the connection broke, time ran out, or the answer
+    /// was not HTTP.
     #[non_exhaustive]
     Unreachable {
         /// Where the request went, without user information and query.
@@ -112,7 +113,11 @@ impl fmt::Display for Error {
                 write!(f, "the buffer takes {capacity} bytes, and these spans need more than the {left} that are left")
             }
             Self::NoMemory { needed, limit } => {
-                write!(f, "max_memory_usage = {limit} leaves no room for a buffer of {needed} bytes")
+                write!(
+                    f,
+                    "max_memory_usage = {limit} leaves no room for the {needed} bytes that this takes; raise \
+                     OTLP_MAX_MEMORY_USAGE, or send less at once"
+                )
             }
             Self::TooLarge { bytes, limit } => {
                 write!(f, "a request of {bytes} bytes is larger than max_request_bytes = {limit}")
@@ -146,27 +151,27 @@ impl Error {
         Self::Config { knob, value: value.to_string(), allowed: allowed.into(), source: None }
     }
 
-    /// A text given in code that is not what it must be.
+    /// The error for an invalid text given in code.
     pub(crate) fn rejected(knob: &'static str, why: ParseError) -> Self {
         let ParseError { value, must, cause } = why;
         Self::Config { knob, value, allowed: must, source: cause.map(|cause| cause.0) }
     }
 }
 
-/// Why a span processor or a span exporter did not do what it was asked to.
+/// Why a span processor or a span exporter failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ExportError {
-    /// There was more to do than fits into the time.
+    /// There was not enough time to finish.
     TimedOut,
     /// The processor or exporter was shut down before the call.
     Shutdown,
     /// The processor or exporter failed.
     #[non_exhaustive]
     Failed {
-        /// Why, in one line without secrets: it may be written to stderr.
+        /// The reason, in one line without secrets: it may be written to stderr.
         message: String,
-        /// What it failed for, where that is an error of its own.
+        /// The underlying error, if there is one.
         source: Option<Box<dyn error::Error + Send + Sync>>,
     },
 }
@@ -191,12 +196,13 @@ impl error::Error for ExportError {
 }
 
 impl ExportError {
-    /// A failure for this reason.
+    /// Makes a failure with this reason.
     pub fn failed(why: impl fmt::Display) -> Self {
         Self::Failed { message: why.to_string(), source: None }
     }
 
-    /// A failure for this error, which is its [source](std::error::Error::source); its text is the message.
+    /// Makes a failure caused by this error, which becomes its [source](std::error::Error::source); the error's text is
+    /// the message.
     pub fn caused_by(error: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
         let source = error.into();
         Self::Failed { message: source.to_string(), source: Some(source) }
@@ -205,7 +211,7 @@ impl ExportError {
 
 listed! {
     public
-    /// Why a span that was ended did not arrive. Every lost span has exactly one reason.
+    /// Why an ended span did not arrive. Every lost span has exactly one reason.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
     #[non_exhaustive]
     pub enum DropReason {
@@ -215,29 +221,30 @@ listed! {
         Rejected,
         /// The receiver refused the request with a status that must not be retried, or the answer was unusable.
         Refused,
-        /// A request with this span alone is larger than the receiver takes, or than
-        /// [`max_request_bytes`](crate::ClientBuilder::with_max_request_bytes), and then it was not sent.
+        /// A request with this span alone is larger than the receiver accepts, or than
+        /// [`max_request_bytes`](crate::ClientBuilder::with_max_request_bytes) allows; in the latter case it was not
+        /// sent.
         TooLarge,
         /// Every attempt failed until the time for the batch was over.
         Undelivered,
-        /// The client was shut down before the span was ended, or before an answer came: the receiver may have it
-        /// all the same.
+        /// The client was shut down before the span was ended, or before an answer came; in the latter case the
+        /// receiver may still have it.
         Shutdown,
-        /// A fault inside the exporter cost this batch; it was caught and the exporter went on.
+        /// A fault inside the exporter lost this batch; it was caught and the exporter continued.
         Panicked,
-        /// The span lay in the spool for longer than [`SpoolConfig::max_age`](crate::SpoolConfig::max_age).
+        /// The span stayed in the spool for longer than [`SpoolConfig::max_age`](crate::SpoolConfig::max_age).
         Expired,
         /// The system gave no memory, although `max_memory_usage` left room for more: the process has a limit of its own, or
         /// the machine has none left.
         NoMemory,
-        /// The span was recorded by what recording itself called, on the same thread: an allocator that records spans, or a signal
-        /// handler. What was recorded of that would have to be recorded again, and so on for ever.
+        /// The span was recorded while the same thread was recording: by an allocator that records spans, or by a
+        /// signal handler. Recording it would cause more such spans, without end.
         Nested,
     }
 }
 
 impl DropReason {
-    /// The reason's name in receipts, metrics and diagnostics.
+    /// Returns the reason's name in receipts, metrics and diagnostics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",

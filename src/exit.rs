@@ -1,5 +1,5 @@
-//! How a process ends, and what is done about it while it does: the handler that runs when `process::exit` is called or
-//! `main` returns, the signals and panics that end a process, and the span that covers all of it.
+//! The end of a process and what happens then: the handler that runs when `process::exit` is called or `main` returns,
+//! the signals and panics that end a process, and the span that covers all of it.
 
 use std::{
     panic::catch_unwind,
@@ -21,14 +21,14 @@ pub(crate) use signals::on_signals;
 
 use crate::sync::{exiting, keep_loaded};
 
-/// How the process ends, as far as it is known.
+/// How the process ends, as far as known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending<'a> {
-    /// The guard was dropped; what follows is not known.
+    /// The guard was dropped; what follows is unknown.
     Returned,
     /// The guard was dropped by a panic.
     Unwound,
-    /// With an exit code, where the platform tells it.
+    /// By an exit, with the exit code if the platform tells it.
     Exited(Option<i32>),
     /// By a signal of this name.
     #[cfg_attr(not(unix), expect(dead_code))]
@@ -40,8 +40,8 @@ pub(crate) enum Ending<'a> {
 /// What to do when the process exits.
 static AT_EXIT: OnceLock<fn(Ending<'_>)> = OnceLock::new();
 
-/// Has `end` called when the process exits, once. It runs after the destructors of the exiting thread's
-/// thread-locals, on that thread; a panic in it is caught, since it must not unwind into the C library.
+/// Has `end` called once, when the process exits. It runs after the destructors of the exiting thread's thread-locals,
+/// on that thread; a panic in it is caught, since it must not unwind into the C library.
 pub(crate) fn at_exit(end: fn(Ending<'_>)) {
     if AT_EXIT.set(end).is_ok() {
         keep_loaded();
@@ -59,7 +59,7 @@ fn run(code: Option<i32>) {
     }
 }
 
-/// The one C library that tells its handlers the exit code.
+/// Only glibc passes the exit code to its handlers.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn register() {
     use std::ffi::{c_int, c_void};
@@ -69,12 +69,12 @@ fn register() {
     }
 
     extern "C" fn handler(status: c_int, _: *mut c_void) {
-        // What a parent gets to see of it.
+        // The part of the status that a parent process sees.
         run(Some(status & 0xff));
     }
 
     // SAFETY: declared as in glibc's stdlib.h. The handler is a function of this crate that ignores its pointer and
-    // never unwinds. Registering can fail for want of memory, which loses the handler and nothing else.
+    // never unwinds. Registering can fail for lack of memory, which only loses the handler.
     unsafe { on_exit(handler, std::ptr::null_mut()) };
 }
 
@@ -84,11 +84,11 @@ fn register() {
         run(None);
     }
 
-    // SAFETY: the handler is a function of this crate that takes nothing and never unwinds. Registering can fail
-    // for want of memory, which loses the handler and nothing else.
+    // SAFETY: the handler is a function of this crate that takes nothing and never unwinds. Registering can fail for
+    // lack of memory, which only loses the handler.
     unsafe { libc::atexit(handler) };
 }
 
-/// Elsewhere dropping the guard is what closes the client.
+/// On other platforms, only dropping the guard closes the client.
 #[cfg(not(unix))]
 fn register() {}

@@ -1,5 +1,5 @@
-//! Exporting: runs on our threads, and may block. Never on the application's behalf, but for `export_spans`,
-//! `flush` and `shutdown`, which say so.
+//! Exporting: runs on the client's threads, and may block. It runs on the application's threads only in `export_spans`,
+//! `flush` and `shutdown`, whose documentation says so.
 
 mod advice;
 mod assembly;
@@ -27,6 +27,7 @@ mod queue;
 mod recording_reports;
 mod request;
 mod retry;
+mod room;
 mod sink;
 mod span_buffer;
 mod spool;

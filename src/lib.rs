@@ -32,7 +32,7 @@
 //! 6. The outcome is settled once: exported, rejected, or dropped with a [`DropReason`]. With a spool
 //!    ([`SpoolConfig`]), what could not be delivered is written to disk instead, and sent later.
 //!
-//! # CaptureLimits and defaults
+//! # Limits and defaults
 //!
 //! [`ClientBuilder`] documents each setting with its default; [`VARIABLES`] lists the environment variables. The
 //! default bound on memory is 64 MiB, for everything a client holds.

@@ -40,6 +40,7 @@ pub(crate) struct Stats {
     outcome: CachePadded<Settled>,
     truncated: AtomicU64,
     limited: AtomicU64,
+    no_memory: AtomicU64,
     requests: AtomicU64,
     uncompressed_bytes: AtomicU64,
     sent_bytes: AtomicU64,
@@ -121,6 +122,16 @@ impl Stats {
         self.limited.fetch_add(limited, Ordering::Relaxed);
     }
 
+    /// Spans that do not hold all they were given, since there was no memory for it.
+    pub(crate) fn lacking_memory(&self, spans: u64) {
+        self.no_memory.fetch_add(spans, Ordering::Relaxed);
+    }
+
+    /// Spans of which something was left out because there was no memory for it.
+    pub(crate) fn no_memory(&self) -> u64 {
+        self.no_memory.load(Ordering::Relaxed)
+    }
+
     /// Spans of which the limits left something out.
     pub(crate) fn limited(&self) -> u64 {
         self.limited.load(Ordering::Relaxed)
@@ -174,6 +185,7 @@ impl Stats {
             restored,
             truncated: self.truncated.load(Ordering::Relaxed),
             limited: self.limited(),
+            no_memory: self.no_memory(),
             requests: self.requests.load(Ordering::Relaxed),
             uncompressed_bytes: self.uncompressed_bytes.load(Ordering::Relaxed),
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
@@ -254,6 +266,9 @@ pub struct Snapshot {
     /// Spans of which attributes, events or links were left out, since there were more than the
     /// [limits](crate::SpanLimits) allow; they were exported all the same.
     pub limited: u64,
+    /// Spans of which attributes, events, links or text were left out, since `max_memory_usage` or the system left no
+    /// room for them; they were exported all the same. What was left out is in the span's dropped counts.
+    pub no_memory: u64,
     /// Export requests made, those that were made again counted each time.
     pub requests: u64,
     /// Bytes of the request bodies before compression.

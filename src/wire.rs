@@ -3,6 +3,10 @@
 //! Lengths are computed before they are written, so every varint is in its shortest form and the output is
 //! byte for byte what a canonical encoder would write for the same field order.
 
+mod storage;
+
+use storage::Storage;
+
 /// Wire type of varint fields.
 pub(crate) const VARINT: u32 = 0;
 /// Wire type of 8-byte fields.
@@ -61,13 +65,13 @@ pub(crate) fn put_padded_head(to: &mut [u8], field: u32, len: usize) {
 /// writing is a bounds check and a copy; it keeps its capacity when cleared.
 #[derive(Default)]
 pub(crate) struct Buffer {
-    storage: Vec<u8>,
+    storage: Storage,
     len: usize,
 }
 
 impl Buffer {
     pub(crate) fn with_capacity(capacity: usize) -> Self {
-        Self { storage: vec![0; capacity], len: 0 }
+        Self { storage: Storage::zeroed(capacity), len: 0 }
     }
 
     #[inline]
@@ -129,7 +133,8 @@ impl Buffer {
     #[cold]
     #[inline(never)]
     fn grow(&mut self, needed: usize) {
-        self.storage.resize(needed.next_power_of_two(), 0);
+        let larger = Storage::zeroed(needed.next_power_of_two());
+        self.go_on_in(larger);
     }
 
     /// Whether `n` bytes can be appended without growing.
@@ -143,17 +148,21 @@ impl Buffer {
         self.storage.len() - self.len
     }
 
-    /// Grows so that `n` bytes can be appended; false if the system gives no memory for them.
-    pub(crate) fn try_make_room(&mut self, n: usize) -> bool {
-        if self.has_room(n) {
+    /// Grows to `capacity` bytes; false if the system gives no memory for them.
+    pub(crate) fn try_grow_to(&mut self, capacity: usize) -> bool {
+        if capacity <= self.storage.len() {
             return true;
         }
-        let wanted = (self.len + n).next_power_of_two();
-        let grown = self.storage.try_reserve_exact(wanted.saturating_sub(self.storage.len())).is_ok();
-        if grown {
-            self.storage.resize(wanted, 0);
-        }
-        grown
+        let larger = Storage::try_zeroed(capacity);
+        let has_grown = larger.is_some();
+        larger.into_iter().for_each(|larger| self.go_on_in(larger));
+        has_grown
+    }
+
+    fn go_on_in(&mut self, mut larger: Storage) {
+        // All of it: what stands in front may have been written before it counts.
+        larger[..self.storage.len()].copy_from_slice(&self.storage);
+        self.storage = larger;
     }
 
     /// Removes the bytes of `range` and closes the gap.

@@ -220,18 +220,19 @@ fn play_case(case: &str) {
             for (what, act, _) in ACTS {
                 play(what, || act(builder().build().unwrap()));
             }
-            play("nobody flushes", || {
-                let client = builder().with_worker_count(2).build().unwrap();
-                record(&client);
-                let tracer = client.tracer("child");
-                // What takes so long to begin is waited for no longer.
-                thread::sleep(Duration::from_millis(50));
-                // A batch that is full finds that the worker there is does not begin.
-                holds_within(LONG, || {
-                    (0..600).for_each(|_| tracer.start("a child's").end());
-                    client.stats().exported > 0
-                })
-            });
+            for workers in 1..=4 {
+                play("nobody flushes", || {
+                    let client = builder().with_worker_count(workers).build().unwrap();
+                    record(&client);
+                    let tracer = client.tracer("child");
+                    // Once what was started should have begun, a batch that is full finds that it has not, though all
+                    // workers that there may be were started before.
+                    holds_within(LONG, || {
+                        (0..600).for_each(|_| tracer.start("a child's").end());
+                        client.stats().exported > 0
+                    })
+                });
+            }
         }
         "closed by a signal" => {
             hold_up_a_thread();

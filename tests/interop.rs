@@ -332,17 +332,21 @@ fn read_request(reader: &mut impl BufRead) -> Option<RawRequest> {
 /// The Python interpreter, if it has the package.
 fn python() -> Option<String> {
     let python = env::var("OTLP_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let import = "import opentelemetry.proto.collector.trace.v1.trace_service_pb2";
-    let reason = match Command::new(&python).args(["-c", import]).output() {
-        Ok(output) if output.status.success() => return Some(python),
+    has(&python, "import opentelemetry.proto.collector.trace.v1.trace_service_pb2", "decode OTLP").then_some(python)
+}
+
+/// Whether the interpreter has what it needs to `purpose`. Says so if it has not, and fails where it has to.
+fn has(python: &str, import: &str, purpose: &str) -> bool {
+    let reason = match Command::new(python).args(["-c", import]).output() {
+        Ok(output) if output.status.success() => return true,
         Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
         Err(error) => error.to_string(),
     };
     let last = reason.lines().last().unwrap_or_default();
     let required = env::var("OTLP_REQUIRE_INTEROP").is_ok_and(|required| required == "1");
-    assert!(!required, "{python} cannot decode OTLP: {last}");
-    eprintln!("skipped: {python} cannot decode OTLP: {last}");
-    None
+    assert!(!required, "{python} cannot {purpose}: {last}");
+    eprintln!("skipped: {python} cannot {purpose}: {last}");
+    false
 }
 
 /// What `decode.py` says about a request.
@@ -397,6 +401,15 @@ fn assert_same(mut read: Vec<String>, mut expected: Vec<String>, route: &str) {
 /// How requests are compressed, and how HTTP calls that.
 const ENCODINGS: [(Compression, &str); 2] = [(Compression::None, "identity"), (Compression::Gzip, "gzip")];
 
+/// Those that are compiled in and that this interpreter can read.
+fn encodings(python: &str) -> Vec<(Compression, &'static str)> {
+    let mut encodings = ENCODINGS.to_vec();
+    if cfg!(feature = "zstd") && has(python, "import zstandard", "decode zstd") {
+        encodings.push((Compression::Zstd, "zstd"));
+    }
+    encodings
+}
+
 /// A client and the requests it makes.
 fn client_and_requests(compression: Compression) -> (Client, mpsc::Receiver<RawRequest>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -408,7 +421,7 @@ fn client_and_requests(compression: Compression) -> (Client, mpsc::Receiver<RawR
 fn another_implementation_reads_recorded_spans_as_they_were_made() {
     // ENC-01 to ENC-08, ATTR-02, ATTR-03, SPAN-04, SPAN-09, SPAN-11 to SPAN-13
     let Some(python) = python() else { return };
-    for (compression, encoding) in ENCODINGS {
+    for (compression, encoding) in encodings(&python) {
         let (client, requests) = client_and_requests(compression);
         let mut expected = Vec::new();
         for (number, scope) in scopes().iter().enumerate() {
@@ -449,7 +462,7 @@ fn another_implementation_reads_recorded_spans_as_they_were_made() {
 fn another_implementation_reads_complete_spans_as_they_were_given() {
     // ENC-01 to ENC-08
     let Some(python) = python() else { return };
-    for (compression, encoding) in ENCODINGS {
+    for (compression, encoding) in encodings(&python) {
         let (client, requests) = client_and_requests(compression);
         let mut given = Vec::new();
         let mut expected = Vec::new();
@@ -474,7 +487,7 @@ fn another_implementation_reads_complete_spans_as_they_were_given() {
 fn another_implementation_reads_a_buffer_as_it_was_written() {
     // ENC-01 to ENC-08
     let Some(python) = python() else { return };
-    for (compression, encoding) in ENCODINGS {
+    for (compression, encoding) in encodings(&python) {
         let (client, requests) = client_and_requests(compression);
         let mut buffer = client.get_zero_copy_buffer();
         let mut expected = Vec::new();

@@ -12,21 +12,22 @@ use crate::{
 
 pub(super) mod short;
 
-/// How much of a value is kept, at whatever depth.
+/// How much of a value is kept, at any depth.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// Characters of a text, or bytes (LIM-01).
+    /// The most characters of a text, or bytes of a byte string (LIM-01).
     length: usize,
-    /// Levels of arrays and maps, the value's own included: what is nested deeper becomes an empty value (LIM-03).
+    /// The most levels of arrays and maps, counting the value itself: anything nested deeper becomes an empty value
+    /// (LIM-03).
     depth: u32,
 }
 
 impl Bounds {
-    /// What holds where no limits are set. The specification's 64 levels would be up to 192 nested protobuf messages,
+    /// The bounds where no limits are set. The specification's 64 levels would be up to 192 nested protobuf messages,
     /// and the decoders in common use refuse a whole request beyond 100: one absurd attribute must not cost its batch.
     pub(super) const WIDEST: Self = Self { length: usize::MAX, depth: 30 };
 
-    /// Texts of so many characters and so many levels, but no more than are allowed anywhere.
+    /// Bounds of `length` characters and `depth` levels, never wider than `WIDEST`.
     pub(super) fn new(length: Option<usize>, depth: usize) -> Self {
         let Self { length: longest, depth: deepest } = Self::WIDEST;
         Self {
@@ -35,7 +36,7 @@ impl Bounds {
         }
     }
 
-    /// What holds one level deeper.
+    /// The bounds one level deeper.
     fn deeper(self) -> Self {
         Self { depth: self.depth.saturating_sub(1), ..self }
     }
@@ -45,9 +46,9 @@ impl Bounds {
         self.length != Self::WIDEST.length
     }
 
-    /// As many characters of `text` as are allowed.
+    /// Returns `text`, cut to the allowed number of characters.
     fn cut(self, text: &str) -> &str {
-        // There are no more characters than bytes.
+        // A text never has more characters than bytes.
         if text.len() <= self.length {
             return text;
         }
@@ -55,22 +56,22 @@ impl Bounds {
     }
 }
 
-/// The most entries that are compared one with another. Of more a list is kept, which allocates: as many as that are
-/// not allowed by default.
+/// The most entries that are compared pairwise. Longer lists are sorted, which allocates; the default limits do not
+/// allow that many.
 const FEW: usize = 128;
 
-/// Whether no later entry has the same key: of equal keys the last wins.
+/// Whether no later entry has the same key: among equal keys, the last wins.
 fn is_last_of_its_key(entries: &[KeyValue<'_>], at: usize) -> bool {
     entries[at + 1..].iter().all(|later| later.key != entries[at].key)
 }
 
-/// The attributes of `entries` that are recorded: named, and the last of their key.
+/// The attributes of `entries` that are recorded: those with a key, and only the last of each key.
 pub(crate) fn recorded<'e, 'v>(entries: &'e [KeyValue<'v>]) -> impl Iterator<Item = &'e KeyValue<'v>> + Clone {
     recorded_of(entries, usize::MAX).0
 }
 
-/// The attributes of `entries` that are recorded where there may be `most` of them: those with the first `most` names,
-/// each with its last value (LIM-02). And how many are left out.
+/// The attributes of `entries` that are recorded if at most `most` are allowed: those with the first `most` keys, each
+/// with its last value (LIM-02). Also returns how many are left out.
 pub(super) fn recorded_of<'e, 'v>(
     entries: &'e [KeyValue<'v>],
     most: usize,
@@ -100,14 +101,14 @@ pub(super) fn recorded_of<'e, 'v>(
     (entries.iter().enumerate().filter(is_kept).map(|(_, entry)| entry), left_out)
 }
 
-/// Which of many entries are the last of their key, for the first `most` keys; and how many keys are left out. Only the
-/// entries that are `counted` are looked at. Sorts instead of comparing each with each.
+/// Marks which of many entries are the last of their key, for the first `most` keys, and counts the keys that are left
+/// out. Looks only at entries that are `counted`. Sorts, instead of comparing pairwise.
 #[cold]
 #[inline(never)]
 fn choose(entries: &[KeyValue<'_>], most: usize, counted: impl Fn(&KeyValue<'_>) -> bool) -> (Option<Vec<bool>>, u32) {
     let mut sorted: Vec<usize> = (0..entries.len()).filter(|at| counted(&entries[*at])).collect();
     sorted.sort_by_key(|at| &entries[*at].key);
-    // Where each key is first and where it is last: the sort is stable.
+    // The sort is stable, so the first and the last index of each key are known.
     let mut keys: Vec<(usize, usize)> = sorted
         .chunk_by(|one, other| entries[*one].key == entries[*other].key)
         .filter_map(|same| Some((*same.first()?, *same.last()?)))
@@ -128,17 +129,17 @@ pub(crate) fn attribute_field_len(entry: &KeyValue<'_>) -> usize {
     bounded_field_len(&entry.key, &entry.value, Bounds::WIDEST)
 }
 
-/// As `attribute_field_len`, with a value within `bounds`.
+/// Bytes of a repeated `KeyValue` field (one-byte tag) with this value, cut to `bounds`.
 pub(super) fn bounded_field_len(key: &str, value: &Value<'_>, bounds: Bounds) -> usize {
     field_len(key_value_len(key, value_len(value, bounds)))
 }
 
-/// Appends `entry` as the repeated `KeyValue` field `field` (at most 15).
+/// Appends `key` and `value` as the repeated `KeyValue` field `field` (at most 15).
 pub(crate) fn put_attribute(to: &mut Buffer, field: u32, key: &str, value: &Value<'_>) {
     put_bounded(to, field, key, value, Bounds::WIDEST);
 }
 
-/// As `put_attribute`, with a value within `bounds`.
+/// Appends `key` and `value`, cut to `bounds`, as the repeated `KeyValue` field `field` (at most 15).
 pub(super) fn put_bounded(to: &mut Buffer, field: u32, key: &str, value: &Value<'_>, bounds: Bounds) {
     let value_len = value_len(value, bounds);
     to.len_head(field, key_value_len(key, value_len));

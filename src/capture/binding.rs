@@ -1,4 +1,4 @@
-//! Where a tracer's spans go: to a client of its own, or to whichever is the process-wide one.
+//! Where a tracer's spans go: to a client of its own, or to the process-wide one.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use super::{
     untaken::{self, Untaken},
 };
 
-/// Where a tracer's spans go.
+/// The client or clients that a tracer's spans go to.
 pub(super) struct Binding {
     scope: Scope,
-    /// Spans go to the process-wide client, or to the thread's default.
+    /// Whether spans go to the process-wide client, or to the thread's default.
     is_late: bool,
-    /// Where spans go. Empty until there is a process-wide client.
+    /// The first client the tracer was bound to. Empty until there is a process-wide client.
     first: OnceBox<Bound>,
 }
 
@@ -29,29 +29,29 @@ pub(super) struct Binding {
 struct Bound {
     /// `None` for a disabled client.
     target: Option<Target>,
-    /// The process-wide client, if it is that one.
+    /// The process-wide client, if the tracer was bound to that one.
     installed: Option<&'static Installed>,
-    /// What it was bound to once there was another process-wide client.
+    /// The client it was bound to after the process-wide client was replaced.
     next: OnceBox<Bound>,
 }
 
-/// A client, and what it calls the tracer's scope.
+/// A client, and the number of the tracer's scope there.
 pub(super) struct Target {
     pub(super) recorder: Arc<Recorder>,
     pub(super) scope: u32,
-    /// Where they go in the child of a fork.
+    /// The target in the child of a fork.
     heir: OnceBox<Target>,
 }
 
 impl Binding {
-    /// To one client; `None` where it is disabled.
+    /// Binds to one client; `None` if that client is disabled.
     pub(super) fn to(recorder: Option<&Arc<Recorder>>, scope: Scope) -> Self {
         let target = recorder.map(|recorder| Target::new(recorder, &scope));
         let first = OnceBox::with_value(Box::new(Bound { target, installed: None, next: OnceBox::new() }));
         Self { scope, is_late: false, first }
     }
 
-    /// To the process-wide client, whenever there is one, or to the thread's default.
+    /// Binds to the process-wide client, as soon as there is one, or to the thread's default.
     pub(super) fn late(scope: Scope) -> Self {
         Self { scope, is_late: true, first: OnceBox::new() }
     }
@@ -61,14 +61,14 @@ impl Binding {
         &self.scope
     }
 
-    /// Where spans go, if they go there as they usually do.
+    /// The target of spans in the usual case: same process, no default of the thread.
     #[inline]
     pub(super) fn plain_target(&self) -> Option<&Target> {
         let target = self.first.get()?.target.as_ref()?;
         target.recorder.is_plain().then_some(target)
     }
 
-    /// Runs `f` with where spans go, if they go anywhere.
+    /// Calls `f` with the target of spans, or with `None` if they go nowhere.
     #[cold]
     #[inline(never)]
     pub(super) fn with_target<R>(&self, f: impl FnOnce(Option<&Target>) -> R) -> R {
@@ -76,7 +76,7 @@ impl Binding {
         match default {
             Some(recorder) => {
                 let recorder = recorder.and_then(in_this_process).filter(|recorder| !recorder.is_closed());
-                // Called back by what is made here, it goes nowhere.
+                // A call from code that recording itself runs (an allocator, for example) goes nowhere.
                 let recorder = recorder.filter(|_| !local::is_inside());
                 f(local::inside(|| recorder.map(|recorder| Target::new(&recorder, &self.scope))).as_ref())
             }
@@ -96,11 +96,11 @@ impl Binding {
         }
     }
 
-    /// Where spans go in the child of a fork; nowhere once the client is shut down.
+    /// The target in the child of a fork; `None` once the client is shut down.
     fn heir<'t>(&'t self, mut target: &'t Target) -> Option<&'t Target> {
         while target.recorder.is_inherited() {
             if target.heir.get().is_none() && local::is_inside() {
-                // Called back by what is being made here.
+                // Called back while the target is being made.
                 return None;
             }
             let heir =
@@ -110,11 +110,11 @@ impl Binding {
         (!target.recorder.is_closed()).then_some(target)
     }
 
-    /// Binds the tracer to the process-wide client there is now.
+    /// Binds the tracer to the current process-wide client.
     fn bind<'t>(&self, cell: &'t OnceBox<Bound>) -> Option<&'t Bound> {
         let installed = installed::installed()?;
         if local::is_inside() {
-            // Called back by what is being made here, or by what else recording allocates.
+            // Called back while the binding is made, or by another allocation of the recording side.
             return None;
         }
         let recorder = match &installed.value {
@@ -128,8 +128,8 @@ impl Binding {
         Some(local::inside(|| cell.get_or_init(make)))
     }
 
-    /// Counts a span that went nowhere, unless that is what was asked for: by the client's being disabled, or by the
-    /// span's being part of a trace that is not sampled.
+    /// Counts a span that went nowhere, unless that is intended: because the client is disabled, or because the span
+    /// belongs to a trace that is not sampled.
     #[cold]
     pub(super) fn note_untaken(&self, parent: Option<&SpanContext>) {
         if parent.is_some_and(|parent| !parent.is_sampled()) {
@@ -163,7 +163,7 @@ impl Target {
     }
 }
 
-/// The recorder that takes over from one that a fork copied; none if its client is gone.
+/// The recorder that takes over from one that a fork copied; `None` if its client is gone.
 fn in_this_process(mut recorder: Arc<Recorder>) -> Option<Arc<Recorder>> {
     while recorder.is_inherited() {
         recorder = recorder.heir()?;

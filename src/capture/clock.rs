@@ -1,14 +1,14 @@
-//! The time of a span: monotonic nanoseconds from the TSC where the kernel itself keeps time by it, from the
-//! operating system's clock elsewhere, and the wall-clock time that belongs to a reading.
+//! The time of a span: monotonic nanoseconds from the TSC if the kernel itself keeps time by it, from the operating
+//! system's clock elsewhere, and the wall-clock time that belongs to a reading.
 //!
 //! Nothing is calibrated up front. A thread begins on [`Instant`]; readings taken between two looks at the TSC
-//! ([`Sample`]s) tell the TSC's [`Rate`]; once one is known, the thread extrapolates from its latest sample, its
-//! [`Anchor`], for at most [`MAX_AGE_NANOS`]. A new anchor is a fresh look at the operating system's clocks,
-//! so slewing, suspending or stepping them shows here that much later.
+//! ([`Sample`]s) give the TSC's [`Rate`]; once that is known, the thread extrapolates from its latest sample, its
+//! [`Anchor`], for at most [`MAX_AGE_NANOS`]. A new anchor is a fresh look at the operating system's clocks, so
+//! slewing, suspending or stepping them shows here with that delay.
 //!
-//! Linux keeps `CLOCK_MONOTONIC` by the very same counter while its clock source is `tsc`, so the rate measured here is
-//! the kernel's own conversion factor: it moves only as far as NTP moves that. A clock source changed later
-//! costs accuracy within one anchor's age only.
+//! Linux keeps `CLOCK_MONOTONIC` by the same counter while its clock source is `tsc`, so the rate measured here is the
+//! kernel's own conversion factor: it changes only as NTP changes that. If the clock source changes later, accuracy
+//! suffers for one anchor's age at most.
 
 use std::{
     sync::{
@@ -18,18 +18,18 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// A thread's clock. It lives in the thread's own state; what threads share is touched on the slow path only.
+/// A thread's clock. It lives in the thread's own state; state that threads share is touched on the slow path only.
 #[derive(Debug)]
 pub(crate) struct Clock {
     anchor: Anchor,
-    /// The latest reading given out: a new anchor, or a CPU whose TSC lags a little, must not step behind it.
+    /// The latest reading given out. A new anchor, or a CPU whose TSC lags a little, must not step behind it.
     last: u64,
     /// UNIX nanoseconds minus monotonic nanoseconds; at most `MAX_AGE_NANOS` old whenever a reading is given out.
     wall_offset: i64,
     /// The monotonic time from which `wall_offset` is too old, for readings without an anchor.
     wall_due: u64,
     rate: Rate,
-    /// No sample before this monotonic time: none could tell the rate yet, or the last attempts failed.
+    /// No sample is taken before this monotonic time: it could not give the rate yet, or the last attempts failed.
     sample_due: u64,
 }
 
@@ -39,19 +39,19 @@ impl Clock {
         Self { anchor: Anchor::NONE, last: 0, wall_offset: 0, wall_due: 0, rate: Rate::UNKNOWN, sample_due: 0 }
     }
 
-    /// Finds out how the kernel keeps time, which the first reading would have to.
+    /// Finds out how the kernel keeps time, so that the first reading does not have to.
     pub(crate) fn warm_up() {
         Self::new().now();
     }
 
-    /// Monotonic nanoseconds since a process-wide origin. Never less than the reading before on this thread; between
-    /// threads comparable to about a microsecond.
+    /// Monotonic nanoseconds since a process-wide origin. Never less than the previous reading on this thread. Readings
+    /// of different threads are comparable to about a microsecond.
     ///
     /// Never allocates. The first reading of a process looks up the kernel's clock source in sysfs; later ones make no
     /// system call where the vDSO serves `clock_gettime`.
     #[inline]
     pub(crate) fn now(&mut self) -> u64 {
-        // Without an anchor the TSC is not even looked at: where it is not trusted, reading it may trap.
+        // Without an anchor the TSC is not read at all: where it is not trusted, reading it may trap.
         if self.anchor.window != 0
             && let Some(nanos) = self.anchor.at(ticks())
         {
@@ -60,11 +60,11 @@ impl Clock {
         self.now_slow()
     }
 
-    /// The wall clock, in UNIX nanoseconds, at a monotonic reading taken on this thread just now. Within 1 ms of the
-    /// system clock, from 100 ms after that was stepped; where that stands before 1970, as if it stood at 1970.
+    /// Wall-clock time in UNIX nanoseconds for a monotonic reading just taken on this thread. Within 1 ms of the system
+    /// clock, from 100 ms after that was stepped. A system clock before 1970 counts as 1970.
     #[inline]
     pub(crate) fn unix(&self, mono: u64) -> u64 {
-        // Neither below 0, since the offset was made so at an earlier reading, nor beyond `u64`: both parts are below
+        // Not below 0, because an earlier reading chose the offset so; not beyond `u64`, because both parts are below
         // 2^63.
         mono.wrapping_add_signed(self.wall_offset)
     }
@@ -79,18 +79,18 @@ impl Clock {
     #[inline(never)]
     fn now_slow(&mut self) -> u64 {
         let shared = SHARED.get().unwrap_or_else(|| {
-            // Made before it is offered: whoever waits for the cell waits for a move, not for a file.
+            // Made before it is offered: a thread that waits for the cell waits for a move, not for a file.
             let shared = Shared::new(Os(Instant::now()), kernel_trusts_tsc());
             SHARED.get_or_init(|| shared)
         });
         self.refresh(shared)
     }
 
-    /// Reads the operating system's clocks; learns the rate, anchors, and renews the wall offset where that is due.
+    /// Reads the operating system's clocks, learns the rate, sets an anchor, and renews the wall offset if that is due.
     fn refresh<S: Sources>(&mut self, shared: &Shared<S>) -> u64 {
         let mut nanos = shared.sources.nanos();
-        // An anchor that has expired takes the wall offset with it, whatever the monotonic clock says: that one
-        // stands while the machine is suspended.
+        // An anchor that has expired takes the wall offset with it, whatever the monotonic clock says, because that
+        // stands still while the machine is suspended.
         let mut wall_due = nanos >= self.wall_due || self.anchor.window != 0;
         self.anchor = Anchor::NONE;
         if shared.trusted && nanos >= self.sample_due {
@@ -122,7 +122,7 @@ impl Clock {
     }
 }
 
-/// Where the TSC stood at a monotonic time.
+/// The TSC's value at a monotonic time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sample {
     ticks: u64,
@@ -130,8 +130,8 @@ struct Sample {
 }
 
 impl Sample {
-    /// A reading taken between two looks at the TSC. `None` if they lie so far apart that the thread was
-    /// interrupted, or in the wrong order: how the reading relates to the TSC is not known well enough then.
+    /// A reading taken between two looks at the TSC. `None` if they lie so far apart that the thread was interrupted,
+    /// or are in the wrong order: the reading then says too little about the TSC.
     fn bracketed(before: u64, nanos: u64, after: u64) -> Option<Self> {
         let width = after.checked_sub(before).filter(|&width| width <= MAX_BRACKET_TICKS)?;
         Some(Self { ticks: before + width / 2, nanos })
@@ -143,7 +143,7 @@ impl Sample {
 struct Rate {
     /// Nanoseconds per tick, in units of 2^-32; 0 while unknown.
     scale: u64,
-    /// How long the scale was measured for: it is good for extrapolating as far, with the same error.
+    /// How long the scale was measured for. It is good for extrapolating over that time, with the same error.
     baseline: u64,
     /// The sample to measure from.
     reference: Option<Sample>,
@@ -156,7 +156,7 @@ impl Rate {
         self.scale != 0
     }
 
-    /// Takes over what other threads measured: their scale if they have one, else the process's first sample.
+    /// Adopts what other threads measured: their scale if they have one, else the process's first sample.
     fn adopt(&mut self, scale: u64, first: Option<Sample>) {
         if self.reference.is_some() {
             // This thread has begun to measure for itself, perhaps because it found the shared scale to be wrong.
@@ -169,7 +169,7 @@ impl Rate {
 
     /// Measures from the reference to `sample`, if they are far enough apart.
     ///
-    /// A baseline grows to `RENEW_NANOS` and then starts over from its end, so that the scale follows NTP.
+    /// The baseline grows to `RENEW_NANOS` and then restarts from its end, so that the scale follows NTP.
     fn learn(&mut self, sample: Sample) {
         let Some(reference) = self.reference else {
             self.reference = Some(sample);
@@ -199,12 +199,13 @@ impl Rate {
         }
     }
 
-    /// NTP slews by 500 ppm at most, so two honest scales differ by less than 1/1024.
+    /// Whether `scale` is plausible beside this one. NTP slews by 500 ppm at most, so two correct scales differ by less
+    /// than 1/1024.
     fn allows(&self, scale: u64) -> bool {
         PLAUSIBLE_SCALES.contains(&scale) && (!self.is_known() || scale.abs_diff(self.scale) <= self.scale >> 10)
     }
 
-    /// When a sample can tell the rate, if it is unknown.
+    /// The monotonic time at which a sample can give the rate, if that is unknown.
     fn due(&self) -> u64 {
         self.reference.map_or(0, |reference| reference.nanos.saturating_add(MIN_BASELINE_NANOS))
     }
@@ -215,7 +216,7 @@ impl Rate {
 struct Anchor {
     ticks: u64,
     nanos: u64,
-    /// As in [`Rate`].
+    /// The scale of the [`Rate`].
     scale: u64,
     /// The anchor holds for fewer ticks than this; 0 if there is none.
     window: u64,
@@ -224,13 +225,14 @@ struct Anchor {
 impl Anchor {
     const NONE: Self = Self { ticks: 0, nanos: 0, scale: 0, window: 0 };
 
-    /// `rate` must be known.
+    /// Makes an anchor from a sample. `rate` must be known.
     fn new(sample: Sample, rate: &Rate) -> Self {
         let window = (rate.baseline.min(MAX_AGE_NANOS) << 32) / rate.scale;
         Self { ticks: sample.ticks, nanos: sample.nanos, scale: rate.scale, window }
     }
 
-    /// The time at `ticks`. `None` if the anchor is too old for it, or the TSC fell behind (which wraps to a huge age).
+    /// The time at `ticks`. `None` if the anchor is too old for it, or if the TSC fell behind (which wraps to a huge
+    /// age).
     #[inline]
     fn at(&self, ticks: u64) -> Option<u64> {
         let age = ticks.wrapping_sub(self.ticks);
@@ -239,18 +241,18 @@ impl Anchor {
     }
 }
 
-/// What the clocks of all threads share.
+/// State that the clocks of all threads share.
 struct Shared<S> {
     sources: S,
     /// Whether the TSC may be used.
     trusted: bool,
-    /// The first sample of the process: threads that live too briefly to take two measure from it.
+    /// The first sample of the process. Threads that live too briefly to take two samples measure from it.
     first: Option<Sample>,
     /// The latest scale measured over at least `MAX_AGE_NANOS` by any thread; 0 before.
     scale: AtomicU64,
 }
 
-/// Set by the first reading of the process, and good in the child of a fork too: both have the same clocks.
+/// Set by the first reading of the process. It stays valid in the child of a fork, which has the same clocks.
 static SHARED: OnceLock<Shared<Os>> = OnceLock::new();
 
 impl<S: Sources> Shared<S> {
@@ -260,7 +262,7 @@ impl<S: Sources> Shared<S> {
     }
 }
 
-/// The hardware and the operating system, so that tests can stand in for them.
+/// The sources of time: hardware and operating system, or a simulation in tests.
 trait Sources {
     fn ticks(&self) -> u64;
     /// Monotonic nanoseconds since the origin.
@@ -268,7 +270,7 @@ trait Sources {
     /// UNIX nanoseconds, within `i64`.
     fn unix_nanos(&self) -> i64;
 
-    /// `None` if every attempt was interrupted.
+    /// A sample of both clocks. `None` if every attempt was interrupted.
     fn sample(&self) -> Option<Sample> {
         (0..ATTEMPTS).find_map(|_| {
             let before = self.ticks();
@@ -325,8 +327,8 @@ fn saturating_nanos(duration: Duration) -> u64 {
 #[cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
 #[inline]
 fn ticks() -> u64 {
-    // SAFETY: every x86_64 CPU has `rdtsc`; it touches no memory. A process can be denied it (`PR_SET_TSC`), but that
-    // denies it the vDSO's clock as well, and no call comes here before `kernel_trusts_tsc` has said yes.
+    // SAFETY: every x86_64 CPU has `rdtsc`; it touches no memory. A process can be denied it (`PR_SET_TSC`), but then
+    // the vDSO's clock is denied as well, and no call comes here before `kernel_trusts_tsc` has said yes.
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 
@@ -352,16 +354,16 @@ fn kernel_trusts_tsc() -> bool {
     false
 }
 
-/// How old an anchor or a wall offset may be.
+/// The greatest age of an anchor or a wall offset.
 const MAX_AGE_NANOS: u64 = 100_000_000;
 
 /// A shorter baseline would let the width of its brackets show in the rate.
 const MIN_BASELINE_NANOS: u64 = 10_000_000;
 
-/// The baseline at which measuring starts over.
+/// The baseline at which measuring restarts.
 const RENEW_NANOS: u64 = 1_000_000_000;
 
-/// A longer baseline is not used. At most 2^32, for the sake of [`Rate::learn`].
+/// A longer baseline is not used. At most 2^32, so that [`Rate::learn`] does not overflow.
 const MAX_BASELINE_NANOS: u64 = 4_000_000_000;
 
 /// Under a microsecond at any usual frequency; undisturbed brackets are a tenth of it.
@@ -373,7 +375,7 @@ const GOOD_BRACKET_NANOS: u64 = 20_000;
 /// How often an interrupted reading is repeated, at most.
 const ATTEMPTS: usize = 3;
 
-/// Of a TSC between 10 GHz and 100 MHz.
+/// Plausible scales: a TSC between 10 GHz and 100 MHz.
 const PLAUSIBLE_SCALES: std::ops::RangeInclusive<u64> = (1 << 32) / 10..=(1 << 32) * 10;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Which span is which: the context that identifies a span across threads and processes, and the stack of
-//! spans that are current on a thread.
+//! Span contexts: what identifies a span across threads and processes, and the stack of spans that are current on a
+//! thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,9 +16,9 @@ pub(crate) const SAMPLED: u8 = 0x01;
 /// W3C trace flag (Level 2): the trace id is random.
 pub(crate) const RANDOM: u8 = 0x02;
 
-/// What identifies a span: trace id, span id, W3C trace flags and state, and whether it came from another process
-/// ([SpanContext](https://opentelemetry.io/docs/specs/otel/trace/api/#spancontext)). It never changes and can
-/// be used after its span has ended.
+/// The identity of a span: trace id, span id, W3C trace flags and state, and whether it came from another process
+/// ([SpanContext](https://opentelemetry.io/docs/specs/otel/trace/api/#spancontext)). It never changes and can be used
+/// after its span has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SpanContext {
     trace_id: TraceId,
@@ -39,21 +39,21 @@ impl SpanContext {
         Self { trace_id, span_id, trace_flags, is_remote, trace_state: TraceState::EMPTY }
     }
 
-    /// This context with another trace state.
+    /// Returns this context with another trace state.
     #[inline]
     #[must_use]
     pub fn with_trace_state(self, trace_state: TraceState) -> Self {
         Self { trace_state, ..self }
     }
 
-    /// The context of a child: in the same trace, with the same flags and trace state.
+    /// The context of a child span: same trace, flags and trace state.
     #[inline]
     pub(super) fn child(&self, span_id: SpanId) -> Self {
         let trace_state = self.trace_state.clone();
         Self { trace_id: self.trace_id, span_id, trace_flags: self.trace_flags, is_remote: false, trace_state }
     }
 
-    /// Becomes the context of a [`child`](Self::child), where it stands: a local one without trace state, as was this.
+    /// Turns this context into that of a [`child`](Self::child) in place. Both must be local and without trace state.
     #[inline]
     pub(super) fn follow(&mut self, parent: &Self, span_id: SpanId) {
         self.trace_id = parent.trace_id;
@@ -61,7 +61,7 @@ impl SpanContext {
         self.trace_flags = parent.trace_flags;
     }
 
-    /// Forgets the trace state.
+    /// Clears the trace state.
     pub(super) fn clear_trace_state(&mut self) {
         self.trace_state = TraceState::EMPTY;
     }
@@ -81,23 +81,24 @@ impl SpanContext {
         self.trace_flags
     }
 
-    /// What tracing systems tell each other about the trace; the same for its spans in this process.
+    /// The W3C trace state: what tracing systems tell each other about the trace. All spans of the trace in this
+    /// process share it.
     #[inline]
     pub fn trace_state(&self) -> &TraceState {
         &self.trace_state
     }
 
-    /// Whether the trace is recorded.
+    /// Whether the sampled flag is set: the trace is recorded.
     pub fn is_sampled(&self) -> bool {
         self.trace_flags & SAMPLED != 0
     }
 
-    /// Whether the span belongs to another process.
+    /// Whether the context came from another process.
     pub fn is_remote(&self) -> bool {
         self.is_remote
     }
 
-    /// Whether both ids are other than zero.
+    /// Whether both ids are non-zero.
     pub fn is_valid(&self) -> bool {
         self.trace_id.is_valid() && self.span_id.is_valid()
     }
@@ -109,7 +110,7 @@ impl AsRef<Self> for SpanContext {
     }
 }
 
-/// The process span, which the child of a fork may have one of its own of.
+/// The process span. The child of a fork may have its own.
 static PROCESS: Latest<Process> = Latest::new();
 
 struct Process {
@@ -117,43 +118,43 @@ struct Process {
     has_ended: AtomicBool,
 }
 
-/// Makes `context` the parent of spans that have no other, until the process span ends.
+/// Makes `context` the parent of spans that have no other parent, until the process span ends.
 pub(crate) fn set_process_span(context: SpanContext) {
     PROCESS.replace(Process { context, has_ended: AtomicBool::new(false) });
 }
 
-/// The process span has ended: it is nobody's parent any more, but for those that name it.
+/// Ends the process span's role as default parent. Spans that name it explicitly can still be its children.
 pub(crate) fn end_process_span() {
     if let Some(process) = PROCESS.get() {
         process.value.has_ended.store(true, Ordering::Relaxed);
     }
 }
 
-/// The context of the process span, as long as it is open. Takes no lock.
+/// The context of the process span while it is open. Takes no lock.
 #[inline]
 fn process_span() -> Option<&'static SpanContext> {
     let process = &PROCESS.get()?.value;
     (!process.has_ended.load(Ordering::Relaxed)).then_some(&process.context)
 }
 
-/// The context this process was started with: the parent of spans where there is no process span either.
+/// The context this process was started with: the parent of spans if there is no process span either.
 static INCOMING: OnceBox<SpanContext> = OnceBox::new();
 
-/// Makes `context` the parent of spans for which nothing nearer is found. Only the first call counts.
+/// Makes `context` the parent of spans that have no current span and no process span. Only the first call counts.
 pub(crate) fn set_incoming(context: &SpanContext) {
     if INCOMING.get().is_none() {
         let _ = INCOMING.set(Box::new(context.clone()));
     }
 }
 
-/// The parent of spans that are started where no span is current: the process span, else what the process was started
-/// with. Takes no lock.
+/// The parent of spans that are started while no span is current: the process span, else the context this process was
+/// started with. Takes no lock.
 #[inline]
 fn default_parent() -> Option<&'static SpanContext> {
     process_span().or_else(|| INCOMING.get())
 }
 
-/// The spans that were made current on one thread and not left yet.
+/// The spans that were made current on one thread and not yet left.
 #[derive(Default)]
 pub(crate) struct CurrentSpans {
     entered: Vec<EnteredSpan>,
@@ -162,7 +163,7 @@ pub(crate) struct CurrentSpans {
 
 struct EnteredSpan {
     token: u64,
-    /// Its children are recorded, unless somebody else decides that, and there is nothing to be told of it but its ids.
+    /// Whether its children are recorded without asking a sampler, and take over nothing from it but its ids.
     is_followed: bool,
     context: SpanContext,
 }
@@ -177,14 +178,13 @@ impl CurrentSpans {
         self.entered.last().map(|entered| &entered.context)
     }
 
-    /// The current span, if it is what nearly all spans are started below: a span of this process that is recorded,
-    /// without trace state.
+    /// The current span, if it is the usual kind of parent: a recorded span of this process, without trace state.
     #[inline]
     pub(super) fn followed(&self) -> Option<&SpanContext> {
         self.entered.last().filter(|entered| entered.is_followed).map(|entered| &entered.context)
     }
 
-    /// The parent of a span that is not told another one.
+    /// The parent of a span that is not given one explicitly.
     #[inline]
     pub(crate) fn parent(&self) -> Option<&SpanContext> {
         match self.current() {
@@ -203,8 +203,8 @@ impl CurrentSpans {
         self.next
     }
 
-    /// Leaves the span that was entered with `token`, wherever in the stack it is: leaving in the wrong
-    /// order never makes a span current that was left.
+    /// Leaves the span that was entered with `token`, at any depth of the stack. Leaving in the wrong order never makes
+    /// a span current again that was left.
     #[inline]
     pub(crate) fn leave(&mut self, token: u64) {
         if let Some(at) = self.entered.iter().rposition(|entered| entered.token == token) {

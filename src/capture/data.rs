@@ -1,15 +1,23 @@
-//! A complete span as a value: what is exported directly, and what processors hand to exporters.
+//! A complete span as a value: exported directly, or handed by processors to exporters.
 
 use std::{borrow::Cow, time::SystemTime};
 
 use super::{
+    attribute::bounded_field_len,
     context::SpanContext,
-    record::{Head, Record},
+    record::{Head, MAX_RECORD_BYTES, Record, RecordLimits},
     scope::Scope,
     span::unix_nanos,
     status::{SpanKind, Status},
 };
 use crate::value::{KeyValue, Value};
+
+/// The fixed fields of a span, its counts and all heads.
+const HEADS: usize = 256;
+/// The longest trace state that is kept.
+const STATE: usize = 512;
+/// The fixed fields and the heads of an event or a link.
+const MORE: usize = 96;
 
 /// A complete span, made elsewhere, in a test, or read back from one that has ended.
 ///
@@ -25,33 +33,33 @@ use crate::value::{KeyValue, Value};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct SpanData {
-    /// The span's ids and flags. Both ids must be other than zero.
+    /// The span's ids and flags. Both ids must be non-zero.
     pub context: SpanContext,
-    /// The parent, if there is one; an invalid one counts as none.
+    /// The parent, if there is one; an invalid context counts as none.
     pub parent: Option<SpanContext>,
     /// The operation's name.
     pub name: Cow<'static, str>,
-    /// What the span does, seen from this process.
+    /// The span's kind: its role, seen from this process.
     pub kind: SpanKind,
     /// When the span began. Times before 1970 count as 1970.
     pub start: SystemTime,
-    /// When the span ended; counts as `start` if it is earlier.
+    /// When the span ended. A time before `start` counts as `start`.
     pub end: SystemTime,
-    /// The span's attributes; of equal keys the last wins.
+    /// The span's attributes. Among equal keys, the last wins.
     pub attributes: Vec<KeyValue<'static>>,
     /// What happened during the span.
     pub events: Vec<Event>,
-    /// Other spans that this one has to do with.
+    /// Related spans.
     pub links: Vec<Link>,
     /// How the operation ended.
     pub status: Status,
     /// The component that made the span.
     pub scope: Scope,
-    /// Attributes that the span was given and does not have.
+    /// How many attributes were set but left out.
     pub dropped_attributes: u32,
-    /// Events that the span was given and does not have.
+    /// How many events were added but left out.
     pub dropped_events: u32,
-    /// Links that the span was given and does not have.
+    /// How many links were added but left out.
     pub dropped_links: u32,
 }
 
@@ -83,28 +91,28 @@ impl SpanData {
         self
     }
 
-    /// Sets what the span does, seen from its process. Default [`SpanKind::Internal`].
+    /// Sets the span's kind. Default [`SpanKind::Internal`].
     #[must_use]
     pub fn with_kind(mut self, kind: SpanKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// Sets when the span began and when it ended. Default the UNIX epoch.
+    /// Sets when the span began and when it ended. Both default to the UNIX epoch.
     #[must_use]
     pub fn with_times(mut self, start: SystemTime, end: SystemTime) -> Self {
         (self.start, self.end) = (start, end);
         self
     }
 
-    /// Adds an attribute.
+    /// Adds an attribute. Among equal keys, the last wins.
     #[must_use]
     pub fn with_attribute(mut self, key: impl Into<Cow<'static, str>>, value: impl Into<Value<'static>>) -> Self {
         self.attributes.push(KeyValue::new(key, value));
         self
     }
 
-    /// Adds several attributes.
+    /// Adds several attributes. Among equal keys, the last wins.
     #[must_use]
     pub fn with_attributes(mut self, attributes: impl IntoIterator<Item = KeyValue<'static>>) -> Self {
         self.attributes.extend(attributes);
@@ -139,9 +147,22 @@ impl SpanData {
         self
     }
 
+    /// Bytes that encoding it within `limits` takes, at most.
+    pub(crate) fn most_encoded_len(&self, limits: RecordLimits) -> usize {
+        let attributes = |entries: &[KeyValue<'_>]| -> usize {
+            entries.iter().map(|entry| bounded_field_len(&entry.key, &entry.value, limits.values())).sum()
+        };
+        let events = self.events.iter().map(|event| MORE + event.name.len() + attributes(&event.attributes));
+        let state = |context: &SpanContext| if context.trace_state().is_empty() { 0 } else { STATE };
+        let links = self.links.iter().map(|link| MORE + state(&link.context) + attributes(&link.attributes));
+        let described = if let Status::Error(description) = &self.status { description.len() } else { 0 };
+        let own = HEADS + state(&self.context) + self.name.len() + described + attributes(&self.attributes);
+        (own + events.sum::<usize>() + links.sum::<usize>()).min(MAX_RECORD_BYTES)
+    }
+
     /// Encodes the span as it would have been, had it been recorded.
     pub(crate) fn encode<'r>(&self, record: &'r mut Record) -> &'r [u8] {
-        // Receivers may refuse a whole request for one parent whose id is all zero.
+        // Receivers may refuse a whole request because of one parent id that is all zero.
         let parent = self.parent.as_ref().filter(|parent| parent.is_valid());
         record.begin(&self.name);
         record.set_head(&Head {
@@ -163,21 +184,21 @@ impl SpanData {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Event {
-    /// What happened.
+    /// The event's name.
     pub name: Cow<'static, str>,
-    /// When it happened.
+    /// When the event happened.
     pub time: SystemTime,
-    /// More about what happened.
+    /// The event's attributes.
     pub attributes: Vec<KeyValue<'static>>,
 }
 
-/// A reference to another span.
+/// A link to another span.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Link {
-    /// The span that is referred to.
+    /// The context of the linked span.
     pub context: SpanContext,
-    /// More about the relation.
+    /// The link's attributes.
     pub attributes: Vec<KeyValue<'static>>,
 }
 

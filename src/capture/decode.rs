@@ -1,5 +1,4 @@
-//! Reads back what is in a record: samplers see what a span was started with, processors what it ended with. Texts and
-//! bytes stay where they are.
+//! Reads a record back: samplers see how a span was started, processors how it ended. Texts and bytes are borrowed.
 
 use std::borrow::Cow;
 
@@ -111,7 +110,7 @@ fn key_value(message: &[u8]) -> KeyValue<'_> {
     KeyValue { key: Cow::Borrowed(key), value }
 }
 
-/// The encoder bounds how deep values nest.
+/// Reads an `AnyValue`. The recursion is bounded, because the encoder bounds how deep values nest.
 fn value(message: &[u8]) -> Value<'_> {
     const STRING_TAG: u32 = tag(STRING, LEN);
     const BYTES_TAG: u32 = tag(BYTES, LEN);
@@ -157,7 +156,7 @@ mod tests {
             entries.iter().for_each(|entry| record.attribute(&entry.key, &entry.value));
             record.link(&to, &linked);
             prop_assert_eq!(name(record.as_slice()), "a name");
-            // NaN equals nothing, but its bytes do.
+            // Shown as text, because a NaN does not equal itself.
             let shown = |entries: &[KeyValue<'_>]| format!("{:?}", expected_attributes(entries));
             prop_assert_eq!(shown(&attributes(record.as_slice())), shown(&entries));
             let links = links(record.as_slice());

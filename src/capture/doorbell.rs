@@ -1,8 +1,8 @@
 //! How a producer wakes a worker without a lock, a system call or a lost wake.
 //!
-//! A worker that found nothing to do writes how it is about to rest, fences, looks once more, and only then
-//! sleeps. A producer publishes its record, fences, and only then reads how the workers rest. Whatever the
-//! interleaving, one of the two sees the other; without the fences, both can miss.
+//! A worker that found nothing to do writes how it is about to rest, fences, looks once more, and only then sleeps. A
+//! producer publishes its record, fences, and only then reads how the workers rest. In every interleaving, one of the
+//! two sees the other; without the fences, both can miss.
 
 use std::{sync::OnceLock, time::Instant};
 
@@ -10,8 +10,8 @@ use crossbeam_utils::CachePadded;
 
 use crate::sync::{AtomicU32, Condvar, Mutex, Ordering, fence};
 
-/// Nobody is awake who would look at the rings again, and nobody wakes in time for what is recorded now: the
-/// next record must ring.
+/// No awake worker will look at the rings again, and none will wake in time for what is recorded now: the next record
+/// must ring.
 const ASLEEP: u32 = 1;
 /// A worker rests, or another could be started: a full batch must ring.
 const RESTING: u32 = 2;
@@ -22,9 +22,9 @@ pub(crate) struct Doorbell {
     rest: CachePadded<AtomicU32>,
     workers: Mutex<Workers>,
     rung: Condvar,
-    /// One worker cannot do what another one has to.
+    /// Whether the bell wakes all workers, because one cannot do another one's work.
     wakes_all: bool,
-    /// Starts another worker; called when the bell rings and nobody rests.
+    /// Starts another worker; called when the bell rings and no worker rests.
     unanswered: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -34,7 +34,7 @@ struct Workers {
     rings: u64,
     /// Workers that exist.
     started: usize,
-    /// Which numbers they have, a bit for each.
+    /// The numbers of the existing workers, one bit for each.
     numbers: u64,
     /// Those of them that have begun to run, a bit for each: one that was started may never get that far.
     begun: u64,
@@ -42,14 +42,14 @@ struct Workers {
     allowed: usize,
     /// Workers that rest.
     resting: usize,
-    /// When those of them that watch the rings wake by themselves, if they do. Who watches has seen that
-    /// something waits: what is recorded meanwhile leaves with it.
+    /// For each resting worker that watches the rings, when it wakes by itself, if it does. A watching worker has seen
+    /// that something waits: what is recorded meanwhile leaves with it.
     watching: Vec<Option<Instant>>,
-    /// Workers that are blocked for long, and so neither rest nor look.
+    /// Workers that are blocked for long: they neither rest nor look.
     away: usize,
-    /// One has left that had nothing to do.
+    /// Whether a worker has left because it had nothing to do.
     has_left: bool,
-    /// The last attempt to start a worker failed: not worth another for every single record.
+    /// Whether the last attempt to start a worker failed: single records do not try again.
     barren: bool,
 }
 
@@ -60,20 +60,26 @@ impl Workers {
         self.begun &= !bit(number);
     }
 
-    /// Whether the others come for what is recorded, or there are none and `may_be_none`.
+    /// Those that have begun to run.
+    fn running(&self) -> usize {
+        self.begun.count_ones() as usize
+    }
+
+    /// Whether other workers come for what is recorded, or there are none and `may_be_none`.
     fn can_spare_one(&self, may_be_none: bool) -> bool {
         if self.started == 1 { may_be_none } else { self.started - 1 > self.away }
     }
 
     fn rest(&self) -> u32 {
         let awake = self.started.saturating_sub(self.resting + self.away);
-        // Where all there are is away, nobody could come for a single record.
+        // If all existing workers are away, none could come for a single record.
         let someone_to_wake = self.resting > 0 || self.started == 0 && !self.barren;
         if self.allowed == 0 {
             0
         } else if awake == 0 && self.watching.is_empty() && someone_to_wake {
             ASLEEP | RESTING
-        } else if self.resting > 0 || self.started < self.allowed {
+        } else if self.resting > 0 || self.running() < self.allowed {
+            // What was started may never run: whoever rings finds out.
             RESTING
         } else {
             0
@@ -82,10 +88,9 @@ impl Workers {
 }
 
 impl Doorbell {
-    /// A bell for up to `allowed` workers, none of which exists yet. With `has_lanes` each of them has rings of its
-    /// own.
+    /// A bell for up to `allowed` workers, none of which exists yet. With `has_lanes` each of them has its own rings.
     pub(crate) fn new(allowed: usize, has_lanes: bool) -> Self {
-        // With room for all there will be: nothing allocates while the lock is held.
+        // Has room for all workers, so that nothing allocates while the lock is held.
         let workers = Workers { allowed, watching: Vec::with_capacity(allowed), ..Workers::default() };
         Self {
             rest: CachePadded::new(AtomicU32::new(workers.rest())),
@@ -96,13 +101,13 @@ impl Doorbell {
         }
     }
 
-    /// What to do when the bell rings and no worker rests: start one. Set once, at assembly.
+    /// Sets how a worker is started when the bell rings and no worker rests. Set once, at assembly.
     pub(crate) fn when_unanswered(&self, start: impl Fn() + Send + Sync + 'static) {
         let _ = self.unanswered.set(Box::new(start));
     }
 
-    /// After a record: rings if nobody would come otherwise. The fence makes a push cost a few
-    /// nanoseconds, and without it a wake is lost now and then.
+    /// Call after each record: rings if no worker would come otherwise. The fence makes a push cost a few nanoseconds;
+    /// without it a wake is sometimes lost.
     #[inline]
     pub(crate) fn after_record(&self) {
         fence(Ordering::SeqCst);
@@ -111,7 +116,7 @@ impl Doorbell {
         }
     }
 
-    /// After a record that made a batch full: rings if anybody rests or could be started.
+    /// Call after a record that completes a batch: rings if a worker rests or could be started.
     pub(crate) fn after_batch(&self) {
         fence(Ordering::SeqCst);
         if self.rest.load(Ordering::Relaxed) != 0 {
@@ -119,7 +124,7 @@ impl Doorbell {
         }
     }
 
-    /// Wakes one resting worker (all of them where each has rings of its own), or has one started.
+    /// Wakes one resting worker (all of them if each has its own rings), or has one started.
     #[cold]
     #[inline(never)]
     pub(crate) fn ring(&self) {
@@ -132,7 +137,7 @@ impl Doorbell {
             }
             return;
         }
-        // Whoever is woken looks at everything; until it rests again nobody has to ring for a record.
+        // The woken worker looks at everything; until it rests again, a record does not have to ring.
         self.rest.store(workers.rest() & !ASLEEP, Ordering::Relaxed);
         drop(workers);
         if self.wakes_all {
@@ -151,8 +156,8 @@ impl Doorbell {
         self.rung.notify_all();
     }
 
-    /// Before a worker blocks for long: it counts as away until it drops the answer, so that the next record
-    /// wakes a resting one. One is woken at once where nobody watches and `has_more` finds something to do.
+    /// Call before a worker blocks for long: it counts as away until the returned guard is dropped, so that the next
+    /// record wakes a resting one. One is woken at once if no worker watches and `has_more` finds something to do.
     pub(crate) fn hand_over(&self, has_more: impl FnOnce() -> bool) -> Away<'_> {
         let unwatched = {
             let mut workers = self.workers.lock();
@@ -160,7 +165,7 @@ impl Doorbell {
             self.rest.store(workers.rest(), Ordering::Relaxed);
             workers.watching.is_empty() && workers.resting > 0
         };
-        // As before a rest: a producer that did not see the change has published what is seen here.
+        // As in `rest`: a producer that did not see the change has published what is seen here.
         fence(Ordering::SeqCst);
         if unwatched && has_more() {
             self.ring();
@@ -168,9 +173,9 @@ impl Doorbell {
         Away(self)
     }
 
-    /// Rests until the bell rings or `until` comes, unless `has_work` finds something after the rest was
-    /// announced. `watches` says that records wait already and the caller minds when they have to leave; where
-    /// another worker that does wakes no later, this one waits for the bell alone.
+    /// Blocks until the bell rings or `until` comes, unless `has_work` finds something after the rest was announced.
+    /// `watches` says that records wait already and the caller knows when they have to leave; if another watching
+    /// worker wakes no later, this one waits for the bell alone.
     pub(crate) fn rest(&self, until: Option<Instant>, watches: bool, has_work: impl FnOnce() -> bool) {
         let mut workers = self.workers.lock();
         let is_in_time = |other: &Option<Instant>| until.is_some() && other.is_some() && *other <= until;
@@ -186,7 +191,7 @@ impl Doorbell {
         fence(Ordering::SeqCst);
         let found = has_work();
         let mut workers = self.workers.lock();
-        // A ring since `seen` may have been for another worker: looking once too often is harmless.
+        // A ring since `seen` may have been for another worker: one look too many is harmless.
         while !found && workers.rings == seen {
             match until {
                 Some(until) => {
@@ -204,17 +209,18 @@ impl Doorbell {
         self.rest.store(workers.rest(), Ordering::Relaxed);
     }
 
-    /// Has worker `number` leave, unless the bell rings or `has_work` finds something after that was announced; true if
-    /// it has left. The last one leaves only where `may_be_last`; not one while all others are away, which come for no
-    /// single record; and of those that have rings of their own only the one with the highest number, so that the
-    /// others have all of them. Where none is left the next record starts one.
+    /// Lets worker `number` leave, unless the bell rings or `has_work` finds something after that was announced.
+    /// Returns true if it has left. The last worker leaves only with `may_be_last`. No worker leaves while all others
+    /// are away, because those would not come for a single record. If workers have their own rings, only the one with
+    /// the highest number leaves, so that the others take over all rings. If no worker is left, the next record starts
+    /// one.
     pub(crate) fn leave(&self, number: usize, may_be_last: bool, has_work: impl FnOnce() -> bool) -> bool {
         let mut workers = self.workers.lock();
         let has_later_ones = workers.numbers.checked_shr(number as u32 + 1).is_some_and(|later| later != 0);
         if self.wakes_all && has_later_ones || !workers.can_spare_one(may_be_last) {
             return false;
         }
-        // As before a rest: a producer that does not see it has published what is seen here.
+        // As in `rest`: a producer that does not see the change has published what is seen here.
         workers.resting += 1;
         let seen = workers.rings;
         self.rest.store(workers.rest(), Ordering::Relaxed);
@@ -227,7 +233,7 @@ impl Doorbell {
         if leaves {
             workers.remove(number);
             workers.has_left = true;
-            // Rings of others are theirs now.
+            // The other workers now own the rings of the one that leaves.
             workers.rings += u64::from(self.wakes_all);
         }
         self.rest.store(workers.rest(), Ordering::Relaxed);
@@ -238,8 +244,8 @@ impl Doorbell {
         leaves
     }
 
-    /// A place for one more worker beside `started` others, if one may be started and nobody was faster: the lowest
-    /// number that none of them has.
+    /// Reserves a place for one more worker beside `started` others and returns its number, the lowest free one. `None`
+    /// if no more may be started, or another thread was faster.
     pub(crate) fn admit(&self, started: usize) -> Option<usize> {
         let mut workers = self.workers.lock();
         if workers.started != started || started >= workers.allowed {
@@ -258,6 +264,7 @@ impl Doorbell {
         let mut workers = self.workers.lock();
         let is_awaited = (workers.numbers & !workers.begun & bit(number)) != 0;
         workers.begun |= workers.numbers & bit(number);
+        self.rest.store(workers.rest(), Ordering::Relaxed);
         is_awaited
     }
 
@@ -265,7 +272,7 @@ impl Doorbell {
     pub(crate) fn give_up_unbegun(&self) {
         let mut workers = self.workers.lock();
         workers.numbers = workers.begun;
-        workers.started = workers.begun.count_ones() as usize;
+        workers.started = workers.running();
         self.rest.store(workers.rest(), Ordering::Relaxed);
     }
 
@@ -274,7 +281,7 @@ impl Doorbell {
         self.take_back(number, false);
     }
 
-    /// A worker that was admitted could not be started. The next full batch asks for one again.
+    /// Removes a worker that was admitted and could not be started. The next full batch asks for one again.
     pub(crate) fn give_up(&self, number: usize) {
         self.take_back(number, true);
     }
@@ -286,7 +293,7 @@ impl Doorbell {
         self.rest.store(workers.rest(), Ordering::Relaxed);
     }
 
-    /// Workers that exist, and how many of them rest.
+    /// The number of existing workers, and how many of them rest.
     pub(crate) fn workers(&self) -> (usize, usize) {
         let workers = self.workers.lock();
         (workers.started, workers.resting)
@@ -294,7 +301,7 @@ impl Doorbell {
 
     /// Workers that have begun to run.
     pub(crate) fn begun(&self) -> usize {
-        self.workers.lock().begun.count_ones() as usize
+        self.workers.lock().running()
     }
 
     /// Whether a worker was started, and none has begun.
@@ -309,13 +316,13 @@ impl Doorbell {
         workers.begun > 0 || workers.has_left
     }
 
-    /// Whether all workers that exist are blocked for long, and there could be another.
+    /// Whether all existing workers are blocked for long, and another could be started.
     pub(crate) fn is_deserted(&self) -> bool {
         let workers = self.workers.lock();
         workers.started == workers.away && workers.started < workers.allowed
     }
 
-    /// No more workers are started.
+    /// Prevents that more workers are started.
     pub(crate) fn close(&self) {
         let mut workers = self.workers.lock();
         workers.allowed = 0;

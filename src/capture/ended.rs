@@ -1,4 +1,4 @@
-//! A span that has ended, read from its record: what processors see.
+//! A span that has ended, read from its record, as processors see it.
 
 use std::{
     fmt,
@@ -15,10 +15,10 @@ use super::{
 };
 use crate::value::KeyValue;
 
-/// A recorded span that has just ended
-/// ([Readable span](https://opentelemetry.io/docs/specs/otel/trace/sdk/#additional-span-interfaces)); given to
+/// A recorded span that has just ended ([Readable
+/// span](https://opentelemetry.io/docs/specs/otel/trace/sdk/#additional-span-interfaces)); given to
 /// [`SpanProcessor::on_end`](super::SpanProcessor::on_end). It is read from the bytes that will be exported: each call
-/// looks for what it answers, and nothing is copied before.
+/// looks up its answer there, and nothing is copied in advance.
 pub struct EndedSpan<'a> {
     pub(super) record: &'a Record,
     pub(super) context: &'a SpanContext,
@@ -28,7 +28,7 @@ pub struct EndedSpan<'a> {
 }
 
 impl<'a> EndedSpan<'a> {
-    /// What identifies it. Its [flags](SpanContext::is_sampled) say whether it is exported.
+    /// The span's context. Its [sampled flag](SpanContext::is_sampled) says whether it is exported.
     pub fn context(&self) -> &'a SpanContext {
         self.context
     }
@@ -43,7 +43,7 @@ impl<'a> EndedSpan<'a> {
         decode::name(self.record.as_slice())
     }
 
-    /// What it did, seen from this process.
+    /// The span's kind.
     pub fn kind(&self) -> SpanKind {
         decode::kind(self.record.as_slice())
     }
@@ -53,17 +53,17 @@ impl<'a> EndedSpan<'a> {
         time(decode::start(self.record.as_slice()))
     }
 
-    /// When the span ended; not before it began.
+    /// When the span ended; never before its start.
     pub fn end_time(&self) -> SystemTime {
         time(decode::end(self.record.as_slice()))
     }
 
-    /// The span's attributes, each key once. Arrays are lists. Allocates the list, but no texts.
+    /// The span's attributes, each key once. Arrays become lists. Allocates the list, but copies no texts.
     pub fn attributes(&self) -> Vec<KeyValue<'a>> {
         decode::attributes(self.record.as_slice())
     }
 
-    /// What happened meanwhile, in order. Allocates.
+    /// The span's events, in order. Allocates.
     pub fn events(&self) -> Vec<Event> {
         decode::events(self.record.as_slice())
             .map(|(name, at, attributes)| Event {
@@ -80,22 +80,22 @@ impl<'a> EndedSpan<'a> {
         links.map(|(context, attributes)| Link { context, attributes: owned(attributes) }).collect()
     }
 
-    /// How it ended. Allocates for the description of an error.
+    /// The span's status. Allocates for the description of an error.
     pub fn status(&self) -> Status {
         decode::status(self.record.as_slice())
     }
 
-    /// Attributes that were left out, by the limits or for want of room.
+    /// How many attributes were left out, because of the limits or for lack of memory.
     pub fn dropped_attributes(&self) -> u32 {
         self.record.dropped()[0]
     }
 
-    /// Events that were left out.
+    /// How many events were left out.
     pub fn dropped_events(&self) -> u32 {
         self.record.dropped()[1]
     }
 
-    /// Links that were left out.
+    /// How many links were left out.
     pub fn dropped_links(&self) -> u32 {
         self.record.dropped()[2]
     }
@@ -105,12 +105,12 @@ impl<'a> EndedSpan<'a> {
         self.scope
     }
 
-    /// What all spans of the client share.
+    /// The client's resource, shared by all its spans.
     pub fn resource(&self) -> &'a [KeyValue<'static>] {
         self.resource
     }
 
-    /// All of it, to be kept. Allocates.
+    /// Copies the whole span into a value that can be kept. Allocates.
     pub fn to_data(&self) -> SpanData {
         let [dropped_attributes, dropped_events, dropped_links] = self.record.dropped();
         SpanData {

@@ -1,4 +1,4 @@
-//! Ids from a generator of the program's own.
+//! Ids from a generator that the program provides.
 
 use std::fmt;
 
@@ -12,17 +12,17 @@ use crate::plugin::guarded;
 /// ([IdGenerator](https://opentelemetry.io/docs/specs/otel/trace/sdk/#id-generators)); given to
 /// [`ClientBuilder::with_id_generator`](crate::ClientBuilder::with_id_generator).
 ///
-/// It is asked on the thread that starts the span, by many threads at once, and should be fast and must not block. In
-/// place of an id that is all zero, or if it panics, a random one is used.
+/// The generator is called on the thread that starts the span, by many threads at once. It should be fast and must not
+/// block. If it returns an id that is all zero, or panics, a random id is used instead.
 pub trait IdGenerator: Send + Sync {
-    /// A new trace id, other than zero.
+    /// Returns a new trace id, other than zero.
     fn trace_id(&self) -> TraceId;
 
-    /// A new span id, other than zero.
+    /// Returns a new span id, other than zero.
     fn span_id(&self) -> SpanId;
 
-    /// Whether the last seven bytes of each trace id are random, as W3C Trace Context Level 2 has it. Root spans then
-    /// carry the Random flag, which those who sample by chance rely on. Default false.
+    /// Whether the last seven bytes of each trace id are random, as defined by W3C Trace Context Level 2. Root spans
+    /// then carry the Random flag, which probability samplers rely on. Default false.
     fn has_random_trace_ids(&self) -> bool {
         false
     }
@@ -34,7 +34,7 @@ impl fmt::Debug for dyn IdGenerator {
     }
 }
 
-/// A new trace id and its flags, from `generator` if there is one that gives any. `random` is asked if not.
+/// A new trace id and its flags: from `generator` if that gives a valid one, else from `random`.
 pub(super) fn trace_id(generator: Option<&dyn IdGenerator>, random: impl FnOnce() -> TraceId) -> (TraceId, u8) {
     let make = |generator: &dyn IdGenerator| {
         guarded(|| (generator.trace_id(), generator.has_random_trace_ids())).filter(|(id, _)| id.is_valid())
@@ -45,7 +45,7 @@ pub(super) fn trace_id(generator: Option<&dyn IdGenerator>, random: impl FnOnce(
     }
 }
 
-/// A new span id, from `generator` if there is one that gives any. `random` is asked if not.
+/// A new span id: from `generator` if that gives a valid one, else from `random`.
 pub(super) fn span_id(generator: Option<&dyn IdGenerator>, random: impl FnOnce() -> SpanId) -> SpanId {
     let make = |generator: &dyn IdGenerator| guarded(|| generator.span_id()).filter(SpanId::is_valid);
     generator.and_then(make).unwrap_or_else(random)
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
     use crate::capture::{CaptureLimits, Recorder, Scope, SpanContext, Tracer, recorder::Recording};
 
-    /// Counts, from a number.
+    /// A generator that counts up from a number.
     struct Counting {
         next: AtomicU8,
         is_random: bool,

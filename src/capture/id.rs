@@ -15,22 +15,22 @@ macro_rules! id {
         pub struct $name([u8; $bytes]);
 
         impl $name {
-            /// All zero: no id. Also the `Default`.
+            /// The invalid id: all zero. This is also the `Default`.
             pub const INVALID: Self = Self([0; $bytes]);
 
-            /// The id made of these bytes, in the order in which they are sent.
+            /// Makes an id of these bytes, in the order in which they are sent.
             #[inline]
             pub const fn from_bytes(bytes: [u8; $bytes]) -> Self {
                 Self(bytes)
             }
 
-            /// The bytes, in the order in which they are sent.
+            /// Returns the bytes, in the order in which they are sent.
             #[inline]
             pub const fn to_bytes(self) -> [u8; $bytes] {
                 self.0
             }
 
-            /// The bytes, in the order in which they are sent.
+            /// Borrows the bytes, in the order in which they are sent.
             #[inline]
             pub const fn as_bytes(&self) -> &[u8; $bytes] {
                 &self.0
@@ -38,33 +38,33 @@ macro_rules! id {
 
             #[doc = concat!("Reads exactly ", $digits, " lowercase hex digits, as W3C Trace Context wants them.")]
             ///
-            /// All zeros are read too: ask [`is_valid`](Self::is_valid).
+            /// Accepts all zeros too: check [`is_valid`](Self::is_valid).
             pub fn from_hex(hex: &str) -> Option<Self> {
                 decode(hex.as_bytes()).map(Self)
             }
 
-            /// Whether any bit is set.
+            /// Whether the id is valid: not all zero.
             #[inline]
             pub const fn is_valid(&self) -> bool {
                 $integer::from_ne_bytes(self.0) != 0
             }
         }
 
-        /// Lowercase hex.
+        /// Writes lowercase hex.
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.pad(encode(&self.0, &mut [0; $digits]))
             }
         }
 
-        /// Lowercase hex.
+        /// Writes lowercase hex.
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Display::fmt(self, f)
             }
         }
 
-        /// Lowercase hex, behind `0x` if the format has a `#`.
+        /// Writes lowercase hex, after `0x` if the format has a `#`.
         impl fmt::LowerHex for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.pad_integral(true, "0x", encode(&self.0, &mut [0; $digits]))
@@ -74,27 +74,27 @@ macro_rules! id {
 }
 
 id! {
-    /// What all spans of one trace have in common: 16 bytes, not all zero if valid.
+    /// Identifies a trace: 16 bytes, not all zero if valid. All spans of the trace share it.
     TraceId, u128 of 16 bytes, 32 digits
 }
 
 id! {
-    /// What tells a span from all others of its trace: 8 bytes, not all zero if valid.
+    /// Identifies a span within its trace: 8 bytes, not all zero if valid.
     SpanId, u64 of 8 bytes, 16 digits
 }
 
-/// Makes ids on one thread, from the moment of first use: `new` asks the operating system for nothing.
+/// Makes ids on one thread. It is seeded at first use: `new` asks the operating system for nothing.
 ///
-/// The generator is wyrand (Wang Yi, public domain): a counter, and a multiplication that mixes it; each thread's
+/// The generator is wyrand (Wang Yi, public domain): a counter, and a multiplication that mixes it. Each thread's
 /// numbers are combined with a key of its own, so that two threads whose counters meet do not repeat each other. It is
 /// written out here because every span draws from it once or twice on the application's thread, where ten instructions
-/// without a call are worth owning. It is not for secrets: whoever sees enough ids can tell the next.
+/// without a call are worth owning. It is not fit for secrets: an observer of enough ids can predict the next.
 #[derive(Debug)]
 pub(crate) struct RandomIds {
     counter: u64,
     key: u64,
-    /// The process that the state was drawn in. The child of a fork starts an unrelated sequence; it would repeat
-    /// its parent's ids otherwise.
+    /// The process that the state was drawn in. The child of a fork starts an unrelated sequence; otherwise it would
+    /// repeat its parent's ids.
     seeded_in: u32,
 }
 
@@ -156,8 +156,8 @@ impl RandomIds {
     }
 }
 
-/// A seed for when the operating system gives none: distinct between processes (id, time), between the threads of one
-/// (address, count) and between calls (count), but guessable.
+/// A seed for when the operating system gives none. It differs between processes (id, time), between the threads of one
+/// process (address, count) and between calls (count), but can be guessed.
 fn makeshift_seed(address: usize) -> [u64; 2] {
     static CALLS: AtomicU64 = AtomicU64::new(1);
 
@@ -170,7 +170,7 @@ fn makeshift_seed(address: usize) -> [u64; 2] {
     std::array::from_fn(|i| split_mix(state.wrapping_add((i as u64).wrapping_mul(GOLDEN_GAMMA))))
 }
 
-/// One step of SplitMix64: a bijection, so that different inputs stay different.
+/// One step of SplitMix64: a bijection, so that different inputs give different results.
 fn split_mix(state: u64) -> u64 {
     let z = state.wrapping_add(GOLDEN_GAMMA);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -219,7 +219,7 @@ mod tests {
     const TRACE_HEX: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
     const SPAN_HEX: &str = "00f067aa0ba902b7";
 
-    /// How often each bit is set, from the first byte's highest to the last byte's lowest.
+    /// Counts how often each bit is set, from the first byte's highest to the last byte's lowest.
     fn count_bits(counts: &mut [u32], bytes: &[u8]) {
         for (i, count) in counts.iter_mut().enumerate() {
             *count += u32::from(bytes[i / 8] >> (7 - i % 8) & 1);
@@ -247,7 +247,7 @@ mod tests {
         }
     }
 
-    // What the crate `fastrand` answers for the seed 1.
+    // The numbers that the crate `fastrand` gives for the seed 1.
     #[test]
     fn the_generator_is_wyrand_with_a_key() {
         let mut generator = RandomIds { counter: 1, key: 0, seeded_in: fork::generation() };

@@ -1,24 +1,24 @@
-//! Which client a tracer records for that was not given one: the default of the calling thread, else the process-wide
-//! one.
+//! The client that a tracer records for if it was not given one: the default of the calling thread, else the
+//! process-wide one.
 
 use std::sync::{Arc, OnceLock, Weak};
 
 use super::recorder::Recorder;
 use crate::sync::{Latest, Version};
 
-/// A process-wide client there is or was: its recorder, or `None` if it is disabled.
+/// A current or former process-wide client: its recorder, or `None` if it is disabled.
 pub(super) type Installed = Version<Option<Weak<Recorder>>>;
 
-/// A replaced one is only remembered: its memory is free once nobody uses it.
+/// A replaced client is only remembered weakly: its memory is freed once nothing uses it.
 static INSTALLED: Latest<Option<Weak<Recorder>>> = Latest::new();
 
-/// What is asked for a thread's default: the recorder, or `None` inside if it is that of a disabled client.
+/// Returns the calling thread's default client, if it has one: its recorder, or `None` if that client is disabled.
 type DefaultOfThread = fn() -> Option<Option<Arc<Recorder>>>;
 
-/// Set once a thread has a default of its own. From then on no recording takes the shortest way, on which nobody asks.
+/// Set once a thread has a default of its own. From then on, all recording asks for it instead of taking the fast path.
 static DEFAULT_OF_THREAD: OnceLock<DefaultOfThread> = OnceLock::new();
 
-/// Makes `recorder` the process-wide one, that of a disabled client if it is none.
+/// Makes `recorder` the process-wide one; `None` is a disabled client.
 pub(crate) fn install(recorder: Option<&Arc<Recorder>>) {
     INSTALLED.replace(recorder.map(Arc::downgrade));
     if let Some(recorder) = recorder {
@@ -26,7 +26,7 @@ pub(crate) fn install(recorder: Option<&Arc<Recorder>>) {
     }
 }
 
-/// The process-wide client's, if there is or was one.
+/// The recorder of the process-wide client, if there is or was one.
 pub(super) fn installed() -> Option<&'static Installed> {
     INSTALLED.get()
 }
@@ -36,7 +36,7 @@ pub(crate) fn is_installed() -> bool {
     installed().is_some()
 }
 
-/// Has `default` asked which client a thread records for, from now on.
+/// From now on, calls `default` to learn which client a thread records for.
 pub(crate) fn ask_threads(default: DefaultOfThread) {
     let _ = DEFAULT_OF_THREAD.set(default);
     if let Some(process_wide) = installed().and_then(|installed| installed.value.as_ref()?.upgrade()) {
@@ -44,7 +44,7 @@ pub(crate) fn ask_threads(default: DefaultOfThread) {
     }
 }
 
-/// Has threads asked before they record for a client, if threads may have defaults of their own.
+/// Has threads ask for their default before they record for this client, if threads may have defaults of their own.
 pub(crate) fn ask_about(recorder: &Recorder) {
     if DEFAULT_OF_THREAD.get().is_some() {
         recorder.be_asked();

@@ -1,9 +1,9 @@
-//! What a thread keeps for itself: its clock, its ids, its current spans, and a queue at each client it
-//! records for. Everything the hot path touches is here, and nobody else writes to it.
+//! The state of one thread: its clock, its ids, its current spans, and a queue at each client it records for.
+//! Everything the hot path touches is here, and no other thread writes to it.
 //!
-//! While it is in use the thread may come back: an allocator that records spans is called by what recording allocates,
-//! and so are destructors and signal handlers. What is recorded then is [counted as lost](ThreadQueues::inert), without a lock
-//! or an allocation: whatever was recorded of it would have to be recorded again.
+//! The state can be asked for again while it is in use: an allocator that records spans is called by the allocations of
+//! recording, and so are destructors and signal handlers. Such nested recording is [counted as
+//! lost](ThreadQueues::inert), without a lock or an allocation: recording it would cause more of it.
 
 use std::cell::{Cell, RefCell};
 
@@ -11,14 +11,14 @@ use super::{clock::Clock, context::CurrentSpans, id::RandomIds, thread_queue::Th
 
 thread_local! {
     static LOCAL: RefCell<Local> = const { RefCell::new(Local::new(ThreadQueues::NONE)) };
-    /// The thread is one of the client's own.
+    /// Whether the thread is one of the client's own.
     static IS_OWN: Cell<bool> = const { Cell::new(false) };
-    /// `LOCAL` is gone, and something is being recorded without it.
+    /// Whether something is being recorded without `LOCAL`, which is gone.
     static IS_INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Says that the calling thread is one of the client's own, as long as it lives: the thread makes room, and so never
-/// waits for any. When it is over the thread may be the last one of the process, and close the client.
+/// Marks the calling thread as one of the client's own while it lives. Such a thread makes room, so it never waits for
+/// room. After the guard is dropped the thread may be the last one of the process, and close the client.
 #[must_use = "the thread is the client's own as long as this lives"]
 pub(crate) struct OwnThread(());
 
@@ -39,12 +39,12 @@ impl Drop for OwnThread {
     }
 }
 
-/// Whether it is.
+/// Whether the calling thread is one of the client's own.
 pub(super) fn is_own_thread() -> bool {
     IS_OWN.try_with(Cell::get).unwrap_or(false)
 }
 
-/// A number that threads rarely share with each other.
+/// A number that two threads rarely share.
 pub(super) fn place() -> usize {
     IS_OWN.try_with(|is_own| std::ptr::from_ref(is_own).addr() >> 8).unwrap_or(0)
 }
@@ -56,14 +56,14 @@ pub(crate) struct Local {
     pub(super) queues: ThreadQueues,
 }
 
-/// Runs `f` with the calling thread's state. Where that is gone (in the destructors of other thread-locals) `f` gets a
-/// state of its own, which is returned afterwards: slow, but nothing is lost. Where it is in use (in an allocator that
-/// records spans) `f` gets one that counts what is recorded as lost.
+/// Runs `f` with the calling thread's state. If that is gone (in the destructors of other thread-locals), `f` gets a
+/// temporary state, which is returned afterwards: slow, but nothing is lost. If it is in use (in an allocator that
+/// records spans), `f` gets a state that counts what is recorded as lost.
 #[inline]
 pub(super) fn with<R>(f: impl FnOnce(&mut Local) -> R) -> R {
     let mut f = Some(f);
     let run = |local: &RefCell<Local>| {
-        // Borrowed before `f` is taken: where that fails, `f` is still there to be run elsewhere.
+        // Borrowed before `f` is moved: if that fails, `f` can still be run elsewhere.
         let mut local = local.try_borrow_mut().ok()?;
         Some((f.take()?)(&mut local))
     };
@@ -85,20 +85,20 @@ fn without_thread_local<R>(f: Option<impl FnOnce(&mut Local) -> R>) -> R {
     f(&mut local)
 }
 
-/// As [`with`], but only where the thread's own state is there and not in use.
+/// Runs `f` with the calling thread's state, but only if that exists and is not in use.
 #[inline]
 pub(super) fn with_own<R>(f: impl FnOnce(&mut Local) -> R) -> Option<R> {
     LOCAL.try_with(|local| Some(f(&mut *local.try_borrow_mut().ok()?))).ok().flatten()
 }
 
-/// Whether the thread is recording something just now: it was called back.
+/// Whether the thread is recording something already, so that this is a nested call.
 #[cold]
 pub(super) fn is_inside() -> bool {
     LOCAL.try_with(|local| local.try_borrow_mut().is_err()).unwrap_or_else(|_| IS_INSIDE.get())
 }
 
-/// Runs `f`, which allocates or frees for the sake of recording: what an allocator records of that is counted as lost,
-/// and so on no account leads to more of the same.
+/// Runs `f`, which allocates or frees on behalf of recording. Spans that an allocator records meanwhile are counted as
+/// lost, so that they never cause more spans.
 #[cold]
 pub(super) fn inside<R>(f: impl FnOnce() -> R) -> R {
     let mut f = Some(f);
@@ -115,7 +115,7 @@ pub(super) fn inside<R>(f: impl FnOnce() -> R) -> R {
     }
 }
 
-/// Where `LOCAL` is gone, its borrow cannot tell.
+/// Needed because the borrow of `LOCAL` tells nothing once that is gone.
 struct Inside(bool);
 
 impl Inside {

@@ -1,7 +1,8 @@
-//! The one bound in bytes on what a client holds: who may hold how much, and what becomes of what finds no room.
+//! The memory bound of a client, in bytes: who may hold how much, and what happens when there is no room.
 //!
 //! `budget` accounts for everything, `pool` keeps chunks for their next use, `quota` bounds the spans that wait where
-//! `max_queue_size` is set, and `overflow` decides what makes room. Rings import this room, and never the other way.
+//! `max_queue_size` is set, and `overflow` decides what makes room. Rings import this module, never the other way
+//! round.
 
 mod budget;
 mod chunk;
@@ -9,6 +10,8 @@ mod emergency;
 mod idle;
 mod overflow;
 mod pool;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod process_limits;
 mod quota;
 mod reservation;
 

@@ -1,14 +1,15 @@
-//! What recording has noticed and cannot say itself, since it does no I/O: each thing once, for a worker to say.
+//! Notices: what recording has noticed and, doing no I/O, cannot log itself. A worker logs each once.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
 listed! {
-    /// Something about how the library is used that its user should know.
+    /// A fact about how the library is used that its user should know.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) enum Notice {
         /// [`TraceIdRatioBased`](crate::sampling::TraceIdRatioBased) was asked about a span with a parent.
         RatioOfAChild,
-        /// [`ProbabilitySampler`](crate::sampling::ProbabilitySampler) took a trace id for random that nobody says is.
+        /// [`ProbabilitySampler`](crate::sampling::ProbabilitySampler) assumed that a trace id is random, without a
+        /// flag that says so.
         PresumedRandomness,
         /// A tracer has no name.
         UnnamedTracer,
@@ -21,10 +22,10 @@ impl Notice {
     }
 }
 
-/// Each has a bit of its own below.
+/// Each notice has a bit of its own.
 const _: () = assert!(Notice::COUNT <= u8::BITS as usize);
 
-/// What was noticed, and what of it has been said.
+/// Which notices were given, and which of them have been logged.
 #[derive(Debug, Default)]
 pub(crate) struct Notices {
     noticed: AtomicU8,
@@ -32,14 +33,14 @@ pub(crate) struct Notices {
 }
 
 impl Notices {
-    /// Cheap once it is known: threads then share what nobody writes.
+    /// Notes it. Cheap if it is known already: threads then share a value that no thread writes.
     pub(super) fn note(&self, notice: Notice) {
         if self.noticed.load(Ordering::Relaxed) & notice.bit() == 0 {
             self.noticed.fetch_or(notice.bit(), Ordering::Relaxed);
         }
     }
 
-    /// What is to be said. Each notice is answered once.
+    /// Takes the notices to log. Each is returned once.
     pub(crate) fn take(&self) -> impl Iterator<Item = Notice> + use<> {
         let noticed = self.noticed.load(Ordering::Relaxed);
         let said = if noticed == 0 { 0 } else { self.said.fetch_or(noticed, Ordering::Relaxed) };

@@ -1,14 +1,16 @@
-//! A span between its start and its end, in memory that is used again and again.
+//! A span between its start and its end, in memory that is reused.
 
 use std::{num::NonZero, sync::Arc};
 
 use super::{
     context::SpanContext,
+    local::{self, is_own_thread},
+    memory::{Prospect, Shed},
     processor::Watch,
-    record::{self, Record},
+    record::{self, Lender, Record},
     recorder::Recorder,
 };
-use crate::stats::Withheld;
+use crate::{stats::Withheld, sync::holds_any};
 
 /// A span that is open: its bytes so far, and what is needed to end it.
 pub(crate) struct OpenSpan {
@@ -16,31 +18,28 @@ pub(crate) struct OpenSpan {
     pub(super) recorder: Arc<Recorder>,
     pub(super) context: SpanContext,
     pub(super) scope: u32,
-    /// The thread clock's reading at the start; `None` where the user gave the start time, or nothing is exported.
+    /// The thread clock's reading at the start; `None` if the user gave the start time, or nothing is exported.
     pub(super) started: Option<NonZero<u64>>,
-    /// Why it is recorded, but not to be exported; `None` if it is.
+    /// Why the span is recorded but not exported; `None` if it is exported.
     pub(super) withheld: Option<Withheld>,
-    /// What processors have to be told of its end; `None` where nobody was told of its start.
+    /// What is needed to tell processors of the end; `None` if none was told of the start.
     pub(super) watch: Option<Box<Watch>>,
-    /// Bytes of the record that the budget knows of.
-    pub(super) accounted: usize,
 }
 
 impl OpenSpan {
     pub(super) const INITIAL_BYTES: usize = size_of::<Self>() + record::INITIAL_BYTES;
 
     pub(super) fn new(recorder: &Arc<Recorder>) -> Option<Box<Self>> {
-        let accounted = Self::INITIAL_BYTES;
-        recorder.budget.reserve_span(accounted).then(|| {
+        recorder.budget.reserve_span(Self::INITIAL_BYTES).then(|| {
+            let lender: Arc<dyn Lender> = Arc::<Recorder>::clone(recorder);
             Box::new(Self {
-                record: Record::within(recorder.span_limits),
+                record: Record::borrowing(recorder.span_limits, lender, Self::INITIAL_BYTES),
                 recorder: Arc::clone(recorder),
                 context: SpanContext::INVALID,
                 scope: 0,
                 started: None,
                 withheld: None,
                 watch: None,
-                accounted,
             })
         })
     }
@@ -49,39 +48,57 @@ impl OpenSpan {
         &self.record
     }
 
-    /// Nothing of the span is exported. Nor is there a start to reckon from: its end has to look twice.
+    /// Keeps the span from being exported. Clears the clock's reading, so that its end takes the slow path.
     pub(super) fn withhold(&mut self, why: Withheld) {
         self.started = None;
         self.withheld = Some(why);
     }
 
-    /// Processors are told of the span. There is no start to reckon from then: its end has to look twice.
+    /// Has processors told of the span's end. Clears the clock's reading, so that its end takes the slow path.
     pub(super) fn watch(&mut self, mut watch: Watch) {
         watch.started = self.started.take();
         self.watch = Some(Box::new(watch));
     }
 
-    /// Why nothing of the span is exported, if that is so.
+    /// Why nothing of the span is exported; `None` if it is exported.
     pub(super) fn withheld(&self) -> Option<Withheld> {
         self.withheld
     }
+}
 
-    /// Tells the budget if the record has grown. Memory the span already has is held, not refused.
-    #[inline]
-    pub(super) fn account(&mut self) {
-        let bytes = size_of::<Self>() + self.record.memory();
-        if bytes != self.accounted {
-            self.recorder.budget.resize_span(self.accounted, bytes);
-            self.accounted = bytes;
+impl Lender for Recorder {
+    fn lend(&self, bytes: usize, is_patient: bool) -> bool {
+        self.budget.reserve_span(bytes) || is_patient && self.lend_patiently(bytes)
+    }
+
+    fn take_back(&self, bytes: usize) {
+        self.budget.release_span(bytes);
+        if !self.is_inherited() {
+            self.overflow.made_room();
         }
     }
 }
 
-impl Drop for OpenSpan {
-    fn drop(&mut self) {
-        self.recorder.budget.release_span(self.accounted);
-        if !self.recorder.is_inherited() {
-            self.recorder.overflow.made_room();
+impl Recorder {
+    /// As `lend`, where the drop strategy makes room: of what waits to be sent. Where other open spans stand in the way
+    /// nobody waits for them, since they may be the calling thread's own.
+    #[cold]
+    fn lend_patiently(&self, bytes: usize) -> bool {
+        // Who holds a lock of the client's, or was called back while recording, may be who others wait for.
+        if self.overflow.drops_newest() || is_own_thread() || holds_any() || local::is_inside() || self.is_closed() {
+            return false;
         }
+        let prospect = self.budget.could_start(bytes);
+        if prospect != Prospect::Room {
+            return false;
+        }
+        let fullest = || self.registry.rings().into_iter().max_by_key(|ring| ring.waiting());
+        let lent = self.overflow.retry(
+            prospect,
+            || fullest().map_or(Shed::Nothing, |ring| self.shed_records(&ring)),
+            || self.doorbell.after_batch(),
+            || if self.is_closed() { Some(false) } else { self.budget.reserve_span(bytes).then_some(true) },
+        );
+        lent == Some(true)
     }
 }

@@ -1,4 +1,4 @@
-//! Span processors: who is told of spans as they start and end, on the thread that starts and ends them.
+//! Span processors: told of spans as they start and end, on the thread that starts or ends them.
 
 use std::{
     cell::Cell,
@@ -14,43 +14,41 @@ use crate::{error::ExportError, plugin::guarded, value::KeyValue};
 /// processor](https://opentelemetry.io/docs/specs/otel/trace/sdk/#span-processor)); given to
 /// [`ClientBuilder::with_span_processor`](crate::ClientBuilder::with_span_processor).
 ///
-/// What it is told it is told synchronously, on the thread that starts or ends the span and in the order in which the
-/// processors were given, by many threads at once: it should be fast and must not block. Spans that are recorded by a
-/// processor go to the client and to no processor. If it panics, the panic ends here. In the child of a `fork` there
-/// are no processors: their threads and locks are those of the parent, and a program should not call one that it kept
-/// there either.
+/// Processors are called synchronously, on the thread that starts or ends the span, in the order in which they were
+/// given, and by many threads at once: they should be fast and must not block. Spans that a processor records go to the
+/// client and to no processor. A panic in a processor is caught. In the child of a `fork` no processors are called,
+/// because their threads and locks are those of the parent; a program should not call one that it kept there either.
 pub trait SpanProcessor: Send + Sync {
-    /// What all spans of the client share. Called once, before the first span.
+    /// Tells the client's resource, which all its spans share. Called once, before the first span.
     fn set_resource(&self, resource: &[KeyValue<'static>]) {
         let _ = resource;
     }
 
-    /// A span was started, below `parent` if it is not the root of a trace. Whatever is set on it is exported. Baggage
-    /// that is current is found at [`Context::current`](crate::propagation::Context::current).
+    /// Called when a span was started, below `parent` if it is not the root of a trace. Whatever is set on it is
+    /// exported. Baggage that is current is found at [`Context::current`](crate::propagation::Context::current).
     fn on_start(&self, span: &mut Span, parent: Option<&SpanContext>) {
         let _ = (span, parent);
     }
 
-    /// A span has ended. Those of traces that are not sampled are told too, if they
-    /// [are recorded](crate::sampling::SamplingDecision::RecordOnly).
+    /// Called when a span has ended. This includes spans of traces that are not sampled, if they [are
+    /// recorded](crate::sampling::SamplingDecision::RecordOnly).
     fn on_end(&self, span: &EndedSpan<'_>);
 
-    /// Finishes what was ended before the call, within `timeout`. The client has its processors finish before it does
-    /// so itself, one after the other, and has each leave as much of the time as it takes to each of the others and to
-    /// the client.
+    /// Finishes the spans that ended before the call, within `timeout`. The client calls its processors one after the
+    /// other, before it flushes itself, and gives each an equal share of the time that is left.
     ///
     /// # Errors
-    /// [`ExportError::TimedOut`] if it could not be finished in time, others if it failed.
+    /// [`ExportError::TimedOut`] if it was not finished in time, another error if it failed.
     fn force_flush(&self, timeout: Duration) -> Result<(), ExportError> {
         let _ = timeout;
         Ok(())
     }
 
-    /// Finishes what was ended before the call, within `timeout`, and ends. Called once; nothing is told afterwards but
-    /// the end of spans that other threads were ending just then.
+    /// Finishes the spans that ended before the call, within `timeout`, and ends. Called once. Afterwards the processor
+    /// is told only of spans that other threads were ending at that moment.
     ///
     /// # Errors
-    /// Those of [`force_flush`](Self::force_flush).
+    /// The errors of [`force_flush`](Self::force_flush).
     fn shutdown(&self, timeout: Duration) -> Result<(), ExportError> {
         self.force_flush(timeout)
     }
@@ -79,11 +77,11 @@ impl<P: SpanProcessor + ?Sized> SpanProcessor for Arc<P> {
 }
 
 thread_local! {
-    /// The thread is inside a processor, or belongs to one.
+    /// Whether the thread is inside a processor, or belongs to one.
     static IS_PROCESSING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `f`, whose spans no processor is told of: it is a part of one.
+/// Runs `f` as part of a processor: no processor is told of its spans.
 pub(crate) fn processing<R>(f: impl FnOnce() -> R) -> R {
     struct Restore(bool);
     impl Drop for Restore {
@@ -99,16 +97,16 @@ fn is_processing() -> bool {
     IS_PROCESSING.try_with(Cell::get).unwrap_or(true)
 }
 
-/// Calls a processor; none if it panics, which ends here.
+/// Calls a processor; `None` if it panics, which ends here.
 fn call<R>(f: impl FnOnce() -> R) -> Option<R> {
     guarded(|| processing(f))
 }
 
 /// The processors of one client.
 pub(crate) struct Processors {
-    /// In the order in which they are told.
+    /// The processors, in the order in which they are told.
     members: Vec<Arc<dyn SpanProcessor>>,
-    /// What all spans share. Set once, at assembly.
+    /// The client's resource. Set once, at assembly.
     resource: OnceLock<Vec<KeyValue<'static>>>,
     /// Whether the client itself exports spans too.
     pub(super) exports: bool,
@@ -118,20 +116,20 @@ pub(crate) struct Processors {
 pub(super) struct Watch {
     context: SpanContext,
     parent: Option<SpanContext>,
-    /// For its scope.
+    /// The tracer that started the span, for its scope.
     tracer: Tracer,
-    /// The thread clock's reading at the start; `None` where the user gave the start time.
+    /// The thread clock's reading at the start; `None` if the user gave the start time.
     pub(super) started: Option<NonZero<u64>>,
 }
 
 impl Processors {
-    /// None, if there are no `members`.
+    /// Makes the list; `None` if there are no `members`.
     pub(crate) fn new(members: Vec<Arc<dyn SpanProcessor>>, exports: bool) -> Option<Arc<Self>> {
         let resource = OnceLock::new();
         (!members.is_empty()).then(|| Arc::new(Self { members, resource, exports }))
     }
 
-    /// Tells what all spans share.
+    /// Tells all processors the resource.
     pub(crate) fn set_resource(&self, resource: Vec<KeyValue<'static>>) {
         let resource = self.resource.get_or_init(|| resource);
         for member in &self.members {
@@ -139,7 +137,7 @@ impl Processors {
         }
     }
 
-    /// Whether they are told of spans that the calling thread starts.
+    /// Whether processors are told of spans that the calling thread starts.
     pub(super) fn are_told(&self) -> bool {
         !is_processing() && !local::is_own_thread()
     }
@@ -154,7 +152,7 @@ impl Processors {
         }
     }
 
-    /// `record` is closed.
+    /// Tells all processors of a span's end. `record` is closed.
     pub(super) fn on_end(&self, record: &Record, watch: &Watch) {
         let Watch { context, parent, tracer, .. } = watch;
         let resource = self.resource.get().map_or(&[][..], Vec::as_slice);
@@ -164,18 +162,19 @@ impl Processors {
         }
     }
 
-    /// How many there are.
+    /// The number of processors.
     pub(crate) fn count(&self) -> u32 {
         self.members.len() as u32
     }
 
-    /// Has all of them finish what they have, one after the other and each within its share of the time, and answers
-    /// which failed, counted from 1, and why.
+    /// Has all processors finish, one after the other and each within its share of the time. Returns the number of each
+    /// that failed, counted from 1, and its error.
     pub(crate) fn force_flush(&self, deadline: Instant) -> Vec<(u32, ExportError)> {
         self.each(deadline, |member, left| member.force_flush(left))
     }
 
-    /// Ends all of them alike.
+    /// Ends all processors, one after the other and each within its share of the time. Returns the number of each that
+    /// failed, counted from 1, and its error.
     pub(crate) fn shutdown(&self, deadline: Instant) -> Vec<(u32, ExportError)> {
         self.each(deadline, |member, left| member.shutdown(left))
     }
@@ -187,7 +186,7 @@ impl Processors {
     ) -> Vec<(u32, ExportError)> {
         let act = |(member, number): (&Arc<dyn SpanProcessor>, u32)| {
             let left = deadline.saturating_duration_since(Instant::now());
-            // One that takes its time leaves as much to each of the others.
+            // If one takes all its time, each of the others still gets an equal share.
             let share = left / (self.count() - number + 1);
             let done = call(|| act(&**member, share)).unwrap_or_else(|| Err(ExportError::failed("it panicked")));
             Some((number, done.err()?))

@@ -5,12 +5,15 @@
 //! head of the `ScopeSpans.spans` field it will stand in, so that neighbouring records are valid protobuf
 //! as they lie in the ring.
 
-use self::{extras::Extras, keys::Keys};
+use self::{
+    extras::{Extras, TAIL_MARGIN},
+    keys::Keys,
+    memory::{Lack, Memory},
+};
 use super::{
     attribute::{Bounds, short},
     context::SpanContext,
     id::{SpanId, TraceId},
-    local,
     status::SpanKind,
     tracestate::{INLINE_BYTES, TraceState},
 };
@@ -27,8 +30,10 @@ mod attributes;
 mod entries;
 mod extras;
 mod keys;
+mod memory;
 
 pub(super) use keys::key_bit;
+pub(super) use memory::Lender;
 
 /// The most bytes one record takes. What goes beyond is cut at a character boundary, or left out and counted.
 pub(crate) const MAX_RECORD_BYTES: usize = 4 << 20;
@@ -78,7 +83,7 @@ const _: () = {
     assert!(HEAD[36] as u32 == tag(span::START, FIXED64) && HEAD[45] as u32 == tag(span::END, FIXED64));
 };
 
-/// The fields that every span has, as they stand at the front of its record: whoever reads records by their layout
+/// The fields that every span has, as they stand at the front of its record. Code that reads records by their layout
 /// checks it against this.
 pub(crate) const RECORD_HEAD: &[u8] = &HEAD;
 
@@ -134,6 +139,8 @@ pub(crate) struct Record {
     /// Whether anything in `extras` was touched.
     has_extras: bool,
     extras: Extras,
+    /// The last field: what was lent goes back when the memory is free.
+    memory: Memory,
 }
 
 /// How much of each kind a span may have.
@@ -145,6 +152,13 @@ pub(crate) struct RecordLimits {
     links: u32,
     event_attributes: usize,
     link_attributes: usize,
+}
+
+impl RecordLimits {
+    /// What an attribute's value may be.
+    pub(super) fn values(&self) -> Bounds {
+        self.values
+    }
 }
 
 impl From<&SpanLimits> for RecordLimits {
@@ -174,7 +188,8 @@ impl Record {
         let front: &mut [u8; FRONT] = buffer.front();
         front[PARENT_AT..PARENT_AT + 2].copy_from_slice(&[tag(PARENT_SPAN_ID, LEN) as u8, 8]);
         front[HEAD_AT..FIELDS_AT].copy_from_slice(&HEAD);
-        Self { buffer, keys: no_keys, no_keys, limits, has_parent: false, has_extras: false, extras: Extras::default() }
+        let (extras, memory) = (Extras::default(), Memory::default());
+        Self { buffer, keys: no_keys, no_keys, limits, has_parent: false, has_extras: false, extras, memory }
     }
 
     /// Bytes of memory it holds.
@@ -188,19 +203,21 @@ impl Record {
         self.has_extras || self.buffer.capacity() > KEPT_BYTES
     }
 
-    /// Gives the memory of an unusually large span back; whether it was one.
-    pub(crate) fn shrink(&mut self) -> bool {
-        let is_large = self.memory() > KEPT_BYTES;
-        if is_large {
+    /// Gives the memory of an unusually large span back.
+    pub(crate) fn shrink(&mut self) {
+        if self.memory() > KEPT_BYTES {
             self.replace();
         }
-        is_large
     }
 
     #[cold]
     #[inline(never)]
     fn replace(&mut self) {
+        let mut memory = std::mem::take(&mut self.memory);
+        let before = self.memory();
         *self = Self::within(self.limits);
+        memory.shrink(before - self.memory());
+        self.memory = memory;
     }
 
     /// What few spans have, from now on this one too.
@@ -266,14 +283,13 @@ impl Record {
 
     #[inline(never)]
     fn put_trace_state(&mut self, state: &TraceState) {
-        // Few spans have one, and whoever takes the record back has to take it out of the context.
+        // Few spans have one, and it must be cleared again when the record is reused.
         self.has_extras = true;
         let mut scratch = [0; INLINE_BYTES];
         let state = state.text(&mut scratch);
-        if self.fits(field_len(state.len())) {
-            self.buffer.bytes_field(TRACE_STATE, state.as_bytes());
-        } else {
-            self.extras().lack(true);
+        match self.make_room(field_len(state.len())) {
+            Ok(()) => self.buffer.bytes_field(TRACE_STATE, state.as_bytes()),
+            Err(lack) => self.extras().lack(lack),
         }
     }
 
@@ -285,23 +301,6 @@ impl Record {
     /// Nanoseconds since the UNIX epoch at which the span began.
     pub(crate) fn start(&self) -> u64 {
         read_start(self.buffer.as_slice())
-    }
-
-    /// Whether so many bytes may be appended. There is room for them then.
-    fn fits(&mut self, bytes: usize) -> bool {
-        bytes <= self.left() && self.has_room(bytes)
-    }
-
-    /// Whether there is room for so many bytes, or can be made.
-    fn has_room(&mut self, bytes: usize) -> bool {
-        self.buffer.has_room(bytes) || self.grow(bytes)
-    }
-
-    /// Makes room for so many bytes; false if the system gives none. What an allocator records of it is none of its own.
-    #[cold]
-    #[inline(never)]
-    fn grow(&mut self, bytes: usize) -> bool {
-        local::inside(|| self.buffer.try_make_room(bytes))
     }
 
     /// Bytes that may still be appended.
@@ -333,15 +332,17 @@ impl Record {
         self.put_name(name);
     }
 
-    /// As much of `text` as fits beside `overhead` bytes.
+    /// Returns `text`, cut to what fits beside `overhead` bytes.
     fn cut<'t>(&mut self, text: &'t str, overhead: usize) -> &'t str {
         let cut = prefix(text, self.left().saturating_sub(overhead));
-        let room = if self.has_room(overhead + cut.len()) { cut.len() } else { self.buffer.free() };
-        let cut = prefix(cut, room.min(self.buffer.free().saturating_sub(overhead)));
         if cut.len() < text.len() {
-            self.extras().lack(true);
+            self.extras().lack(Lack::TooLarge);
         }
-        cut
+        if self.has_room(overhead + cut.len()) {
+            return cut;
+        }
+        self.extras().lack(Lack::NoMemory);
+        prefix(cut, self.buffer.free().saturating_sub(overhead + TAIL_MARGIN))
     }
 
     /// Ends the span and answers the finished record. A time before the start counts as the start.
@@ -357,7 +358,7 @@ impl Record {
         self.set_end(|start| end.max(start));
     }
 
-    /// As `close`, so many nanoseconds after a start that was read from a clock.
+    /// Ends the span `nanos` nanoseconds after a start that was read from a clock.
     #[inline]
     pub(super) fn close_after(&mut self, nanos: u64) {
         self.set_end(|start| start.wrapping_add(nanos));
@@ -405,7 +406,7 @@ fn read_start(record: &[u8]) -> u64 {
     start.and_then(|start| start.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
-/// As much of `text` as ends at a character boundary within `len` bytes.
+/// The longest prefix of `text` that ends at a character boundary within `len` bytes.
 fn prefix(text: &str, len: usize) -> &str {
     let end = (0..=len.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     &text[..end]

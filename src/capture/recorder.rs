@@ -1,4 +1,4 @@
-//! What the recording side of one client shares: memory, rings, the bell, the counters.
+//! The recorder: what the recording side of one client shares (memory, rings, the bell, the counters).
 
 use std::sync::{
     Arc, OnceLock,
@@ -34,28 +34,28 @@ pub(crate) struct Recorder {
     pub(crate) overflow: Overflow,
     pub(crate) scopes: Scopes,
     pub(crate) sampling: Sampling,
-    /// Who makes ids; nobody by default, and threads do.
+    /// The program's id generator; `None` by default: threads then make random ids.
     pub(super) ids: Option<Arc<dyn IdGenerator>>,
-    /// Of each span.
+    /// The limits of each span.
     pub(crate) span_limits: record::RecordLimits,
     pub(crate) stats: Stats,
     pub(crate) notices: Notices,
-    /// Who is told of spans; nobody by default.
+    /// The span processors; `None` by default.
     pub(crate) processors: Option<Arc<Processors>>,
     /// The process in which spans are recorded here; [`fork::NEVER`] once the client is shut down.
     open_in: AtomicU32,
-    /// As `open_in`, but only where nothing was plugged in that is asked about each span: so that the usual start of
-    /// one asks once for both.
+    /// The process in which spans are recorded here, if nothing is plugged in that is asked about each span; otherwise
+    /// [`fork::NEVER`]. The usual start of a span checks this alone instead of both.
     plain_in: AtomicU32,
-    /// What was lost has been said: what is lost from then on is told at the end of the process.
+    /// Whether losses so far have been logged: later ones are reported at the end of the process.
     has_said: AtomicBool,
-    /// The process this was made in.
+    /// The process in which this recorder was made.
     made_in: u32,
-    /// Makes what takes over in the child of a fork. Set once, at assembly.
+    /// Makes the recorder that takes over in the child of a fork. Set once, at assembly.
     heir: OnceLock<Box<dyn Fn() -> Option<Arc<Recorder>> + Send + Sync>>,
 }
 
-/// The limits an [`Recorder`] is made with.
+/// The limits a [`Recorder`] is made with.
 pub(crate) struct CaptureLimits {
     /// Bytes that rings, open spans and bodies may take together.
     pub(crate) memory_bytes: usize,
@@ -65,15 +65,15 @@ pub(crate) struct CaptureLimits {
     pub(crate) queue_spans: usize,
     /// Waiting spans that are worth waking a worker for.
     pub(crate) ready_spans: usize,
-    /// What becomes of spans beyond these limits.
+    /// What happens to spans beyond these limits.
     pub(crate) drop_strategy: DropStrategy,
     /// Workers that may be started.
     pub(crate) workers: usize,
-    /// Whether each of them has rings of its own.
+    /// Whether each worker has its own rings.
     pub(crate) has_lanes: bool,
 }
 
-/// Room for a test's spans, and no worker.
+/// Limits for tests: room for their spans, and no worker.
 #[cfg(any(test, feature = "bench"))]
 impl Default for CaptureLimits {
     fn default() -> Self {
@@ -92,12 +92,12 @@ impl Default for CaptureLimits {
 /// How spans are recorded.
 #[derive(Clone, Default)]
 pub(crate) struct Recording {
-    /// Who decides which spans are; `None` for the default.
+    /// The sampler; `None` for the default one.
     pub(crate) sampler: Option<Arc<dyn Sampler>>,
     pub(crate) span_limits: SpanLimits,
-    /// Who makes ids; `None` for random ones.
+    /// The id generator; `None` for random ids.
     pub(crate) ids: Option<Arc<dyn IdGenerator>>,
-    /// Who is told of spans; `None` for nobody.
+    /// The span processors; `None` if there are none.
     pub(crate) processors: Option<Arc<Processors>>,
 }
 
@@ -133,26 +133,26 @@ impl Recorder {
         })
     }
 
-    /// From now on nothing is recorded; what is open is dropped when it ends.
+    /// Ends recording. Spans that are still open are dropped when they end.
     pub(crate) fn close(&self) {
         self.plain_in.store(fork::NEVER, Ordering::Release);
         self.open_in.store(fork::NEVER, Ordering::Release);
-        // Threads that wait for room need not any more.
+        // Threads that wait for room must stop waiting.
         self.overflow.made_room();
     }
 
-    /// From now on spans that end here are told at the end of the process: what was lost before is said now.
+    /// Reports spans that end here from now on at the end of the process: earlier losses are logged now.
     pub(crate) fn tell_late(&self) {
         self.has_said.store(true, Ordering::Relaxed);
     }
 
-    /// Whether what was lost here before has been said.
+    /// Whether losses so far have been logged.
     pub(super) fn has_said(&self) -> bool {
         self.has_said.load(Ordering::Relaxed)
     }
 
-    /// Drops the oldest records of `ring`, or where it has none those of the fullest ring, and counts them: as
-    /// much as one thread takes at a time.
+    /// Drops the oldest records of `ring`, or of the fullest ring if it has none, and counts them. Drops as much as one
+    /// thread takes at a time.
     pub(super) fn shed_records(&self, ring: &Ring) -> Shed {
         let count = |spans| {
             self.stats.dropped(DropReason::QueueFull, spans);
@@ -170,39 +170,41 @@ impl Recorder {
         }
     }
 
-    /// Counts what a record could not hold.
+    /// Counts a span whose record lacks something.
     pub(crate) fn count_lacking(&self, record: &Record) {
         self.stats.lacking(record.is_truncated().into(), record.is_limited().into());
+        self.stats.lacking_memory(record.lacks_memory().into());
     }
 
-    /// Whether nothing is recorded here: the client was shut down, or this is the child of a fork.
+    /// Whether recording has ended here: the client was shut down, or this is the child of a fork.
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.open_in.load(Ordering::Relaxed) != fork::generation()
     }
 
-    /// From now on each start of a span asks first which client is to record it.
+    /// From now on, each start of a span first asks which client is to record it.
     pub(super) fn be_asked(&self) {
         self.plain_in.store(fork::NEVER, Ordering::Release);
     }
 
-    /// Whether spans are recorded here, and nothing was plugged in that is asked about each of them.
+    /// Whether spans are recorded here, and nothing is plugged in that is asked about each of them.
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
         self.plain_in.load(Ordering::Relaxed) == fork::generation()
     }
 
-    /// Whether this was copied by a fork: its locks may be held for ever, and its spans are the parent's.
+    /// Whether a fork copied this recorder: its locks may be held for ever, and its spans are the parent's.
     pub(crate) fn is_inherited(&self) -> bool {
         self.made_in != fork::generation()
     }
 
-    /// How the child of a fork gets an recorder of its own.
+    /// Sets how the child of a fork gets a recorder of its own.
     pub(crate) fn when_inherited(&self, heir: impl Fn() -> Option<Arc<Self>> + Send + Sync + 'static) {
         let _ = self.heir.set(Box::new(heir));
     }
 
-    /// What takes over from an inherited recorder; none if the client is gone. Takes no lock from before the fork.
+    /// The recorder that takes over from one that a fork copied; `None` if the client is gone. Takes no lock from
+    /// before the fork.
     pub(super) fn heir(&self) -> Option<Arc<Self>> {
         self.heir.get()?()
     }

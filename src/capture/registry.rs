@@ -1,9 +1,8 @@
-//! The rings of one client: a thread checks a producer out when it records its first span and returns it when
-//! it ends, for the next thread to continue. So there are never more rings than threads that were alive at
-//! once, whatever the churn.
+//! The rings of one client: a thread checks a producer out when it records its first span and returns it when it ends,
+//! for the next thread to continue. So there are never more rings than threads that were alive at the same time.
 //!
-//! Threads take its lock when they record their first span, whatever they hold otherwise, and an allocator may record
-//! spans: nothing is allocated or freed while the lock is held.
+//! Threads take the registry's lock when they record their first span, whatever other locks they hold, and an allocator
+//! may record spans: so nothing is allocated or freed while the lock is held.
 
 use std::mem;
 
@@ -13,12 +12,12 @@ use crate::{
     sync::{Arc, AtomicUsize, Mutex, Ordering},
 };
 
-/// Rings that lists have room for at first.
+/// How many rings the lists have room for at first.
 const LEAST_CAPACITY: usize = 8;
 
 pub(crate) struct Registry {
     rings: Mutex<Rings>,
-    /// Changes whenever the list of rings does, so that workers copy it only then.
+    /// Changes whenever the list of rings does, so that workers copy the list only then.
     version: AtomicUsize,
     /// How many rings there are.
     count: AtomicUsize,
@@ -31,7 +30,7 @@ struct Rings {
     made: usize,
     /// Producers of ended threads, most recently used last.
     vacant: Vec<Producer>,
-    /// What was counted in the rings that are gone.
+    /// The counts of the rings that are gone.
     gone: Totals,
 }
 
@@ -74,7 +73,7 @@ impl Registry {
             }
             let most = (2 * rings.all.len()).max(LEAST_CAPACITY);
             drop(rings);
-            // Every ring has a place where its producer is put when its thread ends.
+            // Room for the producer of every ring, which is put here when its thread ends.
             larger = Rings { all: Vec::with_capacity(most), vacant: Vec::with_capacity(most), ..Rings::default() };
         }
     }
@@ -84,9 +83,9 @@ impl Registry {
         self.rings.lock().vacant.push(producer);
     }
 
-    /// Removes the rings that no thread uses and nothing waits in.
+    /// Removes the rings that no thread uses and that hold no records.
     pub(crate) fn reap(&self) {
-        // Whoever owns the producer knows that nothing is being pushed, so "drained" is final here.
+        // The owner of the producer knows that nothing is being pushed, so "drained" is final here.
         let is_drained = |producer: &mut Producer| producer.ring().waiting() == 0;
         let vacant = self.rings.lock().vacant.len();
         if vacant == 0 {
@@ -95,7 +94,7 @@ impl Registry {
         let (mut drained, mut gone) = (Vec::with_capacity(vacant), Vec::with_capacity(vacant));
         let mut rings = self.rings.lock();
         let Rings { all, vacant: left, gone: counted, .. } = &mut *rings;
-        // No more than there is room for: others may have ended meanwhile.
+        // Takes no more than there is room for: other threads may have ended meanwhile.
         drained.extend(left.extract_if(.., is_drained).take(vacant));
         for producer in &drained {
             producer.ring().add_ended(counted);
@@ -109,7 +108,7 @@ impl Registry {
         if !gone.is_empty() {
             self.changed(&rings);
         }
-        // Freed once the lock is not held any more.
+        // Freed after the lock is released.
         drop(rings);
     }
 
@@ -118,7 +117,7 @@ impl Registry {
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// How many rings there are; may be stale.
+    /// The number of rings; may be stale.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
@@ -130,14 +129,14 @@ impl Registry {
         }
     }
 
-    /// Every ring there is now.
+    /// Every current ring.
     pub(crate) fn rings(&self) -> Vec<Arc<Ring>> {
         let mut list = Vec::new();
         self.copy(&mut list);
         list
     }
 
-    /// Copies the list of rings and answers its version.
+    /// Copies the list of rings and returns its version.
     fn copy(&self, list: &mut Vec<Arc<Ring>>) -> usize {
         list.clear();
         loop {
@@ -160,11 +159,11 @@ impl Registry {
         self.rings().iter().map(|ring| ring.count_queued()).sum()
     }
 
-    /// What every producer counted since the client began.
+    /// The counts of all producers since the client began.
     pub(crate) fn totals(&self) -> Totals {
         let rings = self.rings.lock();
         let mut totals = rings.gone;
-        // A span may end on another thread than it started on: none is to be seen ended and not started.
+        // A span may end on another thread than it started on: no span may be seen as ended and not started.
         rings.all.iter().for_each(|ring| ring.add_ended(&mut totals));
         rings.all.iter().for_each(|ring| ring.add_started(&mut totals));
         totals

@@ -41,12 +41,12 @@ pub(crate) struct Ring {
     produced: CachePadded<Produced>,
     /// The consuming side. Claimed with a try-lock and held only to detach.
     consumer: Mutex<Consumer>,
-    /// Records detached so far. Written under the claim; may be stale for everybody else.
+    /// Records detached so far. Written under the claim; may be stale for other threads.
     taken: AtomicU64,
-    /// Spans this ring may still queue without asking, where `max_queue_size` bounds them. The producer
-    /// takes from it; a thread that was refused may empty it.
+    /// Spans this ring may still queue without asking, if `max_queue_size` bounds them. The producer takes from it; a
+    /// thread that was refused may empty it.
     pub(super) credit: AtomicU32,
-    /// Which of a client's rings this is; for ever.
+    /// The ring's number among those of its client; never changes.
     number: usize,
 }
 
@@ -81,7 +81,7 @@ impl Ring {
         (ring, producer)
     }
 
-    /// Which of a client's rings this is.
+    /// The ring's number among those of its client.
     pub(crate) fn number(&self) -> usize {
         self.number
     }
@@ -103,7 +103,7 @@ impl Ring {
         self.produced.withheld.add_to(&mut totals.withheld);
     }
 
-    /// Adds those that they started.
+    /// Adds the spans that the producer's threads started since the ring began to `totals`.
     pub(super) fn add_started(&self, totals: &mut Totals) {
         self.produced.started.add_to(&mut totals.started.0);
     }
@@ -135,16 +135,15 @@ impl Ring {
         queued
     }
 
-    /// Detaches at most `limit` from the front of the ring into `slices`; a claim held by another thread
-    /// means nothing is detached.
+    /// Detaches at most `limit` from the front of the ring into `slices`; nothing if another thread holds the claim.
     pub(crate) fn detach(&self, limit: &mut Limit, slices: &mut Vec<Slice>) {
         if let Some(mut consumer) = self.consumer.try_lock() {
             self.detach_claimed(&mut consumer, limit, slices, |_| ());
         }
     }
 
-    /// Drops at most `limit` from the front of the ring. `count` is told how many records that are before
-    /// anybody can see that they are gone; none if there are none or another thread holds the claim.
+    /// Drops at most `limit` from the front of the ring. Calls `count` with the number of records before their absence
+    /// can be seen; does not call it if there are none or another thread holds the claim.
     pub(crate) fn shed(&self, mut limit: Limit, count: impl FnOnce(u64)) -> Shed {
         let Some(mut consumer) = self.consumer.try_lock() else { return Shed::Busy };
         let mut slices = Vec::new();
@@ -164,7 +163,7 @@ impl Ring {
         let detached = u64::from(before - limit.records);
         if detached > 0 {
             count(detached);
-            // Only the holder of the claim writes it.
+            // Only the holder of the claim writes `taken`.
             let taken = self.taken.load(Ordering::Relaxed);
             self.taken.store(taken + detached, Ordering::Release);
         }
@@ -172,7 +171,7 @@ impl Ring {
 }
 
 impl Consumer {
-    /// Leaves chunks behind in which nothing is left.
+    /// Leaves drained chunks behind.
     fn leave_drained(&mut self) {
         // In this order: having seen `next`, the count of records is final.
         while self.head.has_next() && self.at == self.head.published() {
@@ -197,7 +196,7 @@ impl Consumer {
             limit.bytes = limit.bytes.saturating_sub(slice.bytes());
             slices.push(slice);
         }
-        // Where nothing more is recorded nobody comes back for a chunk.
+        // If nothing more is recorded, no thread comes back for a drained chunk.
         self.leave_drained();
     }
 }
@@ -211,7 +210,7 @@ pub(crate) struct Producer {
     records: u32,
     /// Where the next record begins in it.
     used: usize,
-    /// Where its index begins: what lies between is free.
+    /// Where its index begins: the bytes between `used` and `index` are free.
     index: usize,
     pushed: u64,
 }
@@ -223,7 +222,7 @@ unsafe impl Send for Producer {}
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
-/// What a push did beside storing the record.
+/// What a push did besides storing the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
     /// Nothing.
@@ -243,12 +242,12 @@ impl Producer {
         if self.push_in_place(scope, record) { Ok(Pushed::InPlace) } else { self.push_elsewhere(budget, scope, record) }
     }
 
-    /// Copies one record into the chunk at hand; false if it has no room for it.
+    /// Copies one record into the current chunk; false if that has no room for it.
     #[inline]
     pub(super) fn push_in_place(&mut self, scope: u32, record: &[u8]) -> bool {
         let fits = record.len() + ENTRY_BYTES <= self.free();
         if fits {
-            // SAFETY: as was just checked.
+            // SAFETY: the record and its entry fit, as just checked.
             unsafe { self.write(scope, record) };
         }
         fits
@@ -260,7 +259,7 @@ impl Producer {
         self.index - self.used
     }
 
-    /// Writes one record into the chunk at hand.
+    /// Writes one record into the current chunk.
     ///
     /// # Safety
     /// The record and its entry fit between what is written so far.
@@ -269,19 +268,19 @@ impl Producer {
         // SAFETY: the ring keeps its tail alive (L).
         let chunk = unsafe { self.tail.as_ref() };
         let (at, records) = (self.used, self.records + 1);
-        // All that is known before the copy is written before it: what lives across the call has to be kept.
+        // What is known before the copy is written before it: values that live across the call would have to be saved.
         self.used += record.len();
         self.index -= ENTRY_BYTES;
         self.records = records;
         self.pushed += 1;
-        // Before the record is published: whoever sees the record sees it counted as ended.
+        // Before the record is published: a thread that sees the record also sees it counted as ended.
         self.ring.produced.pushed.store(self.pushed, Ordering::Relaxed);
         // SAFETY: we are the producer, and by the caller's promise there is room (P).
         unsafe { chunk.write(at, self.index, scope, record) };
         chunk.publish(records);
     }
 
-    /// Copies one record into a chunk that is found for it.
+    /// Finds a chunk for one record and copies it there.
     #[cold]
     #[inline(never)]
     pub(super) fn push_elsewhere(&mut self, budget: &MemoryBudget, scope: u32, record: &[u8]) -> Result<Pushed, Full> {
@@ -289,7 +288,7 @@ impl Producer {
         let mut fresh = budget.chunk(needed);
         if fresh.is_none() {
             if self.rewind(needed) {
-                // SAFETY: as `rewind` promises.
+                // SAFETY: `rewind` returned true, so the record and its entry fit.
                 unsafe { self.write(scope, record) };
                 return Ok(Pushed::Linked);
             }
@@ -299,7 +298,7 @@ impl Producer {
         let fresh = fresh.ok_or(Full)?;
         if budget.is_standard(fresh.capacity()) {
             self.go_on_in(fresh);
-            // SAFETY: as the budget promises.
+            // SAFETY: the budget gave a chunk with room for the record and its entry.
             unsafe { self.write(scope, record) };
         } else {
             self.link_alone(fresh, scope, record);
@@ -307,19 +306,19 @@ impl Producer {
         Ok(Pushed::Linked)
     }
 
-    /// Links a chunk with one large record in it and another one of no bytes behind that, so that it is free when the
-    /// record has left, and not held until the thread's next one. Both are linked at once: a consumer that took the
-    /// record in between would not come back for the chunk.
+    /// Links a chunk with one large record in it and behind that another one of no bytes, so that the large one is
+    /// freed when the record has left, and not held until the thread's next record. Both are linked at once: a consumer
+    /// that took the record in between would not come back for the chunk.
     fn link_alone(&mut self, fresh: ChunkRef, scope: u32, record: &[u8]) {
         let before = self.begin(&fresh);
-        // SAFETY: the chunk is our tail, if one that nobody else knows of yet, and made for the record.
+        // SAFETY: the chunk is our tail, not yet known to any other thread, and made for the record.
         unsafe { self.write(scope, record) };
         self.go_on_in(Chunk::empty());
         // SAFETY: the ring keeps the tail alive that it had before (L), and this is our last access to it.
         unsafe { Chunk::set_next(before, fresh) };
     }
 
-    /// Bytes that `budget` has to give for a record of `len` bytes; 0 where the chunk at hand has room for it.
+    /// Bytes that `budget` has to give for a record of `len` bytes; 0 if the current chunk has room for it.
     pub(crate) fn needs(&self, budget: &MemoryBudget, len: usize) -> usize {
         let needed = len + ENTRY_BYTES;
         if needed > self.free() { budget.chunk_for(needed) } else { 0 }
@@ -337,20 +336,20 @@ impl Producer {
         self.ring.produced.started.count(kind);
     }
 
-    /// Counts a span that ended and is not exported.
+    /// Counts a span that ended and is not exported, with the reason.
     pub(crate) fn withhold(&mut self, why: Withheld) {
         self.ring.produced.withheld.count(why as usize);
     }
 
-    /// Begins the chunk at hand anew, where a record fits into it and nobody has anything of what was in it. Where no
-    /// other chunk is to be had, threads whose records have all left would otherwise stand in each other's way for
-    /// ever, each with a chunk that is half used.
+    /// Restarts the current chunk if a record fits into it and no reader holds any of its old records. Otherwise, when
+    /// no other chunk can be had, threads whose records have all left would block each other for ever, each with a
+    /// half-used chunk.
     fn rewind(&mut self, needed: usize) -> bool {
         let Some(mut consumer) = self.ring.consumer.try_lock() else { return false };
         consumer.leave_drained();
         let head = &consumer.head;
         let is_drained = head.as_ptr() == self.tail && consumer.at == self.records;
-        // Nobody can take another reference: that is done under the claim, which is ours.
+        // No other thread can take another reference: that is done under the claim, which is ours.
         if !is_drained || needed > head.capacity() || !head.is_only_chained() {
             return false;
         }
@@ -367,7 +366,7 @@ impl Producer {
         unsafe { Chunk::set_next(before, fresh) };
     }
 
-    /// Makes `fresh` the tail, and answers the one before it, which it is to be linked to.
+    /// Makes `fresh` the tail, and returns the previous one, to which the caller links it.
     fn begin(&mut self, fresh: &ChunkRef) -> NonNull<Chunk> {
         (self.records, self.used, self.index) = (0, 0, fresh.capacity());
         mem::replace(&mut self.tail, fresh.as_ptr())

@@ -1,9 +1,10 @@
-//! Which traces are recorded: as the client's sampler says. By default a span with a parent does as its parent did, and
-//! every trace that begins here is kept, or while the client is overloaded those that consistent probability sampling
-//! leaves ([ProbabilitySampler](https://opentelemetry.io/docs/specs/otel/trace/sdk/#probabilitysampler)).
+//! Sampling: which traces are recorded, as decided by the client's sampler. By default a span with a parent follows its
+//! parent's decision, and every trace that begins here is kept; while the client is overloaded, only those that
+//! consistent probability sampling keeps
+//! ([ProbabilitySampler](https://opentelemetry.io/docs/specs/otel/trace/sdk/#probabilitysampler)).
 //!
-//! A trace has 56 random bits R, and the client a rejection threshold T: it is kept if R is at least T. Who knows T,
-//! from the trace state, knows that each trace that arrives stands for 2⁵⁶ / (2⁵⁶ − T).
+//! A trace has 56 random bits R, and the client a rejection threshold T: it is kept if R is at least T. A receiver that
+//! reads T from the trace state knows that each trace that arrives stands for 2⁵⁶ / (2⁵⁶ − T).
 
 use std::sync::{
     Arc,
@@ -23,7 +24,7 @@ mod interface;
 pub use builtin::{AlwaysOff, AlwaysOn, AlwaysRecord, ParentBased, ProbabilitySampler, TraceIdRatioBased};
 pub use interface::{Sampler, SamplingDecision, SamplingInput, SamplingResult};
 
-/// How many values a random value or a threshold may have.
+/// The number of values that a random value or a threshold can have.
 const VALUES: u64 = 1 << 56;
 
 /// The sampling of one client, which may change while spans are recorded.
@@ -31,28 +32,28 @@ const VALUES: u64 = 1 << 56;
 pub(crate) struct Sampling {
     /// The rejection threshold; 0 keeps every trace.
     threshold: AtomicU64,
-    /// Who is asked; nobody by default.
+    /// The sampler; `None` for the default.
     sampler: Option<Arc<dyn Sampler>>,
 }
 
 impl Sampling {
-    /// As `sampler` says; as it is by default, if there is none.
+    /// Sampling by `sampler`, or the default if that is `None`.
     pub(super) fn new(sampler: Option<Arc<dyn Sampler>>) -> Self {
         Self { threshold: AtomicU64::new(0), sampler }
     }
 
-    /// Whether the default holds: a parent is followed, and roots are kept.
+    /// Whether the default holds: spans follow their parents, and all roots are kept.
     pub(super) fn is_default(&self) -> bool {
         self.sampler.is_none()
     }
 
-    /// Keeps the traces whose random value is at least `threshold` (below 2⁵⁶; 0 for all) from now on. Traces that
-    /// began before stay as they are.
+    /// Keeps the traces whose random value is at least `threshold` (below 2⁵⁶; 0 keeps all) from now on. Traces that
+    /// began earlier are not affected.
     pub(crate) fn set(&self, threshold: u64) {
         self.threshold.store(threshold.min(VALUES - 1), Ordering::Relaxed);
     }
 
-    /// The context of the first span of a trace. `state` is what its trace state says already.
+    /// The context of the first span of a trace. `state` is the trace state it begins with.
     #[inline]
     pub(super) fn root(&self, state: TraceState, ids: &mut RandomIds) -> SpanContext {
         let trace_id = ids.trace_id();
@@ -63,7 +64,8 @@ impl Sampling {
         }
     }
 
-    /// What the sampler says, or where there is none the default, with fewer traces while the client is overloaded.
+    /// The decision of the sampler, or of the default if there is none, with fewer traces while the client is
+    /// overloaded.
     pub(super) fn decide(&self, input: &SamplingInput<'_>) -> SamplingResult {
         let default = || SamplingResult::sample(input.parent().is_none_or(SpanContext::is_sampled), input);
         let result = match &self.sampler {
@@ -73,15 +75,15 @@ impl Sampling {
         self.throttled(result, input)
     }
 
-    /// Traces are thinned out where they begin: where there is no parent, or none that was sampled. Of both thresholds
-    /// the larger counts, since it keeps a part of what the other one keeps.
+    /// Reduces the traces where they begin: at spans without a parent, or with one that was not sampled. The larger of
+    /// both thresholds counts, because it keeps a subset of what the other keeps.
     fn throttled(&self, mut result: SamplingResult, input: &SamplingInput<'_>) -> SamplingResult {
         if result.decision != SamplingDecision::RecordAndSample {
             return result;
         }
         let told = result.trace_state.threshold();
         match input.parent().filter(|parent| parent.is_sampled()) {
-            // The threshold that it was kept by here is that of the whole trace.
+            // The threshold by which the trace was kept here holds for the whole trace.
             Some(parent) if !parent.is_remote() => {
                 let inherited = parent.trace_state().threshold();
                 if let Some(inherited) = inherited.filter(|inherited| told.is_some_and(|told| told < *inherited)) {
@@ -118,7 +120,7 @@ fn thin_out(root: SpanContext, threshold: u64) -> SpanContext {
     SpanContext::new(root.trace_id(), root.span_id(), flags, false).with_trace_state(state)
 }
 
-/// The random value of a trace: what its trace state says, else the last seven bytes of its id.
+/// The random value of a trace: the one in its trace state, else the last seven bytes of its id.
 fn randomness(trace_id: TraceId, state: &TraceState) -> u64 {
     state.random_value().unwrap_or_else(|| u128::from_be_bytes(trace_id.to_bytes()) as u64 % VALUES)
 }

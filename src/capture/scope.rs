@@ -1,4 +1,4 @@
-//! Instrumentation scopes: what a tracer is called, and the small id a record carries instead.
+//! Instrumentation scopes: a tracer's name and attributes, and the small id that a record carries instead.
 
 use std::{borrow::Cow, collections::HashMap, mem, sync::Arc};
 
@@ -16,8 +16,8 @@ use crate::{
 /// The part of a program that makes spans: usually a crate or a component
 /// ([instrumentation scope](https://opentelemetry.io/docs/specs/otel/common/instrumentation-scope/)).
 ///
-/// A name alone converts into one. Tracers with equal scopes share it; each distinct scope is kept as long as
-/// the client, so names should not be made up per operation.
+/// A name alone converts into a scope. Tracers with equal scopes share it. Each distinct scope is kept as long as the
+/// client lives, so do not make up names per operation.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Scope {
     name: Cow<'static, str>,
@@ -27,24 +27,24 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// A scope with this name; an empty one is allowed.
+    /// Makes a scope with this name; an empty name is allowed.
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
         Self { name: name.into(), ..Self::default() }
     }
 
-    /// The version of the instrumented component.
+    /// Sets the version of the instrumented component. Default empty.
     #[must_use]
     pub fn with_version(self, version: impl Into<Cow<'static, str>>) -> Self {
         Self { version: version.into(), ..self }
     }
 
-    /// The schema its attribute names follow.
+    /// Sets the URL of the schema that its attribute names follow. Default empty.
     #[must_use]
     pub fn with_schema_url(self, schema_url: impl Into<Cow<'static, str>>) -> Self {
         Self { schema_url: schema_url.into(), ..self }
     }
 
-    /// An attribute of the scope itself; of equal keys the last wins.
+    /// Adds an attribute of the scope itself; among equal keys, the last wins.
     #[must_use]
     pub fn with_attribute(mut self, attribute: KeyValue<'static>) -> Self {
         self.attributes.push(attribute);
@@ -115,7 +115,7 @@ pub(crate) struct Scopes {
 #[derive(Default)]
 struct Table {
     encoded: Vec<Arc<EncodedScope>>,
-    /// By the encoded form: what reads the same at the receiver is the same scope.
+    /// Keyed by the encoded form: scopes that the receiver reads alike are one scope.
     ids: HashMap<Arc<EncodedScope>, u32>,
 }
 
@@ -124,12 +124,12 @@ impl Table {
         Self { encoded: Vec::with_capacity(scopes), ids: HashMap::with_capacity(scopes) }
     }
 
-    /// How many scopes it takes as it is.
+    /// How many more scopes fit without allocating.
     fn room(&self) -> usize {
         self.encoded.capacity().min(self.ids.capacity())
     }
 
-    /// Moves what it holds into `larger`, which has room for it, and takes its place.
+    /// Moves the content into `larger`, which has room for it, and takes its place.
     fn exchange(&mut self, larger: &mut Self) {
         larger.encoded.append(&mut self.encoded);
         larger.ids.extend(self.ids.drain());
@@ -138,7 +138,7 @@ impl Table {
 }
 
 impl Scopes {
-    /// The id of `scope`, a new one if no equal scope was seen. Takes a lock and may allocate.
+    /// The id of `scope`; a new id if no equal scope was seen. Takes a lock and may allocate.
     pub(crate) fn id(&self, scope: &Scope) -> u32 {
         let encoded = Arc::new(scope.encode());
         let mut larger = Table::default();

@@ -43,11 +43,11 @@ pub struct Span(State);
 
 enum State {
     Recording(Live),
-    /// Nothing is recorded.
+    /// Nothing is recorded; the context is passed on.
     Carrying(SpanContext),
 }
 
-/// What is recorded; it ends when this is dropped. `None` once it has ended.
+/// An open span, which ends when this is dropped. `None` once it has ended.
 struct Live(Option<Box<OpenSpan>>);
 
 impl Span {
@@ -63,7 +63,7 @@ impl Span {
         Self(State::Carrying(context))
     }
 
-    /// What is recorded of it, if anything is.
+    /// The open span, if anything is recorded.
     #[inline(always)]
     fn open(&mut self) -> Option<&mut OpenSpan> {
         match &mut self.0 {
@@ -72,12 +72,12 @@ impl Span {
         }
     }
 
-    /// What identifies the span, here and in other processes. It stays valid after the span has ended.
+    /// The context that identifies the span, here and in other processes. It stays valid after the span has ended.
     pub fn context(&self) -> SpanContext {
         self.as_ref().clone()
     }
 
-    /// Whether what is set on the span goes anywhere: use it to skip preparing costly values.
+    /// Whether the span records what is set on it. Use it to skip preparing costly values.
     pub fn is_recording(&self) -> bool {
         matches!(self.0, State::Recording(_))
     }
@@ -94,7 +94,7 @@ impl Span {
         self
     }
 
-    /// Sets several attributes.
+    /// Sets several attributes, each as [`set_attribute`](Self::set_attribute) does.
     pub fn set_attributes<'v>(&mut self, attributes: impl IntoIterator<Item = KeyValue<'v>>) -> &mut Self {
         for KeyValue { key, value } in attributes {
             self.set_attribute(&key, value);
@@ -102,9 +102,9 @@ impl Span {
         self
     }
 
-    /// Records that something happened now
-    /// ([Add Events](https://opentelemetry.io/docs/specs/otel/trace/api/#add-events)). Of attributes with the
-    /// same key the last wins. More than 128 of them at once allocate.
+    /// Records that something happened now ([Add
+    /// Events](https://opentelemetry.io/docs/specs/otel/trace/api/#add-events)). Among attributes with the same key,
+    /// the last wins. More than 128 of them at once allocate.
     pub fn add_event<'v>(&mut self, name: &str, attributes: impl AsRef<[KeyValue<'v>]>) -> &mut Self {
         if let Some(open) = self.open() {
             let now = local::with(|local| {
@@ -116,7 +116,8 @@ impl Span {
         self
     }
 
-    /// Records that something happened at `time`, which need not lie within the span; otherwise as `add_event`.
+    /// Records that something happened at `time`, which need not lie within the span. Among attributes with the same
+    /// key, the last wins. More than 128 of them at once allocate.
     pub fn add_event_at<'v>(
         &mut self,
         name: &str,
@@ -130,9 +131,9 @@ impl Span {
     }
 
     /// Links the span to another one, in this or another trace
-    /// ([Link](https://opentelemetry.io/docs/specs/otel/trace/api/#link)). Links known at the start are better
-    /// given to [`Tracer::span`](crate::Tracer::span), where samplers can see them. Of attributes with the same key the
-    /// last wins; more than 128 of them at once allocate.
+    /// ([Link](https://opentelemetry.io/docs/specs/otel/trace/api/#link)). Links known at the start are better given to
+    /// [`Tracer::span`](crate::Tracer::span), where samplers can see them. Among attributes with the same key, the last
+    /// wins; more than 128 of them at once allocate.
     pub fn add_link<'v>(&mut self, to: &SpanContext, attributes: impl AsRef<[KeyValue<'v>]>) -> &mut Self {
         if let Some(open) = self.open() {
             open.add_link(to, attributes.as_ref());
@@ -140,28 +141,26 @@ impl Span {
         self
     }
 
-    /// Says how the operation ended ([Set Status](https://opentelemetry.io/docs/specs/otel/trace/api/#set-status)).
+    /// Sets how the operation ended ([Set Status](https://opentelemetry.io/docs/specs/otel/trace/api/#set-status)).
     /// `Ok` is final, `Unset` changes nothing, and of several errors the last wins.
     pub fn set_status(&mut self, status: Status) -> &mut Self {
         if let Some(open) = self.open() {
             open.record.set_status(&status);
-            open.account();
         }
         self
     }
 
-    /// Records a failure: an `exception` event with the error's type and message, the attribute `error.type`,
-    /// and the status error with the message, unless a status was set before
-    /// ([exceptions on spans](https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/)).
-    /// Formats the error, so it may allocate. A boxed error is given as `&*error`; its type is then that of the
-    /// trait object, since nothing else is known of it. Of an error whose `Display` fails or panics, what it had
-    /// written until then is its message.
+    /// Records a failure: an `exception` event with the error's type and message, the attribute `error.type`, and the
+    /// status error with the message, unless a status was set before ([exceptions on
+    /// spans](https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/)). Formats the error, so it may
+    /// allocate. A boxed error is given as `&*error`; its type is then that of the trait object, because nothing else
+    /// is known of it. If the error's `Display` fails or panics, the text it had written until then is the message.
     pub fn record_error<E: Error + ?Sized>(&mut self, error: &E) -> &mut Self {
         self.record_error_with(error, [])
     }
 
-    /// Records a failure like [`record_error`](Self::record_error), with more attributes of the event; where keys are
-    /// equal these win. They change neither the attribute `error.type` nor the status.
+    /// Records a failure like [`record_error`](Self::record_error), with more attributes of the event; among equal
+    /// keys, these win. They change neither the attribute `error.type` nor the status.
     pub fn record_error_with<'v, E: Error + ?Sized>(
         &mut self,
         error: &E,
@@ -173,7 +172,7 @@ impl Span {
         self
     }
 
-    /// As `record_error_with`, of an error of this type with this message.
+    /// Records a failure with an error type and a message. `attributes` are added to the event.
     pub(crate) fn record_failure<'v>(
         &mut self,
         kind: &'static str,
@@ -186,22 +185,20 @@ impl Span {
         self.set_attribute("error.type", kind)
     }
 
-    /// The status error with this description, unless a status was set before.
+    /// Sets the status to an error with this description, unless a status was set before.
     pub(crate) fn fail(&mut self, description: &str) {
         if let Some(open) = self.open()
             && !open.record.has_status()
         {
             open.record.set_error(description);
-            open.account();
         }
     }
 
     /// Gives the span another name ([UpdateName](https://opentelemetry.io/docs/specs/otel/trace/api/#updatename)).
-    /// Decisions that were made by the old one stay.
+    /// Sampling decisions made with the old name stay.
     pub fn update_name(&mut self, name: &str) -> &mut Self {
         if let Some(open) = self.open() {
             open.record.rename(name);
-            open.account();
         }
         self
     }
@@ -211,7 +208,7 @@ impl Span {
     /// make it less current.
     #[inline]
     pub fn enter(&self) -> Entered {
-        // Where the thread was called back while it was recording, nothing is made current: 0 is nobody's token.
+        // If the thread was called back while it was recording, nothing is made current: 0 is no valid token.
         let token = local::with_own(|local| local.spans.enter(self.context())).unwrap_or(0);
         Entered { token, not_send: PhantomData }
     }
@@ -230,7 +227,7 @@ impl Span {
     }
 }
 
-/// Its context, as a parent.
+/// The span's context, for use as a parent.
 impl AsRef<SpanContext> for Span {
     fn as_ref(&self) -> &SpanContext {
         static INVALID: SpanContext = SpanContext::INVALID;
@@ -243,7 +240,7 @@ impl AsRef<SpanContext> for Span {
 }
 
 impl OpenSpan {
-    // Always inlined: where the caller's type and key are known one arm is left, and no `Value` is made or dropped.
+    // Always inlined: if the caller's type and key are known, one arm is left, and no `Value` is made or dropped.
     #[inline(always)]
     pub(super) fn set_attribute(&mut self, key: &str, value: Value<'_>) {
         if key.is_empty() {
@@ -261,7 +258,7 @@ impl OpenSpan {
 
     #[inline(always)]
     fn set_scalar(&mut self, key: &str, bit: u64, scalar: Scalar, value: Value<'_>) {
-        // Nothing in it needs dropping, which the compiler does not find out by itself.
+        // Nothing in it needs dropping, which the compiler does not find out itself.
         std::mem::forget(value);
         self.set_short(key, bit, scalar);
     }
@@ -283,7 +280,7 @@ impl OpenSpan {
         }
     }
 
-    // Its own function, so that the two tests above are not made one.
+    // A function of its own, so that the compiler does not merge both tests.
     #[cold]
     #[inline(never)]
     fn set_known_text(&mut self, key: &str, bit: u64, text: &str) {
@@ -300,20 +297,17 @@ impl OpenSpan {
         self.set_any(key, bit, &scalar.value());
     }
 
-    /// Whatever the span has already, and however large its record grows.
+    /// The general case: the key may be set already, and the record may grow.
     fn set_any(&mut self, key: &str, bit: u64, value: &Value<'_>) {
         self.record.attribute_otherwise(key, bit, value);
-        self.account();
     }
 
     pub(super) fn add_event(&mut self, name: &str, time: u64, attributes: &[KeyValue<'_>]) {
         self.record.event(name, time, attributes);
-        self.account();
     }
 
     pub(super) fn add_link(&mut self, to: &SpanContext, attributes: &[KeyValue<'_>]) {
         self.record.link(to, attributes);
-        self.account();
     }
 }
 
@@ -335,7 +329,7 @@ impl fmt::Debug for Span {
     }
 }
 
-/// What an error says of itself. `to_string` would panic where its `Display` fails.
+/// The message of an error. `to_string` would panic if its `Display` fails.
 fn message<E: Error + ?Sized>(error: &E) -> String {
     let mut message = String::new();
     let _ = guarded(|| write!(message, "{error}"));
@@ -353,13 +347,14 @@ fn finish(mut open: Box<OpenSpan>, end: Option<u64>) {
     }
 }
 
-/// How long ago that was, by the monotonic clock: a step of the wall clock does not change a duration.
+/// The time since `started`, by the monotonic clock: a step of the wall clock does not change a duration.
 #[inline]
 fn elapsed(started: NonZero<u64>, clock: &mut Clock) -> u64 {
     clock.now().saturating_sub(started.get())
 }
 
-/// Where the user gave a time, or nothing is exported, or processors are told, or the client was shut down.
+/// Ends a span in all unusual cases: the user gave a time, nothing is exported, processors are told, or the client was
+/// shut down.
 #[cold]
 #[inline(never)]
 fn finish_otherwise(mut open: Box<OpenSpan>, end: Option<u64>) {
@@ -378,7 +373,7 @@ fn finish_otherwise(mut open: Box<OpenSpan>, end: Option<u64>) {
         })
     });
     open.record.close(end);
-    // While nothing of the thread is borrowed: they may record spans themselves.
+    // Called while nothing of the thread is borrowed: processors may record spans themselves.
     if let (Some(watch), Some(processors)) = (watch, &open.recorder.processors) {
         processors.on_end(&open.record, &watch);
     }
@@ -391,8 +386,8 @@ fn finish_otherwise(mut open: Box<OpenSpan>, end: Option<u64>) {
     });
 }
 
-/// Counts a span that ended too late. What a fork copied is the parent's, which counts it; and what would not have been
-/// exported, or the client's own threads record of their requests, is no loss to anybody.
+/// Counts a span that ended too late. Not counted as lost: spans that a fork copied, which the parent counts; spans
+/// that would not have been exported; and spans that the client's own threads record of their requests.
 #[cold]
 fn lose(open: &OpenSpan) {
     match open.withheld() {
@@ -408,7 +403,7 @@ fn lose(open: &OpenSpan) {
     }
 }
 
-/// Nanoseconds since the UNIX epoch; 0 for what is before it, the largest value for what is too far after it.
+/// Nanoseconds since the UNIX epoch; 0 for earlier times, `u64::MAX` for times that are too late.
 pub(crate) fn unix_nanos(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
@@ -417,7 +412,7 @@ pub(crate) fn unix_nanos(time: SystemTime) -> u64 {
 #[must_use = "the span is current as long as this guard lives"]
 pub struct Entered {
     token: u64,
-    /// The stack it belongs to is the thread's.
+    /// The guard belongs to the stack of its thread, so it must not be sent.
     not_send: PhantomData<*const ()>,
 }
 

@@ -1,8 +1,8 @@
-//! What is said about a span as a whole: what it does and how it ended.
+//! A span's kind and status.
 
 use std::borrow::Cow;
 
-/// What a span does, seen from the process it runs in
+/// The kind of a span: its role, seen from the process it runs in
 /// ([SpanKind](https://opentelemetry.io/docs/specs/otel/trace/api/#spankind)). The default is `Internal`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum SpanKind {
@@ -22,17 +22,17 @@ pub enum SpanKind {
 /// How an operation ended ([Set Status](https://opentelemetry.io/docs/specs/otel/trace/api/#set-status)).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Status {
-    /// Nothing was said about it.
+    /// No status was set. The default.
     #[default]
     Unset,
-    /// The operation succeeded, and nothing said later changes that.
+    /// The operation succeeded. Later calls do not change that.
     Ok,
     /// The operation failed; the description says how and may be empty.
     Error(Cow<'static, str>),
 }
 
 impl Status {
-    /// A failure with this description. Copies a `&'static str` nowhere and a `String` not at all.
+    /// An error with this description. Neither a `&'static str` nor a `String` is copied.
     pub fn error(description: impl Into<Cow<'static, str>>) -> Self {
         Self::Error(description.into())
     }

@@ -1,4 +1,4 @@
-//! A thread's place at one client: its ring, its spare records, and what becomes of a span that has ended.
+//! A thread's place at one client: its ring, its spare records, and the handling of spans that end.
 
 use std::sync::Arc;
 
@@ -15,39 +15,40 @@ use crate::{
     sync::{Ordering, holds_any},
 };
 
-/// Records a thread keeps ready for its next spans.
+/// How many records a thread keeps ready for its next spans.
 const POOLED_RECORDS: usize = 32;
-/// As many it keeps even where memory is short.
+/// How many records a thread keeps even if memory is short.
 const LEAST_POOLED_RECORDS: usize = 2;
 
 /// A thread's queues at the clients it records for.
 pub(super) struct ThreadQueues {
-    /// At the one client that most threads have to do with.
+    /// The queue at the first client the thread recorded for; most threads have no other.
     first: Option<ThreadQueue>,
     others: Vec<ThreadQueue>,
     term: Term,
 }
 
-/// For how long a thread takes its queues.
+/// How long a thread uses its queues.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Term {
-    /// For as long as it lives.
+    /// As long as the thread lives.
     Life,
-    /// For one span, since it is ending: nothing is kept for the next.
+    /// For one span, because the thread is ending: nothing is kept for the next.
     Passing,
-    /// It was called back while it was recording: it has no ring, and all that is recorded counts as lost.
+    /// The thread was called back while it was recording: there is no ring, and everything recorded counts as lost.
     Inert,
 }
 
 impl ThreadQueues {
     pub(super) const NONE: Self = Self { first: None, others: Vec::new(), term: Term::Life };
 
-    /// Of a thread whose own are gone.
+    /// The queues of a thread whose own are gone.
     pub(super) fn passing() -> Self {
         Self { term: Term::Passing, ..Self::NONE }
     }
 
-    /// Of a thread whose own are in use. Takes no lock and allocates nothing, nor does anything that is done with it.
+    /// The queues of a thread whose own are in use. Neither this call nor any use of the result takes a lock or
+    /// allocates.
     pub(super) fn inert() -> Self {
         Self { term: Term::Inert, ..Self::NONE }
     }
@@ -63,7 +64,7 @@ impl ThreadQueues {
         self.first.get_or_insert_with(|| ThreadQueue::new(Arc::clone(recorder), *term))
     }
 
-    /// Which of the others it is, if it is not to be the first.
+    /// The index in `others` of the queue at this client; `None` if it should become the first.
     #[cold]
     #[inline(never)]
     fn find_other(&mut self, recorder: &Arc<Recorder>) -> Option<usize> {
@@ -86,17 +87,17 @@ pub(super) struct ThreadQueue {
     recorder: Arc<Recorder>,
     /// `Some` until the queue is dropped, unless it never had one.
     producer: Option<Producer>,
-    /// Records it keeps even where memory is short.
+    /// How many records it keeps even if memory is short.
     least_pooled: usize,
     /// Boxed, since a span holds one pointer and moves between the pool and spans.
     #[expect(clippy::vec_box)]
     pool: Vec<Box<OpenSpan>>,
-    /// Records until the thread tells the others how many it made, out of so many.
+    /// How many more records until the thread announces its records, and the step it counts down from.
     countdown: u32,
     step: u32,
-    /// The last record found no room.
+    /// Whether the last record found no room.
     refusing: bool,
-    /// It waited for open spans of others, and none of them made room.
+    /// Whether it waited for open spans of other threads, and none of them made room.
     in_vain: bool,
 }
 
@@ -118,7 +119,7 @@ impl ThreadQueue {
         }
     }
 
-    /// Counts a span that was started, with a parent of another process or of this one, or with none.
+    /// Counts a span that was started, by its parent: in another process, in this one, or none.
     #[inline]
     pub(super) fn started(&mut self, is_remote: Option<bool>, fate: Fate) {
         let origin = match is_remote {
@@ -139,13 +140,13 @@ impl ThreadQueue {
         self.recorder.stats.started_elsewhere(kind);
     }
 
-    /// Whether there is a record that was used before.
+    /// Whether there is a recycled record.
     #[inline]
     pub(super) fn has_pooled(&self) -> bool {
         !self.pool.is_empty()
     }
 
-    /// A record that was used before, to write a span called `name` into, if there is one.
+    /// A recycled record to write a span called `name` into, if there is one.
     #[inline]
     pub(super) fn pooled(&mut self, scope: u32, name: &str) -> Option<Box<OpenSpan>> {
         let mut open = self.pool.pop()?;
@@ -154,8 +155,8 @@ impl ThreadQueue {
         Some(open)
     }
 
-    /// A record to write a span called `name` into; none if memory is used up: a span that is started all the same is
-    /// [lost](Self::lose).
+    /// A record to write a span called `name` into; `None` if memory is used up. Report a span that starts anyway to
+    /// [`lose`](Self::lose).
     #[inline]
     pub(super) fn open(&mut self, scope: u32, name: &str) -> Option<Box<OpenSpan>> {
         self.pooled(scope, name).or_else(|| self.allocate(scope, name))
@@ -186,7 +187,7 @@ impl ThreadQueue {
         self.recorder.stats.lost(reason);
     }
 
-    /// Hands a span over that was finished, and keeps its memory for the next.
+    /// Hands over a finished span, and keeps its memory for the next.
     #[inline]
     pub(super) fn hand_over(&mut self, mut open: Box<OpenSpan>) {
         if open.record.is_unusual() {
@@ -226,7 +227,7 @@ impl ThreadQueue {
     pub(super) fn recycle(&mut self, mut open: Box<OpenSpan>) {
         if open.record.is_unusual() {
             open.context.clear_trace_state();
-            self.shrink(&mut open);
+            open.record.shrink();
         }
         self.keep(open);
     }
@@ -237,14 +238,8 @@ impl ThreadQueue {
         let kept = self.pool.len();
         if kept < self.least_pooled || kept < POOLED_RECORDS && !self.recorder.budget.is_short_of_records() {
             self.pool.push(open);
-        }
-    }
-
-    fn shrink(&self, open: &mut OpenSpan) {
-        let has_freed = open.record.shrink();
-        open.account();
-        if has_freed {
-            self.recorder.overflow.made_room();
+        } else {
+            free(open);
         }
     }
 
@@ -253,7 +248,7 @@ impl ThreadQueue {
         let record = open.record.framed();
         let Some(producer) = &mut self.producer else { return self.lose() };
         if self.recorder.quota.is_bounded() && !take_credit(&self.recorder, producer, !self.refusing) {
-            self.overflow(open.scope, open.accounted, record);
+            self.overflow(open);
         } else if producer.push_in_place(open.scope, record) {
             (self.refusing, self.in_vain) = (false, false);
             self.countdown -= 1;
@@ -262,23 +257,23 @@ impl ThreadQueue {
             } else {
                 self.recorder.doorbell.after_record();
             }
-        } else {
-            self.push_elsewhere(open.scope, open.accounted, record);
+        } else if !self.push_elsewhere(open.scope, record) {
+            self.overflow(open);
         }
     }
 
-    /// The chunk at hand is full.
+    /// The chunk at hand is full; false if there is no other one.
     #[cold]
     #[inline(never)]
-    fn push_elsewhere(&mut self, scope: u32, held: usize, record: &[u8]) {
-        let Some(producer) = &mut self.producer else { return };
-        match producer.push_elsewhere(&self.recorder.budget, scope, record) {
-            Ok(_) => self.pushed(),
-            Err(_) => {
-                self.recorder.quota.give_back(1);
-                self.overflow(scope, held, record);
-            }
+    fn push_elsewhere(&mut self, scope: u32, record: &[u8]) -> bool {
+        let Some(producer) = &mut self.producer else { return true };
+        let pushed = producer.push_elsewhere(&self.recorder.budget, scope, record).is_ok();
+        if pushed {
+            self.pushed();
+        } else {
+            self.recorder.quota.give_back(1);
         }
+        pushed
     }
 
     fn pushed(&mut self) {
@@ -287,7 +282,7 @@ impl ThreadQueue {
         self.checkpoint();
     }
 
-    /// Every few records: tell how many there are, and have a full batch fetched.
+    /// Called every few records: announces how many there are, and has a full batch fetched.
     #[cold]
     #[inline(never)]
     fn checkpoint(&mut self) {
@@ -303,7 +298,8 @@ impl ThreadQueue {
 
     #[cold]
     #[inline(never)]
-    fn overflow(&mut self, scope: u32, held: usize, record: &[u8]) {
+    fn overflow(&mut self, open: &mut OpenSpan) {
+        let (scope, held, record) = (open.scope, open.record.borrowed(), open.record.framed());
         let needed = self.producer.as_ref().map_or(0, |producer| producer.needs(&self.recorder.budget, record.len()));
         let pushed = self.make_room(
             |budget| if needed == 0 { Prospect::Room } else { budget.could_end(held, needed) },
@@ -311,24 +307,24 @@ impl ThreadQueue {
         );
         match pushed {
             Some(_) => self.pushed(),
-            // What the client records of its own requests is no loss to anybody.
+            // Spans that the client records of its own requests do not count as lost.
             None if is_own_thread() => self.recorder.stats.forgotten(),
             None if self.recorder.is_closed() => self.recorder.stats.lost(DropReason::Shutdown),
             None => self.refuse(),
         }
     }
 
-    /// Repeats an `attempt` that found no room, if the drop strategy makes some and the client is not shut down.
-    /// Where open spans stand in the way nothing is shed, and a thread waits for them only a moment, and once: it may
-    /// be the one that holds them.
+    /// Repeats an `attempt` that found no room, if the drop strategy makes some and the client is not shut down. If
+    /// open spans are in the way nothing is shed, and a thread waits for them only briefly, and once: it may itself
+    /// hold them.
     fn make_room<T>(
         &mut self,
         prospect: impl FnOnce(&MemoryBudget) -> Prospect,
         mut attempt: impl FnMut(&mut Self) -> Option<T>,
     ) -> Option<T> {
-        // Before the count of references is touched, which all threads share.
+        // Before the reference count is touched, which all threads share.
         if self.recorder.overflow.drops_newest() || is_own_thread() || holds_any() {
-            // Who holds a lock of the client's may be who others wait for, and was called back.
+            // A thread that holds a lock of the client's was called back, and others may be waiting for it.
             return None;
         }
         let recorder = Arc::clone(&self.recorder);
@@ -354,12 +350,19 @@ impl ThreadQueue {
             (Some(producer), DropReason::QueueFull) => producer.refuse(),
             (_, reason) => self.recorder.stats.lost(reason),
         }
-        // A worker may rest although the queue is full: threads announce their records in steps.
+        // A worker may rest although the queue is full, because threads announce their records in steps.
         if !self.refusing {
             self.refusing = true;
             self.recorder.doorbell.after_batch();
         }
     }
+}
+
+/// Gives a record back that is not kept.
+#[cold]
+#[inline(never)]
+fn free(open: Box<OpenSpan>) {
+    drop(open);
 }
 
 /// Pushes a record if there is room for it, in spans and in bytes.
@@ -374,8 +377,8 @@ fn try_push(recorder: &Recorder, producer: &mut Producer, reclaim: bool, scope: 
     pushed.ok()
 }
 
-/// One span's worth of `max_queue_size`. With `reclaim` what idle threads hold back is looked for too, which takes
-/// a lock: once when the queue turns out to be full, not for every span while it is.
+/// Takes one span's worth of `max_queue_size`. With `reclaim` it also collects what idle threads hold back, which takes
+/// a lock: done once when the queue turns out to be full, not for every span while it is.
 fn take_credit(recorder: &Recorder, producer: &Producer, reclaim: bool) -> bool {
     let credit = &producer.ring().credit;
     loop {
@@ -412,7 +415,7 @@ impl Drop for ThreadQueue {
         }
         if let Some(producer) = self.producer.take() {
             if self.recorder.is_inherited() {
-                // Another process has it, and nobody may ever release the registry's lock in this one.
+                // The ring belongs to another process, and the registry's lock may stay locked for ever in this one.
                 std::mem::forget(producer);
                 return;
             }

@@ -32,12 +32,12 @@ use crate::{
 pub struct Tracer(Arc<Binding>);
 
 impl Tracer {
-    /// A tracer of one client; `None` where the client is disabled.
+    /// Makes a tracer of one client; `None` if the client is disabled.
     pub(crate) fn bound(recorder: Option<&Arc<Recorder>>, scope: Scope) -> Self {
         Self(Arc::new(Binding::to(recorder, scope)))
     }
 
-    /// A tracer of the process-wide client, whenever there is one, or of the thread's default.
+    /// Makes a tracer of the process-wide client, as soon as there is one, or of the thread's default.
     pub(crate) fn late(scope: Scope) -> Self {
         Self(Arc::new(Binding::late(scope)))
     }
@@ -46,18 +46,18 @@ impl Tracer {
         self.0.scope()
     }
 
-    /// Whether spans started now would go anywhere
+    /// Whether spans started now would be recorded anywhere
     /// ([Enabled](https://opentelemetry.io/docs/specs/otel/trace/api/#enabled)).
     pub fn enabled(&self) -> bool {
         self.0.plain_target().is_some() || self.0.with_target(|target| target.is_some())
     }
 
-    /// Starts a span called `name`. Its parent is the calling thread's current span, else the
-    /// [process span](crate::ProcessSpan), else the [context](crate::propagation::process_context) the process was
-    /// started with, else it begins a trace. It does not become current itself.
+    /// Starts a span called `name`. Its parent is the calling thread's current span, else the [process
+    /// span](crate::ProcessSpan), else the [context](crate::propagation::process_context) the process was started with;
+    /// without any of them it begins a trace. It does not become the current span.
     #[inline]
     pub fn start(&self, name: &str) -> Span {
-        // Whatever is less usual than the child of a span that is recorded takes the builder's way.
+        // Every start but that of a usual child of a recorded span takes the builder's way.
         let child = self.0.plain_target().and_then(|target| local::with(|local| start_child(local, target, name)));
         child.map_or_else(|| self.start_otherwise(name), Span::recording)
     }
@@ -67,7 +67,7 @@ impl Tracer {
         self.span(name).start()
     }
 
-    /// Prepares a span called `name`, to be given what is known at its start.
+    /// Prepares a span called `name`. Attributes, links and other settings are given to the builder.
     #[inline]
     pub fn span(&self, name: &str) -> SpanBuilder<'_> {
         match self.0.plain_target() {
@@ -84,8 +84,8 @@ impl Tracer {
         SpanBuilder { tracer: self, open, has_target, parent: Parent::Current, kind: SpanKind::Internal, start: None }
     }
 
-    /// Runs `f` inside a new span called `name`, which is current meanwhile and ends afterwards; with status
-    /// error if `f` panics.
+    /// Runs `f` inside a new span called `name`, which is current meanwhile and ends afterwards. If `f` panics, the
+    /// span has the status error.
     #[inline]
     pub fn in_span<R>(&self, name: &str, f: impl FnOnce(&mut Span) -> R) -> R {
         let mut span = self.start(name);
@@ -100,21 +100,23 @@ impl fmt::Debug for Tracer {
     }
 }
 
-/// Where a span's parent comes from.
+/// The parent of a span about to start.
 enum Parent {
-    /// The thread's current span, else the process span, else what the process was started with, if anything.
+    /// The thread's current span, else the process span, else the context the process was started with, if there is
+    /// one.
     Current,
-    /// None: the span begins a trace, with this trace state.
+    /// No parent: the span begins a trace, with this trace state.
     None(TraceState),
     Given(SpanContext),
 }
 
-/// A span about to start. Attributes and links given here are what samplers see.
+/// A span about to start. Samplers see the attributes and links given here.
 #[must_use = "nothing is recorded until `start` or `in_span` is called"]
 pub struct SpanBuilder<'t> {
     tracer: &'t Tracer,
     open: Option<Box<OpenSpan>>,
-    /// Whether there was a client when the name was given: if there is no record then, memory was short.
+    /// Whether there was a client when the name was given: if there is no record although there was one, memory was
+    /// short.
     has_target: bool,
     parent: Parent,
     kind: SpanKind,
@@ -122,9 +124,9 @@ pub struct SpanBuilder<'t> {
 }
 
 impl SpanBuilder<'_> {
-    /// Makes the span a child of `parent`, whatever is current: of a [`SpanContext`], a [`Span`], or the span of a
-    /// [`Context`](crate::propagation::Context). An invalid one begins a trace, which takes over its trace state:
-    /// explicit randomness is given like that.
+    /// Makes `parent` the span's parent, instead of the current span: a [`SpanContext`], a [`Span`], or the span of a
+    /// [`Context`](crate::propagation::Context). An invalid parent begins a trace, which takes over its trace state:
+    /// that is how explicit randomness is given.
     pub fn parent(mut self, parent: &(impl AsRef<SpanContext> + ?Sized)) -> Self {
         let parent = parent.as_ref();
         self.parent =
@@ -132,19 +134,19 @@ impl SpanBuilder<'_> {
         self
     }
 
-    /// Begins a trace, whatever is current.
+    /// Begins a trace, regardless of the current span.
     pub fn root(mut self) -> Self {
         self.parent = Parent::None(TraceState::EMPTY);
         self
     }
 
-    /// Says what the span does, seen from this process. The default is [`SpanKind::Internal`].
+    /// Sets the span's kind. The default is [`SpanKind::Internal`].
     pub fn kind(mut self, kind: SpanKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// Sets an attribute; of equal keys the last wins, and an empty key is not recorded.
+    /// Sets an attribute. Among equal keys, the last wins; an empty key is not recorded.
     pub fn attribute<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
         if let Some(open) = &mut self.open {
             open.set_attribute(key, value.into());
@@ -160,7 +162,7 @@ impl SpanBuilder<'_> {
         self
     }
 
-    /// Links the span to another one.
+    /// Links the span to another one. Among attributes with the same key, the last wins.
     pub fn link<'v>(mut self, to: &SpanContext, attributes: impl AsRef<[KeyValue<'v>]>) -> Self {
         if let Some(open) = &mut self.open {
             open.add_link(to, attributes.as_ref());
@@ -168,14 +170,14 @@ impl SpanBuilder<'_> {
         self
     }
 
-    /// Says when the span began, if not now. It then ends by the wall clock too.
+    /// Sets when the span began, if not now. Its end is then taken from the wall clock too.
     pub fn start_time(mut self, time: SystemTime) -> Self {
         self.start = Some(unix_nanos(time));
         self
     }
 
-    /// Starts the span and runs `f` inside it: it is current meanwhile and ends afterwards; with status error if `f`
-    /// panics.
+    /// Starts the span and runs `f` inside it. The span is current meanwhile and ends afterwards. If `f` panics, it has
+    /// the status error.
     ///
     /// ```
     /// # use otlp::SpanKind;
@@ -226,14 +228,14 @@ impl SpanBuilder<'_> {
         })
     }
 
-    /// Whether its record is of that client: one from before a fork is the parent's.
+    /// Whether the builder's record belongs to that client: one from before a fork is the parent's.
     #[inline]
     fn is_for(&self, target: &Target) -> bool {
         self.open.as_ref().is_none_or(|open| Arc::ptr_eq(&open.recorder, &target.recorder))
     }
 
-    /// Starts the span as the client's sampler says, which runs while nothing of the thread is borrowed: it may record
-    /// spans itself. Or nowhere, where there is no client.
+    /// Starts the span as the client's sampler decides. The sampler runs while nothing of the thread is borrowed,
+    /// because it may record spans itself. Without a client nothing is recorded.
     #[cold]
     #[inline(never)]
     fn start_otherwise(mut self) -> Span {
@@ -326,7 +328,7 @@ impl fmt::Debug for SpanBuilder<'_> {
     }
 }
 
-/// The default sampler: parent-based, with roots sampled by chance. `state` is what a root's trace state says already.
+/// The default sampler: parent-based, with roots sampled by probability. `state` is a root's trace state so far.
 #[inline]
 fn context_of(
     parent: Option<&SpanContext>,
@@ -340,7 +342,7 @@ fn context_of(
     }
 }
 
-/// Without a client a span carries its parent's context, or none: ids are never invented.
+/// The context of a span without a client: its parent's, or the invalid one. Ids are never invented.
 fn inherited(parent: Option<&SpanContext>) -> SpanContext {
     parent.cloned().unwrap_or(SpanContext::INVALID)
 }
@@ -361,7 +363,7 @@ fn start_child(local: &mut Local, target: &Target, name: &str) -> Option<Box<Ope
     Some(open)
 }
 
-/// Gives a span its start, and writes down what it is: its context is there already.
+/// Sets a span's start and writes its fixed fields; its context is set already.
 #[inline]
 fn launch(open: &mut OpenSpan, clock: &mut Clock, parent: Option<(SpanId, bool)>, kind: SpanKind, start: Option<u64>) {
     let (started, start) = match start {
@@ -375,12 +377,12 @@ fn launch(open: &mut OpenSpan, clock: &mut Clock, parent: Option<(SpanId, bool)>
     open.record.set_head(&Head { context: &open.context, parent, kind, start });
 }
 
-/// The calling thread's current span, if one was entered.
+/// Returns the context of the calling thread's current span, if one was entered.
 pub fn current_span() -> Option<SpanContext> {
     local::with(|local| local.spans.current().cloned())
 }
 
-/// What a span started now would have as its parent, if anything: what is passed on to another process.
+/// The parent that a span started now would have, if any. It is what is passed on to another process.
 pub(crate) fn context_to_pass() -> Option<SpanContext> {
     local::with(|local| local.spans.parent().cloned())
 }

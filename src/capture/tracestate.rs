@@ -1,19 +1,19 @@
-//! `tracestate`: what tracing systems tell each other beside the ids, as a short list of keys and values.
+//! `tracestate`: what tracing systems tell each other besides the ids, as a short list of keys and values.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
 /// The most members of one list.
 const MOST_MEMBERS: usize = 32;
 
-/// The member that belongs to OpenTelemetry, and its sub-keys for the rejection threshold and for explicit randomness.
+/// OpenTelemetry's member, and its sub-keys for the rejection threshold and for explicit randomness.
 const OPENTELEMETRY: &str = "ot";
 const THRESHOLD: &str = "th";
 const RANDOM_VALUE: &str = "rv";
 
-/// The digits of a threshold and of a random value: 56 bits.
+/// The number of digits of a threshold and of a random value: 56 bits.
 const DIGITS: usize = 14;
 
-/// What stands for no threshold, and so for no member at all; thresholds have 56 bits.
+/// Stands for no threshold, and so for no member; real thresholds have 56 bits.
 const NONE: u64 = u64::MAX;
 
 /// Bytes of the longest list that is not kept as text: `ot=th:` and all digits.
@@ -22,28 +22,28 @@ pub(super) const INLINE_BYTES: usize = 6 + DIGITS;
 /// The W3C [`tracestate`](https://www.w3.org/TR/trace-context-2/#tracestate-header) of a trace: at most 32 members,
 /// each with a key of its own.
 ///
-/// It never changes: what would change it answers a new one. Cloning takes no memory, and as long as there is no
-/// member, or only a sampling threshold (`ot=th:…`), it touches nothing that other threads use.
+/// A trace state never changes: methods that would change it return a new one. Cloning never allocates; without
+/// members, or with only a sampling threshold (`ot=th:…`), it touches no memory that threads share.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TraceState(Members);
 
-/// One list has one form, so that lists are equal where their texts are.
+/// Each list has exactly one form, so lists are equal if their texts are.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Members {
-    /// No member, or only `ot` with only a threshold: what this crate's own sampling says costs no allocation.
+    /// No member, or only `ot` with only a threshold: this crate's own sampling needs no allocation.
     Threshold(u64),
-    /// As it is sent: without spaces around the members, and without empty ones.
+    /// The text as it is sent: without spaces around the members, and without empty members.
     List(Arc<str>),
 }
 
 impl TraceState {
-    /// No members. Also the `Default`.
+    /// The trace state without members. Also the `Default`.
     pub const EMPTY: Self = Self(Members::Threshold(NONE));
 
-    /// Reads a header, or several that were joined with commas. Spaces and tabs around the members and empty members
-    /// are left out; of members with one key the first counts.
+    /// Parses a header, or several headers joined with commas. Spaces and tabs around the members and empty members are
+    /// left out. Among members with the same key, the first counts.
     ///
-    /// `None` if there are more than 32 members, or one of them is malformed.
+    /// Returns `None` if there are more than 32 members, or one of them is malformed.
     pub fn parse(header: &str) -> Option<Self> {
         let mut members: Vec<(&str, &str)> = Vec::new();
         for member in header.split(',').map(|member| member.trim_matches([' ', '\t'])) {
@@ -59,7 +59,7 @@ impl TraceState {
         Some(Self::of(members.into_iter()))
     }
 
-    /// A list of valid members, of which the first with each key counts, and of those the first 32.
+    /// Makes a list of valid members: the first with each key, and at most 32.
     fn of<'m>(members: impl Iterator<Item = (&'m str, &'m str)>) -> Self {
         let mut list: Vec<(&str, &str)> = Vec::new();
         for (key, value) in members {
@@ -81,13 +81,14 @@ impl TraceState {
         Self(Members::List(list.join(",").into()))
     }
 
-    /// Only a sampling threshold, of 56 bits.
+    /// A trace state with only a sampling threshold, of 56 bits.
     #[inline]
     pub(crate) const fn from_threshold(threshold: u64) -> Self {
         Self(Members::Threshold(threshold & ((1 << 56) - 1)))
     }
 
-    /// The same with this sampling threshold; what else the `ot` member says is kept, unless it would grow too long.
+    /// Returns this trace state with this sampling threshold. The rest of the `ot` member is kept, unless it would grow
+    /// too long.
     pub(crate) fn with_threshold(&self, threshold: u64) -> Self {
         let Members::List(_) = self.0 else { return Self::from_threshold(threshold) };
         let Self(Members::Threshold(threshold)) = Self::from_threshold(threshold) else { return self.clone() };
@@ -102,7 +103,7 @@ impl TraceState {
         self.insert(OPENTELEMETRY, &value).unwrap_or_else(|| self.clone())
     }
 
-    /// The same without a sampling threshold; what else the `ot` member says is kept.
+    /// Returns this trace state without a sampling threshold. The rest of the `ot` member is kept.
     pub(crate) fn without_threshold(&self) -> Self {
         let Members::List(_) = self.0 else { return Self::EMPTY };
         let Some(old) = self.get(OPENTELEMETRY) else { return self.clone() };
@@ -114,7 +115,7 @@ impl TraceState {
         self.insert(OPENTELEMETRY, &others.join(";")).unwrap_or_else(|| self.delete(OPENTELEMETRY))
     }
 
-    /// The sampling threshold, `th` of the `ot` member; none if it is missing or malformed.
+    /// The sampling threshold, `th` of the `ot` member; `None` if it is missing or malformed.
     pub(crate) fn threshold(&self) -> Option<u64> {
         if let Members::Threshold(threshold) = self.0 {
             return (threshold != NONE).then_some(threshold);
@@ -123,7 +124,7 @@ impl TraceState {
         hex(own.split(';').find_map(|part| part.strip_prefix(THRESHOLD)?.strip_prefix(':'))?)
     }
 
-    /// The explicit randomness of the trace, `rv` of the `ot` member: exactly 14 hex digits.
+    /// The explicit randomness of the trace, `rv` of the `ot` member; `None` unless it has exactly 14 hex digits.
     pub(crate) fn random_value(&self) -> Option<u64> {
         let Members::List(_) = self.0 else { return None };
         let own = self.get(OPENTELEMETRY)?;
@@ -137,7 +138,7 @@ impl TraceState {
         matches!(self.0, Members::Threshold(NONE))
     }
 
-    /// The value of `key`.
+    /// The value of `key`, if there is such a member.
     pub fn get(&self, key: &str) -> Option<Cow<'_, str>> {
         match self.header() {
             Cow::Borrowed(list) => members(list).find(|(known, _)| *known == key).map(|(_, value)| value.into()),
@@ -147,11 +148,12 @@ impl TraceState {
         }
     }
 
-    /// This trace state with `key` set to `value`, in front of the others; where there are 32 others, without the last of them.
+    /// Returns this trace state with `key` set to `value`, as the first member. If there are 32 others already, the
+    /// last one is removed.
     ///
-    /// `None` where the key or the value is none that W3C allows: a key begins with a lowercase letter or a digit and
-    /// goes on with those and `_-*/@`, 256 characters at most; a value has 1 to 256 printable ASCII characters but `,`
-    /// and `=`, and does not end with a space. Allocates.
+    /// Returns `None` if W3C does not allow the key or the value. A key begins with a lowercase letter or a digit,
+    /// continues with those and `_-*/@`, and has at most 256 characters. A value has 1 to 256 printable ASCII
+    /// characters except `,` and `=`, and does not end with a space. Allocates.
     #[must_use]
     pub fn insert(&self, key: &str, value: &str) -> Option<Self> {
         if !is_key(key) || !is_value(value) {
@@ -161,14 +163,14 @@ impl TraceState {
         Some(Self::of(std::iter::once((key, value)).chain(members(&header).filter(|(known, _)| *known != key))))
     }
 
-    /// This trace state without `key`.
+    /// Returns this trace state without `key`.
     #[must_use]
     pub fn delete(&self, key: &str) -> Self {
         let header = self.header();
         Self::of(members(&header).filter(|(known, _)| *known != key))
     }
 
-    /// The value of the `tracestate` header; empty if there is no member, in which case none is sent.
+    /// The value of the `tracestate` header; empty if there is no member, and then no header is sent.
     pub fn header(&self) -> Cow<'_, str> {
         match &self.0 {
             Members::Threshold(_) => self.text(&mut [0; INLINE_BYTES]).to_owned().into(),
@@ -176,7 +178,7 @@ impl TraceState {
         }
     }
 
-    /// The header, written into `scratch` where it is not kept as text.
+    /// The header; written into `scratch` if it is not kept as text.
     pub(super) fn text<'a>(&'a self, scratch: &'a mut [u8; INLINE_BYTES]) -> &'a str {
         match &self.0 {
             Members::Threshold(NONE) => "",
@@ -200,7 +202,7 @@ fn write_threshold(threshold: u64, to: &mut [u8; INLINE_BYTES]) -> &str {
     str::from_utf8(&to[..end]).unwrap_or_default()
 }
 
-/// 1 to 14 lowercase hex digits, as if zeros followed up to 14.
+/// Reads 1 to 14 lowercase hex digits, as if zeros followed up to 14.
 fn hex(digits: &str) -> Option<u64> {
     let are_digits = digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
     if !are_digits || !(1..=DIGITS).contains(&digits.len()) {
@@ -232,14 +234,14 @@ impl Default for TraceState {
     }
 }
 
-/// The value of the header.
+/// Writes the value of the header.
 impl fmt::Display for TraceState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.text(&mut [0; INLINE_BYTES]))
     }
 }
 
-/// The value of the header, in quotes.
+/// Writes the value of the header, in quotes.
 impl fmt::Debug for TraceState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.text(&mut [0; INLINE_BYTES]), f)

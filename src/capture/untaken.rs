@@ -1,4 +1,4 @@
-//! Spans that no client took: there was none yet, or it was closed.
+//! Spans that no client recorded: there was none yet, or it was closed.
 
 use std::sync::{
     OnceLock,
@@ -22,7 +22,7 @@ listed! {
 
 const KINDS: usize = Untaken::COUNT;
 
-/// Threads are spread over so many counters.
+/// How many counters the threads are spread over.
 const SHARDS: usize = 16;
 
 static COUNTS: [CachePadded<[AtomicU64; KINDS]>; SHARDS] =
@@ -30,12 +30,12 @@ static COUNTS: [CachePadded<[AtomicU64; KINDS]>; SHARDS] =
 
 static WHEN_FIRST: OnceLock<fn()> = OnceLock::new();
 
-/// Has `act` called on the thread of the first span that no client takes.
+/// Has `act` called on the thread of the first span that no client records.
 pub(crate) fn when_first_untaken(act: fn()) {
     let _ = WHEN_FIRST.set(act);
 }
 
-/// Counts a span. The client's own threads lose nothing of anybody's.
+/// Counts a span. Spans of the client's own threads do not count as lost.
 #[cold]
 pub(super) fn note(why: Untaken) {
     if local::is_own_thread() {
@@ -51,7 +51,7 @@ pub(super) fn note(why: Untaken) {
     }
 }
 
-/// Spans that no client took so far.
+/// How many spans no client recorded so far.
 pub(crate) fn untaken(why: Untaken) -> u64 {
     COUNTS.iter().map(|counts| counts[why as usize].load(Ordering::Relaxed)).sum()
 }

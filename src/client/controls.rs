@@ -1,4 +1,5 @@
-//! What a client was given in code: controllers, sampler, id generator, processors, and when each controller is asked.
+//! What a client was given in code: controllers, sampler, id generator and processors, and when each controller is
+//! called.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,17 +14,17 @@ use crate::{
     export::{Barrier, Exporter, Interval},
 };
 
-/// How often batch size and compression are thought over, where no performance monitor says otherwise.
+/// How often batch size and compression are reconsidered, unless a performance monitor sets another interval.
 const CONTROL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Batch sizes that are worth trying.
+/// The range of batch sizes worth trying.
 const SMALLEST_BATCH: usize = 64;
 const LARGEST_BATCH: usize = 16_384;
 
 /// Intervals after which a change is judged even if what was packed before it has not left.
 const LONGEST_TRANSITION: u32 = 20;
 
-/// What was plugged in in code.
+/// What was plugged in by code.
 #[derive(Clone, Default)]
 pub(super) struct Controls {
     pub(super) batch_manager: Option<BatchManager>,
@@ -32,17 +33,17 @@ pub(super) struct Controls {
     pub(super) sampler: Option<Arc<dyn Sampler>>,
     pub(super) ids: Option<Arc<dyn IdGenerator>>,
     pub(super) processors: Vec<Arc<dyn SpanProcessor>>,
-    /// Who is told what the library says of itself.
+    /// The error handler; `None` for stderr.
     pub(super) error_handler: Option<ErrorHandler>,
 }
 
 impl Controls {
-    /// The same, if they make sense; with those that `settings` turn on. What they need to know is measured.
+    /// Checks the controls and adds those that `settings` turn on. What they need to know is then measured.
     pub(super) fn checked(mut self, settings: &mut Settings) -> Result<Self, Error> {
         if self.batch_manager.is_none() && settings.batch.adaptive_sizing {
             self.batch_manager = Some(BatchManager::new().with_initial_config(settings.batch.clone()));
         }
-        // Who sets a batch config after a manager means that one.
+        // A batch config that is set after a manager is meant for that manager.
         let manager = self.batch_manager.map(|manager| manager.with_initial_config(settings.batch.clone()));
         self.batch_manager = manager.map(BatchManager::checked).transpose()?;
         self.adaptive_compression = self.adaptive_compression.map(AdaptiveCompression::checked).transpose()?;
@@ -62,7 +63,7 @@ impl Controls {
         Ok(self)
     }
 
-    /// How spans are recorded: by what was plugged in, and as `settings` say.
+    /// How spans are recorded, by what was plugged in and by `settings`.
     pub(super) fn recording(&self, settings: &Settings) -> Recording {
         Recording {
             sampler: self.sampler.clone().or_else(|| named_sampler(&settings.sampler)),
@@ -72,7 +73,7 @@ impl Controls {
         }
     }
 
-    /// What there is to do, and after which time first.
+    /// The recurring tasks, each with its first delay.
     pub(super) fn tasks(&self, exporter: &Arc<Exporter>) -> Vec<(Duration, Task)> {
         let settings = exporter.settings();
         let interval = settings.metrics_interval().unwrap_or(CONTROL_INTERVAL);
@@ -92,7 +93,7 @@ impl Controls {
     }
 }
 
-/// The sampler of that name; `None` for the default, which recording follows by itself.
+/// The sampler with that name; `None` for the default one, which recording implements itself.
 fn named_sampler(choice: &SamplerChoice) -> Option<Arc<dyn Sampler>> {
     let SamplerChoice::Named { is_parent_based, root } = choice else { return None };
     Some(match (is_parent_based, *root) {
@@ -115,14 +116,15 @@ fn size_batches(mut manager: BatchManager, interval: Duration) -> Task {
     })
 }
 
-/// None where it makes no sense, which was checked when the client was made.
+/// The task that chooses the compression. `None` if the settings are invalid, which was checked when the client was
+/// made.
 fn choose_compression(adaptive: AdaptiveCompression, exporter: &Exporter, interval: Duration) -> Option<Task> {
     let Tuning { compression, effort, .. } = exporter.tuning();
     let mut chooser = adaptive.start(compression, effort).ok()?;
     let mut window = Interval::new();
     Some(Box::new(move |exporter| {
         let metrics = exporter.measure(&mut window);
-        // Where nothing was sent there is no evidence of anything.
+        // If nothing was sent there is nothing to judge by.
         if metrics.network.wire_bytes > 0 {
             let (compression, effort) = chooser.choose(&metrics, &exporter.understood());
             exporter.tune(Tuning { compression, effort, ..exporter.tuning() });
@@ -131,7 +133,7 @@ fn choose_compression(adaptive: AdaptiveCompression, exporter: &Exporter, interv
     }))
 }
 
-/// None where the limits leave nothing to tune, which they never do.
+/// The task that tunes. `None` if the limits leave nothing to tune, which they never do.
 fn tune(tuner: AutoTuner, exporter: &Exporter, interval: Duration) -> Option<Task> {
     let settings = exporter.settings();
     let initial = exporter.tuning();
@@ -146,7 +148,7 @@ fn tune(tuner: AutoTuner, exporter: &Exporter, interval: Duration) -> Option<Tas
     let mut changed: Option<(Barrier, u32)> = None;
     Some(Box::new(move |exporter| {
         let metrics = exporter.measure(&mut window);
-        // What was packed before the last change tells nothing about it.
+        // What was packed before the last change says nothing about it.
         if let Some((barrier, intervals)) = &mut changed {
             *intervals += 1;
             if !exporter.has_settled(barrier) && *intervals < LONGEST_TRANSITION {
@@ -157,7 +159,7 @@ fn tune(tuner: AutoTuner, exporter: &Exporter, interval: Duration) -> Option<Tas
         let before = tuner.tuning();
         let tuning = tuner.step(&metrics);
         let mut moved = exporter.tuning();
-        // What it was not given to move may be in somebody else's hands.
+        // A setting that the tuner may not change may belong to another controller.
         if strategies.contains(&TuningStrategy::BatchSize) {
             moved.batch_size = tuning.batch_size;
         }

@@ -1,4 +1,5 @@
-//! The default of a thread: the client that `otlp::tracer` and `otlp::client` mean on it, whatever the process-wide one.
+//! The default client of a thread: the one that `otlp::tracer` and `otlp::client` use on it instead of the process-wide
+//! one.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,15 +12,15 @@ use super::Client;
 use crate::capture::{Recorder, ask_threads};
 
 thread_local! {
-    /// The thread's defaults, the last of which counts.
+    /// The thread's default clients; the last one counts.
     static DEFAULTS: RefCell<Vec<(u64, Client)>> = const { RefCell::new(Vec::new()) };
     static NEXT: Cell<u64> = const { Cell::new(0) };
 }
 
 impl Client {
-    /// Makes this client the default of the calling thread until the answer is dropped: [`otlp::tracer`](crate::tracer)
-    /// and [`otlp::client`](crate::client()) mean it there, also for tracers that were made before, and whether there
-    /// is a process-wide client or not. For tests, which run in parallel in one process:
+    /// Makes this client the default of the calling thread until the returned guard is dropped:
+    /// [`otlp::tracer`](crate::tracer) and [`otlp::client`](crate::client()) use it there, even tracers that were made
+    /// before, and whether or not there is a process-wide client. For tests, which run in parallel in one process:
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -52,9 +53,9 @@ impl Client {
     }
 }
 
-/// The default of the calling thread, if it has one.
+/// The default client of the calling thread, if it has one.
 pub(super) fn of_thread() -> Option<Client> {
-    // Where it is being changed, an allocator that records spans has come here.
+    // The borrow fails if an allocator that records spans is called while the list changes.
     DEFAULTS.try_with(|defaults| Some(defaults.try_borrow().ok()?.last()?.1.clone())).ok().flatten()
 }
 
@@ -62,12 +63,11 @@ fn intake_of_thread() -> Option<Option<Arc<Recorder>>> {
     of_thread().map(|client| client.engine().map(|engine| engine.in_this_process().recorder.clone()))
 }
 
-/// Keeps a client the default of the thread that made it, see [`Client::set_default`]. Guards may be dropped in any
-/// order.
+/// Keeps a client the default of the thread that called [`Client::set_default`]. Guards may be dropped in any order.
 #[must_use = "the client is the default as long as this guard lives"]
 pub struct DefaultGuard {
     number: u64,
-    /// The defaults are the thread's.
+    /// The defaults belong to their thread, so the guard must not be sent.
     not_send: PhantomData<*const ()>,
 }
 
@@ -78,7 +78,7 @@ impl Drop for DefaultGuard {
             let at = defaults.iter().rposition(|(known, _)| *known == self.number)?;
             Some(defaults.remove(at))
         });
-        // Outside of the borrow: closing a client may come back here.
+        // Dropped after the borrow: closing a client may come back here.
         drop(taken);
     }
 }

@@ -1,4 +1,4 @@
-//! The end of the process: every client that is left is closed, and what went nowhere is told.
+//! The end of the process: closes every remaining client, and reports spans that went nowhere.
 
 use std::{
     sync::{Arc, Weak},
@@ -16,7 +16,7 @@ use crate::{
     sync::locks::Mutex,
 };
 
-/// In the child of a fork the thread that held a lock may be gone.
+/// How long to wait for a lock: in the child of a fork the thread that held it may be gone.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 const CLOSED: &str = "the client was closed: keep the guard until the end of main (`let _guard = otlp::init()?;`: \
@@ -24,10 +24,10 @@ const CLOSED: &str = "the client was closed: keep the guard until the end of mai
 const NO_CLIENT: &str = "there was no client: call otlp::init() at the start of main and keep its guard (in a test, \
                          set_default on the thread that records), or set OTEL_SDK_DISABLED=true where none is wanted";
 
-/// Clients in the order they were made in.
+/// Clients in the order in which they were made.
 static LIVE: Mutex<Vec<Weak<Engine>>> = Mutex::new(Vec::new());
 
-/// How the client that was closed last speaks.
+/// The diagnostics of the client that was closed last.
 static LAST_CLOSED: Mutex<Option<Arc<Diagnostics>>> = Mutex::new(None);
 
 /// Remembers a client until it is gone.
@@ -45,17 +45,17 @@ pub(super) fn closed(diagnostics: &Arc<Diagnostics>) {
     }
 }
 
-/// Ends the process span, closes every client and tells what went nowhere.
+/// Ends the process span, closes every client and reports spans that went nowhere.
 pub(super) fn end_process(ending: Ending<'_>) {
     ProcessSpan::end(ending);
-    // What is recorded while clients are closed here is nobody's mistake.
+    // Counted first: spans recorded while clients are closed here are not a mistake of the program.
     let (early, late) = (untaken(Untaken::Early), untaken(Untaken::Late));
     close_all();
     tell_untaken(early, late);
 }
 
-/// Closes the clients that are left, the youngest first: an older one may export what a younger one's processors give
-/// it. Each has its own budget, and all of them begin now.
+/// Closes the remaining clients, the youngest first: an older one may export what a younger one's processors give it.
+/// Each has its own budget, and all budgets begin now.
 fn close_all() {
     let Some(live) = LIVE.try_lock_for(PATIENCE).map(|live| live.clone()) else { return };
     let engines: Vec<_> = live.iter().filter_map(Weak::upgrade).collect();
@@ -67,13 +67,13 @@ fn close_all() {
     for engine in open.iter().rev() {
         engine.close();
     }
-    // The process ends: what is freed now is only work. In the child of a fork it may be locked for ever.
+    // The process ends: freeing memory would only be work, and in the child of a fork a lock may be held for ever.
     std::mem::forget(engines);
 }
 
-/// One line about spans that no client took, for who can do something about it.
+/// Writes one line about spans that no client took, addressed to the program's author.
 fn tell_untaken(early: u64, late: u64) {
-    // What was counted before a fork is the parent's to tell.
+    // The parent reports what was counted before a fork.
     if early + late == 0 || fork::generation() > 0 {
         return;
     }
@@ -92,7 +92,8 @@ fn tell_untaken(early: u64, late: u64) {
     }
 }
 
-/// There never was a client. Who runs a released tool and configured nothing has not asked for one either.
+/// Reports that there never was a client. Silent unless tracing was configured: users of a released tool have usually
+/// not asked for it.
 fn tell_uninitialised(spans: u64) {
     let Ok((settings, _)) = Settings::resolve(Options::default(), Environment::from_process()) else { return };
     if settings.disabled.is_some() || !settings.tells_author() {

@@ -1,4 +1,4 @@
-//! The process-wide client: installed once at a time, closed however the process ends.
+//! The process-wide client: at most one at a time, closed however the process ends.
 
 use std::{
     fmt,
@@ -18,40 +18,40 @@ use crate::{
     sync::{Latest, locks::Mutex},
 };
 
-/// The process-wide client there is or was; `None` if it is disabled.
+/// The current or former process-wide client; `None` if it is disabled.
 static INSTALLED: Latest<Option<Weak<Owner>>> = Latest::new();
 
-/// A guard of the process-wide client is alive.
+/// Whether a guard of the process-wide client is alive.
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// The process-wide client that was closed last: what it counted can be asked for until there is another.
+/// The process-wide client that was closed last. Its counts can be read until there is another one.
 static LAST: Mutex<Option<Client>> = Mutex::new(None);
 
-/// Makes the process-wide client from the environment: `Client::builder().install()`. Keep what it answers until the
+/// Makes the process-wide client from the environment: `Client::builder().install()`. Keep the returned guard until the
 /// end of `main`: dropping it closes the client.
 ///
 /// # Errors
-/// Those of [`ClientBuilder::install`]. What the environment gets wrong is no error.
+/// The errors of [`ClientBuilder::install`]. An invalid environment variable is not an error.
 pub fn init() -> Result<Guard, Error> {
     Client::builder().install()
 }
 
 impl ClientBuilder {
     /// Makes the client, and makes it the process-wide one: [`otlp::tracer`](crate::tracer) and
-    /// [`otlp::client`](crate::client()) mean it on every thread without a [default](Client::set_default) of its own,
-    /// also for tracers that were made before. Keep what it answers until the end of `main`: dropping it closes the
+    /// [`otlp::client`](crate::client()) use it on every thread without a [default](Client::set_default) of its own,
+    /// even tracers that were made before. Keep the returned guard until the end of `main`: dropping it closes the
     /// client, and makes room for another one.
     ///
-    /// On Unix this client, as every other, is also closed when the process exits without that, by
-    /// [`std::process::exit`] or because the guard was forgotten. Spans that are open then are not ended, but for the
-    /// [process span](Guard::root). Signals and panics that abort run no handler unless [`Guard::close_on_signals`] and
-    /// [`Guard::flush_on_panic`] ask for it; `abort`, SIGKILL and `exec` never do.
+    /// On Unix this client, like every other, is also closed when the process exits while the guard is alive, by
+    /// [`std::process::exit`] or because the guard was forgotten. Spans that are open then are not ended, except the
+    /// [process span](Guard::root). Signals and panics that abort run no exit handler unless
+    /// [`Guard::close_on_signals`] and [`Guard::flush_on_panic`] ask for it; `abort`, SIGKILL and `exec` never do.
     ///
     /// # Errors
-    /// [`Error::Config`] like [`build`](Self::build), and [`Error::AlreadyInitialized`] while the guard of another process-wide client is
-    /// alive.
+    /// [`Error::Config`] under the conditions of [`build`](Self::build), and [`Error::AlreadyInitialized`] while the
+    /// guard of another process-wide client is alive.
     pub fn install(self) -> Result<Guard, Error> {
-        // Before anything is said about a configuration that will not count.
+        // Checked before anything is logged about a configuration that will not be used.
         if IS_TAKEN.load(Ordering::Acquire) {
             return Err(Error::AlreadyInitialized);
         }
@@ -61,15 +61,15 @@ impl ClientBuilder {
         }
         INSTALLED.replace(client.owner().map(std::sync::Arc::downgrade));
         install(client.engine().map(|engine| &engine.recorder));
-        // Only now: late tracers still looked for it.
+        // Replaced only now: late tracers still looked for the old one.
         let before = LAST.try_lock().and_then(|mut last| last.take());
         drop(before);
         Ok(Guard { client })
     }
 }
 
-/// A tracer of the process-wide client, or of the calling thread's [default](Client::set_default). Before
-/// [`init`] it records nothing; it begins to when there is a client. Allocates: make it once and keep it.
+/// Returns a tracer of the process-wide client, or of the calling thread's [default](Client::set_default). It records
+/// nothing before [`init`], and begins to record when there is a client. Allocates: make it once and keep it.
 pub fn tracer(scope: impl Into<Scope>) -> Tracer {
     propagation::adopt(propagation::Propagators::global());
     when_first_untaken(|| {
@@ -79,8 +79,8 @@ pub fn tracer(scope: impl Into<Scope>) -> Tracer {
     Tracer::late(scope.into())
 }
 
-/// The default of the calling thread, else the process-wide client, be it closed; before [`init`] one that records
-/// nothing, whose receipts say so.
+/// Returns the default client of the calling thread, else the process-wide client, even if that is closed. Before
+/// [`init`], returns a client that records nothing, whose receipts say so.
 pub fn client() -> Client {
     default::of_thread().unwrap_or_else(|| {
         Client(match INSTALLED.get().map(|installed| &installed.value) {
@@ -91,42 +91,42 @@ pub fn client() -> Client {
     })
 }
 
-/// Closes the process-wide client when it is dropped.
+/// Closes the process-wide client when dropped.
 #[must_use = "dropping the guard closes the client, and `let _ =` drops it at once: bind it to a name, as in `let _guard = otlp::init()?;`"]
 pub struct Guard {
     client: Client,
 }
 
 impl Guard {
-    /// The process-wide client.
+    /// Returns the process-wide client.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Starts the process span, which covers the job as a whole: it ends however the process ends, and spans
-    /// without another parent are its children. It is itself a child of the
-    /// [context](propagation::process_context) the process was started with, if there is one. There is one to a
-    /// process; a second call answers the first.
+    /// Starts the process span, which covers the job as a whole: it ends however the process ends, and spans without
+    /// another parent are its children. It is itself a child of the [context](propagation::process_context) the process
+    /// was started with, if there is one. A process has one process span; a second call returns the first.
     pub fn root(&self, name: &str) -> ProcessSpan {
         ProcessSpan::begin(&self.client.tracer(ProcessSpan::scope()), name)
     }
 
-    /// Closes the client when SIGTERM, SIGINT or SIGHUP comes, within the exit budget, and then lets the signal end the
-    /// process as it would have, so that the exit status stays what it was. A second signal ends the process at once.
+    /// Closes the client on SIGTERM, SIGINT or SIGHUP, within the exit budget, and then lets the signal end the process
+    /// as usual, so that the exit status does not change. A second signal ends the process at once.
     ///
     /// Starts a thread that waits for signals. A signal that the program handles, ignores (as `nohup` has it do) or, on
-    /// this thread, blocks when this is called is left to it, and a handler that the program installs later replaces
-    /// this one, also where it calls the one before it. A program that waits for these signals itself, with `sigwait`
-    /// or a `signalfd`, blocks them before it calls this. In the child of a `fork` without `exec` the signals do what
-    /// they do by default. SIGQUIT, which asks for a core dump, does so at once.
+    /// this thread, blocks when this is called is left to the program, and a handler that the program installs later
+    /// replaces this one, even if it calls the previous handler. A program that waits for these signals itself, with
+    /// `sigwait` or a `signalfd`, must block them before it calls this. In the child of a `fork` without `exec` the
+    /// signals have their default effect. SIGQUIT, which asks for a core dump, does so at once.
     ///
-    /// As process 1 of a container a program gets no signal that it has no handler for: the kernel discards SIGTERM,
-    /// and who stops the container waits in vain. With this one it is ended by them, with exit code 128 + signal.
+    /// A program that is process 1 of a container gets no signal for which it has no handler: the kernel discards
+    /// SIGTERM, so stopping the container has no effect until it is killed. With this handler the signals end it, with
+    /// exit code 128 + signal.
     ///
-    /// Does nothing where the client is disabled: signals then do what they do without this library.
+    /// Does nothing if the client is disabled: signals then have their usual effect.
     ///
     /// # Errors
-    /// [`Error::Signals`] if the handler or the thread cannot be had.
+    /// [`Error::Signals`] if the handler cannot be installed or the thread cannot be started.
     #[cfg(unix)]
     pub fn close_on_signals(&self) -> Result<(), Error> {
         if self.client.engine().is_none() {
@@ -136,12 +136,12 @@ impl Guard {
         exit::on_signals(ending::end_process).map_err(|source| Error::Signals { source })
     }
 
-    /// Installs a panic hook, which flushes within the exit budget after the hook that is installed now has run. For
-    /// programs that are compiled with `panic = "abort"`, where it also ends the process span and closes the client,
-    /// and for panics where nothing can unwind (in destructors that run because of a panic, in `extern "C"`
+    /// Installs a panic hook, which flushes within the exit budget after the hook that is installed now has run. It is
+    /// meant for programs that are compiled with `panic = "abort"`, where it also ends the process span and closes the
+    /// client, and for panics where nothing can unwind (in destructors that run because of a panic, in `extern "C"`
     /// functions). Spans that are open on the panicking thread are not ended then: only unwinding does that.
     ///
-    /// A program that unwinds and catches panics often should not use it: each of them waits for a flush.
+    /// A program that unwinds and catches panics often should not use it: each panic waits for a flush.
     pub fn flush_on_panic(&self) {
         exit::on_panic(|ending| match ending {
             Some(ending) => ending::end_process(ending),

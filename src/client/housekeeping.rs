@@ -1,4 +1,4 @@
-//! What a client measures and adjusts while it runs: when, and what the last interval came to.
+//! What a client measures and adjusts while it runs, and the measurements of the last interval.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,16 +12,16 @@ use crate::{
     sync::locks::Mutex,
 };
 
-/// Conducts one client. Its threads start with the first worker, each if there is anything for it to do.
+/// Measures and adjusts one client. Its threads start with the first worker, each only if it has tasks.
 pub(super) struct Housekeeping {
-    /// The interval that is being measured, and what was measured in the last one.
+    /// The current interval, and the measurements of the last one.
     performance: Arc<Mutex<(Interval, Option<PerformanceMetrics>)>>,
-    /// What measures and adjusts, and is not to wait for anything; and what waits for the receiver.
+    /// One scheduler measures and adjusts and must not wait for anything; the other waits for the receiver.
     schedulers: [Arc<Scheduler>; 2],
 }
 
 impl Housekeeping {
-    /// For one engine; `controls` tell what there is to do.
+    /// Makes the housekeeping of one engine; `controls` give the tasks.
     pub(super) fn new(exporter: &Arc<Exporter>, controls: &Controls) -> Self {
         let performance = Arc::new(Mutex::new((Interval::new(), None)));
         let mut adjusting = controls.tasks(exporter);
@@ -45,19 +45,19 @@ impl Housekeeping {
         Self { performance, schedulers }
     }
 
-    /// What was measured in the last interval; before its end, what there is of the first.
+    /// The measurements of the last interval; before the end of the first one, those so far.
     pub(super) fn performance(&self, exporter: &Exporter) -> PerformanceMetrics {
         let (window, last) = &*self.performance.lock();
         last.clone().unwrap_or_else(|| exporter.measure(&mut window.clone()))
     }
 
-    /// Has the threads leave.
+    /// Has the threads end.
     pub(super) fn stop(&self) {
         self.schedulers.iter().for_each(|scheduler| scheduler.stop());
     }
 }
 
-/// Telling the client's own metrics, if somebody asked for them.
+/// The task that exports the client's own metrics, if that is enabled.
 fn report(exporter: &Exporter) -> Vec<(Duration, Task)> {
     if exporter.settings().metrics_endpoint().is_none() {
         return Vec::new();

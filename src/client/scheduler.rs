@@ -1,4 +1,4 @@
-//! A thread that does several things, each at its time, again and again.
+//! A thread that runs several tasks, each repeatedly at its own time.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,19 +16,19 @@ use crate::{
     },
 };
 
-/// How long the end of the client waits for the thread to leave.
+/// How long the end of the client waits for the thread to end.
 const LEAVE_GRACE: Duration = Duration::from_millis(40);
 
-/// How often the thread looks, at most, whether there is anybody left whom it serves.
+/// How often, at most, the thread checks whether the client it serves still exists.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Something to do again and again. It answers after which time.
+/// A recurring task. It returns the delay until its next run.
 pub(super) type Task = Box<dyn FnMut(&Exporter) -> Duration + Send>;
 
-/// Tasks, and the thread that does them, if it was started.
+/// Tasks, and the thread that runs them, once it is started.
 pub(super) struct Scheduler {
     name: &'static str,
-    /// After which time each is to be done first. The thread takes them along.
+    /// The tasks and their first delays. The thread takes them.
     tasks: Mutex<Vec<(Duration, Task)>>,
     state: Mutex<State>,
     changed: Condvar,
@@ -45,12 +45,12 @@ enum State {
 }
 
 impl Scheduler {
-    /// Nothing is done before `start`.
+    /// Makes a scheduler; nothing runs before `start`.
     pub(super) fn new(name: &'static str, tasks: Vec<(Duration, Task)>) -> Arc<Self> {
         Arc::new(Self { name, tasks: Mutex::new(tasks), state: Mutex::new(State::Idle), changed: Condvar::new() })
     }
 
-    /// Starts the thread, unless it was started or there is nothing to do.
+    /// Starts the thread, unless it was started or there are no tasks.
     pub(super) fn start(self: &Arc<Self>, exporter: &Arc<Exporter>) {
         {
             let mut state = self.state.lock();
@@ -95,7 +95,7 @@ impl Scheduler {
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
                 if are_alone() {
-                    // The process ends when the last of our threads has.
+                    // The process ends when the last of the client's threads has ended.
                     return;
                 }
             }
@@ -103,7 +103,7 @@ impl Scheduler {
                 if *next > Instant::now() {
                     return true;
                 }
-                // A fault of ours costs this task, and not the others.
+                // A panic costs this task only, not the others.
                 let pause = catch_unwind(AssertUnwindSafe(|| task(exporter)));
                 if pause.is_err() {
                     exporter.diagnostics().say(
@@ -120,7 +120,7 @@ impl Scheduler {
         }
     }
 
-    /// Has the thread leave, and waits for that, for a moment.
+    /// Has the thread end, and waits briefly for that.
     pub(super) fn stop(&self) {
         let until = Instant::now() + LEAVE_GRACE;
         let mut state = self.state.lock();
@@ -135,7 +135,7 @@ impl Scheduler {
     }
 }
 
-/// Says that the thread is gone, however it went.
+/// Marks the thread as gone when dropped, however it ended.
 struct Leave<'a>(&'a Scheduler);
 
 impl Drop for Leave<'_> {

@@ -1,4 +1,4 @@
-//! A client as the exporter of another one's spans: a second receiver.
+//! A client as the exporter of another client's spans: a second receiver.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl SpanExporter for Client {
     }
 }
 
-/// Spans that were lost before are in the client's own counts, and were told to whoever exported them.
+/// Spans that were lost earlier are in the client's own counts, and were reported to the caller that exported them.
 fn finished(receipt: &Receipt) -> Result<(), ExportError> {
     if receipt.pending == 0 { Ok(()) } else { Err(ExportError::TimedOut) }
 }

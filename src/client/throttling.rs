@@ -16,19 +16,19 @@ use crate::{
     export::{Exporter, Flow},
 };
 
-/// How long throttling may be blind: what comes in this time has to fit above its threshold.
+/// How long throttling may wait between two looks: what arrives in this time has to fit above its threshold.
 const LONGEST_TICK: Duration = Duration::from_millis(20);
 
-/// How often a queue is looked at that is only to be talked about.
+/// How often a queue is looked at that is only to be reported.
 const QUEUE_LOOK: Duration = Duration::from_millis(100);
 
-/// Bytes of a span in the queue, about, where only bytes bound it.
+/// Approximate bytes of a span in the queue, if only bytes bound it.
 const USUAL_SPAN_BYTES: usize = 300;
 
-/// While memory is critical no fewer traces are kept than this share.
+/// While memory is critical, at least this share of traces is kept.
 const LEAST_KEPT: f64 = 1.0 / 64.0;
 
-/// What there is to do by these settings, and after which time first.
+/// The recurring tasks for these settings, each with its first delay.
 pub(super) fn tasks(settings: &Settings) -> Vec<(Duration, Task)> {
     let throttling = Arc::new(Throttling::default());
     let mut tasks = Vec::new();
@@ -39,7 +39,7 @@ pub(super) fn tasks(settings: &Settings) -> Vec<(Duration, Task)> {
     }
     let backpressure = &settings.backpressure;
     if backpressure.throttles()
-        // It was checked when the client was made.
+        // The settings were checked when the client was made.
         && let Ok(throttle) = throttle(settings)
     {
         tasks.push((Duration::ZERO, sample_down(throttle, throttling)));
@@ -71,7 +71,7 @@ fn watch_memory(mut watch: MemoryWatch, throttling: Arc<Throttling>, interval: D
             );
         }
         if response.trim {
-            // What only was idle is no reason to record less.
+            // Memory that was only idle is no reason to record less.
             response = watch.step(share().2);
         }
         kept = if response.throttle { f64::max(kept / 2.0, LEAST_KEPT) } else { f64::min(kept * 2.0, 1.0) };
@@ -96,7 +96,7 @@ fn sample_down(mut throttle: Throttle, throttling: Arc<Throttling>) -> Task {
         let threshold = throttle.step(&Pressure {
             elapsed: now - at,
             fill: exporter.load(),
-            // Read one after the other: what was counted between may seem to go back.
+            // Read one after the other, so a difference may seem negative.
             started: flow.started.saturating_sub(before.started),
             ended: flow.ended.saturating_sub(before.ended),
             drained: flow.drained.saturating_sub(before.drained),
@@ -109,7 +109,7 @@ fn sample_down(mut throttle: Throttle, throttling: Arc<Throttling>) -> Task {
     })
 }
 
-/// Says that the queue fills up, once each time.
+/// Warns that the queue fills up, once each time.
 fn watch_queue(threshold: f64) -> Task {
     let thresholds = MemoryThresholds { warning: threshold, critical: 1.0 };
     let mut watch = MemoryWatch::new(&MemoryMonitor::new().with_thresholds(thresholds));
@@ -130,7 +130,7 @@ fn watch_queue(threshold: f64) -> Task {
     })
 }
 
-/// Who asks for fewer traces, and how few; the least counts.
+/// The parties that reduce the number of traces, and the share each asks for; the smallest counts.
 #[derive(Default)]
 struct Throttling {
     memory: AtomicU64,

@@ -1,8 +1,8 @@
-//! What a client can be given beside its configuration, and the controllers that adjust it while it runs.
+//! What a client can be given besides its configuration, and the controllers that adjust it while it runs.
 //!
 //! Each is given to a setter of [`ClientBuilder`](crate::ClientBuilder). The controllers are pure:
-//! [metrics](crate::monitoring::PerformanceMetrics) in, settings out; the client asks them in intervals, on a thread of
-//! its own. They never block and never drop anything.
+//! [metrics](crate::monitoring::PerformanceMetrics) in, settings out; the client calls them at intervals, on a thread
+//! of its own. They never block and never drop anything.
 
 pub use crate::{
     config::{
@@ -15,5 +15,5 @@ pub use crate::{
     export::SpanBuffer,
 };
 
-/// The guide's name of [`Client`](crate::Client).
+/// Another name of [`Client`](crate::Client).
 pub type EnhancedOtlpClient = crate::client::Client;

@@ -4,37 +4,37 @@ use std::time::Duration;
 
 /// How ended spans are gathered into requests, and how many may wait.
 ///
-/// When a batch leaves is decided by [`strategy`](Self::strategy); in any case all that waits leaves when somebody
-/// flushes, and when more than half of the queue is full. The specification's 512 spans are the most of one request
-/// where `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` says so; by default a request grows with the backlog, from 512 to 4096 spans,
-/// since large requests compress better and a backlog is best sent in few of them.
+/// [`strategy`](Self::strategy) decides when a batch leaves; in any case everything that waits leaves on a flush, and
+/// when more than half of the queue is full. The specification's limit of 512 spans per request applies if
+/// `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` sets it. By default a request grows with the backlog, from 512 to 4096 spans,
+/// because large requests compress better and a backlog is best sent in few of them.
 ///
-/// Given in code, the whole struct counts and the environment's `OTEL_BSP_*` sizes and delay do not: where they are set
-/// and say something else, one line on stderr names them.
+/// Given in code, the whole struct counts and the environment's `OTEL_BSP_*` sizes and delay are ignored: if they are
+/// set to different values, one line on stderr names them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchConfig {
-    /// The most spans of one request, at least 1. Default 4096. What it has to do with when a batch leaves is up to
-    /// `strategy`. Where `max_queue_size` is smaller a request holds no more than that. Environment:
-    /// `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
+    /// The most spans of one request, at least 1. Default 4096. `strategy` decides how it affects the time at which a
+    /// batch leaves. If `max_queue_size` is smaller, that is the limit. Environment: `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
     pub max_batch_size: usize,
-    /// The most bytes of one request before compression. Default 1 MiB; at least 1, at most 64 MiB. Where an eighth of
-    /// `max_memory_usage` is less that counts, and more than `max_memory_usage` costs one line on stderr. A single larger span is sent alone. Beyond
-    /// [`max_request_bytes`](crate::ClientBuilder::with_max_request_bytes) nothing is sent. No environment variable.
+    /// The most bytes of one request before compression. Default 1 MiB; at least 1, at most 64 MiB. Capped at an eighth
+    /// of `max_memory_usage`; more than `max_memory_usage` causes one line on stderr. A single larger span is sent
+    /// alone. A request beyond [`max_request_bytes`](crate::ClientBuilder::with_max_request_bytes) is never sent. No
+    /// environment variable.
     pub max_batch_bytes: usize,
     /// How long an ended span waits for its batch to become ready. Default 5 s; longer than zero. Environment:
     /// `OTEL_BSP_SCHEDULE_DELAY` in milliseconds, where 0 means 1 ms.
     pub batch_timeout: Duration,
-    /// How many ended spans may wait until they are accepted, wherever they are. Default `usize::MAX`: only
-    /// `max_memory_usage` bounds them, in bytes, so that a burst fits; the specification's default is 2048. At least 1.
-    /// Environment: `OTEL_BSP_MAX_QUEUE_SIZE`.
+    /// How many ended spans may be queued until they are accepted, including those being sent. Default `usize::MAX`:
+    /// only `max_memory_usage` bounds them, in bytes, so that a burst fits; the specification's default is 2048. At
+    /// least 1. Environment: `OTEL_BSP_MAX_QUEUE_SIZE`.
     pub max_queue_size: usize,
     /// When a batch leaves. Default [`BatchStrategy::Growing`].
     pub strategy: BatchStrategy,
-    /// Whether the most spans of one request follow the load and the latency, between 64 spans and the queue's size;
-    /// `max_batch_size` is where they begin. Default false.
+    /// Whether the most spans of one request follow the load and the latency, between 64 spans and the queue's size,
+    /// starting from `max_batch_size`. Default false.
     pub adaptive_sizing: bool,
-    /// Whether the rings of all threads are spread over all workers, each taking an equal share of every batch, so
-    /// that a thread that records a flood does not delay the others. Default true. Off, each ring stays with one
+    /// Whether the rings of all threads are spread over all workers, each taking an equal share of every batch, so that
+    /// a thread that records a flood does not delay the others. Default true. If false, each ring stays with one
     /// worker, and waits while that one is busy.
     pub load_balancing: bool,
 }
@@ -53,37 +53,37 @@ impl Default for BatchConfig {
     }
 }
 
-/// When a batch leaves. Whatever it says, all that waits leaves when somebody flushes and when more than half of the
+/// When a batch leaves. With every strategy, everything that waits leaves on a flush and when more than half of the
 /// queue is full.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BatchStrategy {
-    /// All that waits leaves whenever its oldest span has waited for `batch_timeout`: low latency, and requests of any
-    /// size. `max_batch_size` only splits them.
+    /// Everything that waits leaves whenever its oldest span has waited for `batch_timeout`: low latency, and requests
+    /// of any size. `max_batch_size` only splits them.
     TimeFirst,
-    /// Full batches of `max_batch_size` leave as soon as there are any. Of the rest only what has waited for
-    /// `batch_timeout` leaves, up to an eighth of that early: few requests, and each as large as it can be.
+    /// Full batches of `max_batch_size` leave as soon as there are any. Of the rest only spans that have waited for
+    /// `batch_timeout` leave, up to an eighth of that early: few requests, each as large as possible.
     SizeFirst,
-    /// All that waits leaves when there are `max_batch_size` spans or the oldest has waited for `batch_timeout`,
+    /// Everything that waits leaves when there are `max_batch_size` spans or the oldest has waited for `batch_timeout`,
     /// whichever comes first.
     Hybrid,
-    /// All that waits leaves when there are 512 spans, or `max_batch_size` where that is less, or the oldest has waited
-    /// for `batch_timeout`. What is there by then goes into requests of up to `max_batch_size`: small ones while the
-    /// workers keep up, few large ones of a backlog. The default.
+    /// Everything that waits leaves when there are 512 spans (or `max_batch_size`, if that is less), or the oldest has
+    /// waited for `batch_timeout`. It goes into requests of up to `max_batch_size`: small ones while the workers keep
+    /// up, few large ones from a backlog. The default.
     #[default]
     Growing,
 }
 
-/// Waiting spans at which a batch that may grow is ready; the specification's default of a batch.
+/// The number of waiting spans at which a batch that may grow is ready; the specification's default batch size.
 const READY_SPANS: usize = 512;
 
 impl BatchConfig {
-    /// Waiting spans that are worth a wake, whatever their age.
+    /// The number of waiting spans that are worth a wake, whatever their age.
     pub(crate) fn ready_spans(&self) -> usize {
         self.ready_at(self.max_batch_size)
     }
 
-    /// The same, where requests hold `size` spans at most for now.
+    /// The number of waiting spans that are worth a wake while requests hold at most `size` spans.
     pub(crate) fn ready_at(&self, size: usize) -> usize {
         let ready = match self.strategy {
             BatchStrategy::TimeFirst => usize::MAX,

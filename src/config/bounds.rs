@@ -1,4 +1,4 @@
-//! What numbers may be, wherever they come from.
+//! Allowed ranges of numbers, from any source.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -10,9 +10,9 @@ pub(super) const SPANS: RangeInclusive<usize> = 1..=usize::MAX;
 pub(super) const MEMORY: RangeInclusive<usize> = MIB..=usize::MAX;
 pub(super) const BATCH_BYTES: RangeInclusive<usize> = 1..=DEFAULT_REQUEST_BYTES;
 pub(super) const SPOOL_BYTES: RangeInclusive<usize> = 1..=usize::MAX;
-/// Zero would keep a worker spinning.
+/// A delay of zero would keep a worker spinning.
 pub(super) const SHORTEST_DELAY: Duration = Duration::from_millis(1);
-/// What the specification has for both (OTLPV-15).
+/// The specification's default for both limits (OTLPV-15).
 pub(super) const DEFAULT_REQUEST_BYTES: usize = 64 * MIB;
 
 pub(super) fn within(
@@ -26,7 +26,7 @@ pub(super) fn within(
     }
 }
 
-/// A share that is from 0 to 1.
+/// Checks that a share is from 0 to 1.
 pub(super) fn share(knob: &'static str, share: f64) -> Result<(), Error> {
     if (0.0..=1.0).contains(&share) { Ok(()) } else { Err(Error::config(knob, share, "must be from 0 to 1")) }
 }

@@ -1,4 +1,4 @@
-//! A whole configuration as one struct, for who would rather fill in fields than call setters.
+//! A whole configuration as one struct, for code that fills in fields instead of calling setters.
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
@@ -15,9 +15,9 @@ use crate::{
 /// Everything that can be set, section by section; see [`Client::with_config`](crate::Client::with_config).
 ///
 /// `default()` reads no environment. In `transport` and `resource`, `None` and empty lists mean the environment, then
-/// the default; the other sections count as they stand, and the environment's variables for them do not: where one is
-/// set and says something else, one line on stderr names it. [`from_env`](Self::from_env) has these sections as the
-/// environment says:
+/// the default. The other sections count as they stand, and the environment's variables for them are ignored: if one is
+/// set to a different value, one line on stderr names it. [`from_env`](Self::from_env) fills these sections from the
+/// environment:
 ///
 /// ```
 /// use otlp::config::{BatchConfig, OtlpConfig};
@@ -30,25 +30,25 @@ use crate::{
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct OtlpConfig {
-    /// Where to send, and how.
+    /// Where and how to send.
     pub transport: TransportConfig,
-    /// What is sent: who it comes from.
+    /// What describes the program in every request.
     pub resource: ResourceConfig,
     /// How spans are batched and how many may wait.
     pub batch: BatchConfig,
     /// Connections: how many, how long, and how they are used again.
     pub connection_pool: ConnectionPoolConfig,
-    /// The memory bound, and how memory is used.
+    /// The memory bound, and how memory is reused.
     pub performance: PerformanceConfig,
-    /// What the client says about itself.
+    /// What the client reports about itself.
     pub monitoring: MonitoringConfig,
-    /// Which failures are tried again.
+    /// Which failures are retried.
     pub retry: RetryConfig,
-    /// What becomes of spans for which there is no room.
+    /// What happens to spans for which there is no room.
     pub drop_strategy: DropStrategy,
     /// How long closing the client may take.
     pub exit_budget: ExitBudget,
-    /// Where spans are kept on disk that could not be delivered in time.
+    /// Where spans that could not be delivered in time are kept on disk.
     pub spool: SpoolConfig,
     /// How much one span may hold.
     pub span_limits: SpanLimits,
@@ -56,34 +56,37 @@ pub struct OtlpConfig {
     pub worker_count: Option<usize>,
     /// Measures performance. Default `None`: nothing is measured.
     pub performance_monitor: Option<PerformanceMonitor>,
-    /// Watches memory. Default `None`: nobody does, and the bound holds all the same.
+    /// Watches memory. Default `None`: not watched; the bound holds in any case.
     pub memory_monitor: Option<MemoryMonitor>,
 }
 
-/// Where to send, and how. What is `None` comes from the environment, then from the default.
+/// Where and how to send. Fields that are `None` come from the environment, then from the default.
 ///
 /// `Debug` shows no header value and no user information.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct TransportConfig {
     /// The base URL of a collector; see [`with_endpoint`](crate::ClientBuilder::with_endpoint).
     pub endpoint: Option<String>,
-    /// The whole URL; see [`with_traces_endpoint`](crate::ClientBuilder::with_traces_endpoint).
+    /// The whole URL for traces; see [`with_traces_endpoint`](crate::ClientBuilder::with_traces_endpoint).
     pub traces_endpoint: Option<String>,
-    /// Headers of every request, beside those of the environment.
+    /// Headers of every request, in addition to those of the environment.
     pub headers: Vec<(String, String)>,
-    /// How requests are carried.
+    /// The protocol. Default [`Protocol::HttpProtobuf`].
     pub protocol: Option<Protocol>,
-    /// How bodies are compressed.
+    /// How bodies are compressed. Default [`Compression::Gzip`].
     pub compression: Option<Compression>,
-    /// How long connecting may take, TLS included. Where it is set it beats the pool's `connection_timeout`.
+    /// How long connecting may take, including TLS. If set, it takes precedence over the pool's `connection_timeout`.
+    /// Default 5 s.
     pub connect_timeout: Option<Duration>,
-    /// How long one batch may take to be delivered, all attempts and pauses included.
+    /// How long the delivery of one batch may take, including all attempts and pauses. Default 10 s.
     pub request_timeout: Option<Duration>,
-    /// How long a connection may be idle and still be used again. Where it is set it beats the pool's.
+    /// How long a connection may be idle and still be reused. If set, it takes precedence over the pool's. Default 60
+    /// s.
     pub keep_alive_timeout: Option<Duration>,
-    /// How many idle connections are kept.
+    /// How many idle connections are kept. Default 16.
     pub max_idle_connections: Option<usize>,
-    /// A PEM or DER file with the only certificates the receiver's may be derived from, or be.
+    /// A PEM or DER file with the only certificates trusted: the receiver's must be signed by one of them, or be one of
+    /// them.
     pub certificate: Option<PathBuf>,
     /// PEM or DER files with a client certificate and its key.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
@@ -117,36 +120,37 @@ impl fmt::Debug for TransportConfig {
     }
 }
 
-/// Who the spans come from. What is `None` comes from the environment, then from the default.
+/// What describes the program in every request. Fields that are `None` come from the environment, then from the
+/// default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ResourceConfig {
     /// The resource attribute `service.name`; not empty.
     pub service_name: Option<String>,
     /// The resource attribute `service.version`.
     pub service_version: Option<String>,
-    /// More attributes, which replace those of the environment with the same keys.
+    /// More attributes, which replace those of the environment with equal keys.
     pub attributes: Vec<KeyValue<'static>>,
-    /// What is found out and added to them: exactly these, see [`ResourceDetector`].
+    /// The detectors that add to them: exactly these, see [`ResourceDetector`].
     pub detectors: Option<Vec<ResourceDetector>>,
 }
 
-/// How requests are carried.
+/// The protocol of requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Protocol {
     /// Protobuf over HTTP/1.1. The default.
     #[default]
     HttpProtobuf,
-    /// gRPC, which this version does not speak: choosing it is an error of `build()`.
+    /// gRPC, which this version does not support: choosing it is an error of `build()`.
     Grpc,
 }
 
 impl Protocol {
-    /// The words of `OTEL_EXPORTER_OTLP_PROTOCOL`.
+    /// The values of `OTEL_EXPORTER_OTLP_PROTOCOL`.
     const NAMES: [(&'static str, Self); 2] = [("http/protobuf", Self::HttpProtobuf), ("grpc", Self::Grpc)];
 }
 
-/// The words of `OTEL_EXPORTER_OTLP_PROTOCOL`, in any case: `http/protobuf`, `grpc`.
+/// Parses a value of `OTEL_EXPORTER_OTLP_PROTOCOL`, in any case: `http/protobuf` or `grpc`.
 impl FromStr for Protocol {
     type Err = ParseError;
 
@@ -155,15 +159,15 @@ impl FromStr for Protocol {
     }
 }
 
-/// Shows the word that `OTEL_EXPORTER_OTLP_PROTOCOL` takes.
+/// Writes the value of `OTEL_EXPORTER_OTLP_PROTOCOL`.
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(name_of(self, &Self::NAMES))
     }
 }
 
-/// A profile for services that are always on: batches of 1,000 spans or 200 ms, of which 50,000 may wait; 10 to 100
-/// connections; gzip; 10 s to connect, 60 s for a request; three attempts; both monitors on.
+/// Returns a profile for services that are always on: batches of 1,000 spans or 200 ms, of which 50,000 may wait; 10 to
+/// 100 connections; gzip; 10 s to connect, 60 s for a request; three attempts; both monitors on.
 ///
 /// ```
 /// # fn main() -> Result<(), otlp::Error> {

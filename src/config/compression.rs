@@ -8,14 +8,14 @@ listed! {
     /// How request bodies are compressed. Environment: `OTEL_EXPORTER_OTLP_COMPRESSION` or
     /// `OTEL_EXPORTER_OTLP_TRACES_COMPRESSION`, `none` or `gzip`, and beyond the specification `brotli` or `zstd`.
     ///
-    /// Choosing one that is not compiled in is an error of `build()` that names the cargo feature to turn on.
+    /// Choosing a compression that is not compiled in is an error of `build()` that names the cargo feature to turn on.
     ///
-    /// A receiver that answers 415 (unsupported media type) to anything else gets the same batch again as gzip, once. If it
-    /// accepts that, the client stays on gzip, and says so.
+    /// A receiver that answers 415 (unsupported media type) to any other compression gets the same batch again as gzip,
+    /// once. If it accepts that, the client stays on gzip, and logs it.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
     #[non_exhaustive]
     pub enum Compression {
-        /// Bodies are sent as they are: the least CPU, about six times the bytes.
+        /// Bodies are sent uncompressed: the least CPU, about six times the bytes.
         None,
         /// Bodies are sent with `Content-Encoding: gzip`, which every OTLP receiver understands. The default.
         #[default]
@@ -30,11 +30,11 @@ listed! {
 }
 
 impl Compression {
-    /// The words of `OTEL_EXPORTER_OTLP_COMPRESSION`.
+    /// The values of `OTEL_EXPORTER_OTLP_COMPRESSION`.
     const NAMES: [(&'static str, Self); Self::COUNT] =
         [("none", Self::None), ("gzip", Self::Gzip), ("brotli", Self::Brotli), ("zstd", Self::Zstd)];
 
-    /// Its name in the environment, and that of the cargo feature, where it needs one.
+    /// The name in the environment, which is also that of the cargo feature, if it needs one.
     pub(crate) fn name(self) -> &'static str {
         name_of(&self, &Self::NAMES)
     }
@@ -58,8 +58,8 @@ impl Compression {
     }
 }
 
-/// The words of `OTEL_EXPORTER_OTLP_COMPRESSION`, in any case: `none`, `gzip`, `brotli`, `zstd`. What is not compiled in
-/// can be named all the same, and is refused by `build()`.
+/// Parses a value of `OTEL_EXPORTER_OTLP_COMPRESSION`, in any case: `none`, `gzip`, `brotli`, `zstd`. A compression
+/// that is not compiled in is parsed too; `build()` refuses it.
 impl FromStr for Compression {
     type Err = ParseError;
 
@@ -68,7 +68,7 @@ impl FromStr for Compression {
     }
 }
 
-/// Shows the word that `OTEL_EXPORTER_OTLP_COMPRESSION` takes.
+/// Writes the value of `OTEL_EXPORTER_OTLP_COMPRESSION`.
 impl fmt::Display for Compression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())

@@ -1,4 +1,4 @@
-//! How many threads send, and what happens where more is recorded than they can send.
+//! How many threads send, and what happens if more is recorded than they can send.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -8,8 +8,8 @@ use crate::{
     error::{Error, ParseError, name_of},
 };
 
-/// What becomes of spans for which there is no room: `max_queue_size` spans wait already, or what the client holds
-/// has reached `max_memory_usage`. Whatever is dropped is counted as
+/// What happens to spans for which there is no room: `max_queue_size` spans are queued already, or the memory held by
+/// the client has reached `max_memory_usage`. Dropped spans are counted as
 /// [`DropReason::QueueFull`](crate::DropReason::QueueFull).
 ///
 /// Environment: `OTLP_DROP_STRATEGY`, one of `newest_first`, `oldest_first` and `block:` with a number of
@@ -17,27 +17,27 @@ use crate::{
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DropStrategy {
-    /// The span that finds no room is dropped. The default: it costs the thread that records nothing.
+    /// The span that finds no room is dropped. The default: it costs the recording thread nothing.
     #[default]
     NewestFirst,
-    /// What waits longest makes room: the oldest batch that is not being sent, and the oldest spans of this thread
-    /// (else of another) only when there is no batch. For those who look at what happened last. Where two threads
-    /// shed at once, one of them drops its own span instead of waiting.
+    /// The oldest data makes room: the oldest batch that is not being sent, or, if there is no batch, the oldest spans
+    /// of this thread (else of another). For programs whose latest spans matter most. If two threads shed at once, one
+    /// of them drops its own span instead of waiting.
     OldestFirst,
-    /// Ending a span waits for room, at most for so long each time; then that span is dropped. Starting one waits too,
-    /// where what has ended leaves no memory for it. Where spans that are still open fill the bound, it waits 0.1 s at
-    /// most: the thread might wait for itself. For batch jobs that must lose nothing and may rather be slowed down.
+    /// Ending a span blocks until there is room, at most for this long each time; then that span is dropped. Starting a
+    /// span blocks too if ended spans leave no memory for it. If spans that are still open fill the bound, it blocks
+    /// 0.1 s at most: the thread might wait for itself. For batch jobs that must lose nothing and may be slowed down.
     /// Longer than zero.
     Block(Duration),
 }
 
 impl DropStrategy {
-    /// The words of `OTLP_DROP_STRATEGY`, but for the one with a number.
+    /// The values of `OTLP_DROP_STRATEGY`, except the one with a number.
     const NAMES: [(&'static str, Self); 2] = [("newest_first", Self::NewestFirst), ("oldest_first", Self::OldestFirst)];
 }
 
-/// The words of `OTLP_DROP_STRATEGY`, in any case: `newest_first`, `oldest_first`, or `block:` with a whole number of
-/// milliseconds, at least 1.
+/// Parses a value of `OTLP_DROP_STRATEGY`, in any case: `newest_first`, `oldest_first`, or `block:` with a whole number
+/// of milliseconds, at least 1.
 impl FromStr for DropStrategy {
     type Err = ParseError;
 
@@ -55,7 +55,7 @@ impl FromStr for DropStrategy {
     }
 }
 
-/// Shows the words that `OTLP_DROP_STRATEGY` takes: a part of a millisecond counts as a whole one.
+/// Writes the value of `OTLP_DROP_STRATEGY`: milliseconds are rounded up.
 impl fmt::Display for DropStrategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -68,7 +68,7 @@ impl fmt::Display for DropStrategy {
     }
 }
 
-/// The threads that send, and what they take at a time. What is not set here stays as it was set elsewhere.
+/// The threads that send, and how much each takes at a time. What is not set here stays as it was set elsewhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use = "it takes effect when it is given to a builder"]
 pub struct WorkerPool {
@@ -79,33 +79,33 @@ pub struct WorkerPool {
 }
 
 impl WorkerPool {
-    /// Settings that change nothing yet.
+    /// Makes settings that change nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many worker threads may be started, as
-    /// [`with_worker_count`](crate::ClientBuilder::with_worker_count): 1 to 64.
+    /// Sets how many worker threads may be started, 1 to 64; see
+    /// [`with_worker_count`](crate::ClientBuilder::with_worker_count).
     pub fn with_worker_count(mut self, workers: usize) -> Self {
         self.worker_count = Some(workers);
         self
     }
 
-    /// How many ended spans may wait, as [`max_queue_size`](super::BatchConfig::max_queue_size): at least 1.
+    /// Sets how many ended spans may be queued, at least 1; see [`max_queue_size`](super::BatchConfig::max_queue_size).
     pub fn with_queue_size(mut self, spans: usize) -> Self {
         self.queue_size = Some(spans);
         self
     }
 
-    /// The most spans a worker sends at a time, as [`max_batch_size`](super::BatchConfig::max_batch_size): from 1 to
-    /// the queue's size.
+    /// Sets the most spans a worker sends at a time, from 1 to the queue's size; see
+    /// [`max_batch_size`](super::BatchConfig::max_batch_size).
     pub fn with_batch_size(mut self, spans: usize) -> Self {
         self.batch_size = Some(spans);
         self
     }
 
-    /// How long a worker may take for one batch, all attempts and pauses included, as
-    /// [`with_request_timeout`](crate::ClientBuilder::with_request_timeout): longer than zero.
+    /// Sets how long a worker may take for one batch, including all attempts and pauses; longer than zero; see
+    /// [`with_request_timeout`](crate::ClientBuilder::with_request_timeout).
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -123,47 +123,46 @@ pub struct BackpressureController {
 }
 
 impl BackpressureController {
-    /// The share of the queue beyond which throttling begins, if nothing else is set.
+    /// The share of the queue beyond which throttling begins by default.
     pub(crate) const DEFAULT_THRESHOLD: f64 = 0.8;
 
-    /// Settings that change nothing yet.
+    /// Makes settings that change nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many ended spans may wait until they are accepted, wherever they are, as
-    /// [`max_queue_size`](super::BatchConfig::max_queue_size): at least 1.
+    /// Sets how many ended spans may be queued until they are accepted, including those being sent; at least 1; see
+    /// [`max_queue_size`](super::BatchConfig::max_queue_size).
     pub fn with_max_queue_size(mut self, spans: usize) -> Self {
         self.max_queue_size = Some(spans);
         self
     }
 
-    /// The share of the queue beyond which throttling begins: above 0 and below 1. Default 0.8. Where it is set without
-    /// [`with_adaptive_throttling`](Self::with_adaptive_throttling) a line on stderr says that it was passed, and 1 is
-    /// allowed; where it is not set nothing is said.
+    /// Sets the share of the queue beyond which throttling begins: above 0 and below 1. Default 0.8. If it is set
+    /// without [`with_adaptive_throttling`](Self::with_adaptive_throttling), it only causes a line on stderr when it is
+    /// exceeded, and 1 is allowed; if it is not set, nothing is logged.
     pub fn with_queue_threshold(mut self, share: f64) -> Self {
         self.queue_threshold = Some(share);
         self
     }
 
-    /// What becomes of spans for which there is no room, as
+    /// Sets what happens to spans for which there is no room; see
     /// [`with_drop_strategy`](crate::ClientBuilder::with_drop_strategy).
     pub fn with_drop_strategy(mut self, strategy: DropStrategy) -> Self {
         self.drop_strategy = Some(strategy);
         self
     }
 
-    /// Whether fewer new traces are sampled while the queue is filled beyond the threshold, by
-    /// [consistent probability
-    /// sampling](https://opentelemetry.io/docs/specs/otel/trace/tracestate-probability-sampling/): each span that
-    /// arrives says in its `tracestate` (`ot=th:…`) how many it stands for. Traces stay whole, and spans that were
-    /// sampled out were never recorded. Default false.
+    /// Sets whether fewer new traces are sampled while the queue is filled beyond the threshold, by [consistent
+    /// probability sampling](https://opentelemetry.io/docs/specs/otel/trace/tracestate-probability-sampling/): each
+    /// span that arrives tells in its `tracestate` (`ot=th:…`) how many it stands for. Traces stay whole, and spans
+    /// that are sampled out are not recorded. Default false.
     pub fn with_adaptive_throttling(mut self, is_on: bool) -> Self {
         self.adaptive_throttling = Some(is_on);
         self
     }
 
-    /// Whether fewer traces are to be sampled under overload.
+    /// Whether fewer traces are sampled under overload.
     pub(crate) fn throttles(&self) -> bool {
         self.adaptive_throttling.unwrap_or(false)
     }

@@ -1,4 +1,4 @@
-//! Where requests go: a URL that was understood once and can be shown without its secrets.
+//! Where requests go: a URL that is parsed once and can be shown without its secrets.
 
 use std::{
     borrow::Cow,
@@ -10,7 +10,7 @@ use http::{HeaderValue, Uri};
 
 use crate::env::percent_decode;
 
-/// What the base URLs of all signals have appended for traces.
+/// The path appended to base URLs for traces.
 const TRACES_PATH: &str = "v1/traces";
 const METRICS_PATH: &str = "v1/metrics";
 
@@ -26,23 +26,23 @@ const ASCII: &str = "must be a URL of printable ASCII characters; percent-encode
 const AT_SIGN: &str = "must be a URL whose user information is percent-encoded and that has no other '@'";
 const USER_INFO: &str = "must be a URL whose user information is percent-encoded";
 
-/// Linux has 15.
+/// The longest zone name. Linux allows 15.
 const LONGEST_ZONE: usize = 64;
 
-/// The URL of the receiver. Its `Display` and `Debug` show neither user information nor query, so that it may
-/// appear in every message.
+/// The URL of the receiver. Its `Display` and `Debug` show neither user information nor query, so it may appear in
+/// every message.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     /// Scheme, host, port, path and query; without user information.
     url: Uri,
-    /// The network interface of an IPv6 address, by name or by number: only this machine understands it, so that it
-    /// is part neither of `Host` nor of the name that a certificate is for.
+    /// The network interface of an IPv6 address, by name or by number. Only this machine understands it, so it is not
+    /// part of `Host` or of the name a certificate is checked for.
     zone: Option<String>,
     authorization: Option<HeaderValue>,
 }
 
 impl Endpoint {
-    /// Understands an absolute URL or says what it must be.
+    /// Parses an absolute URL, or returns what it must be.
     ///
     /// Nothing is changed (OTLPV-04, OTLPV-05) except that a missing path becomes `/`, a fragment, which is
     /// never sent, goes, and user information becomes an `Authorization` header.
@@ -59,8 +59,8 @@ impl Endpoint {
             return Err(NO_TLS);
         }
         let authority = url.authority().ok_or(ABSOLUTE)?.as_str();
-        // A raw '/', '?' or '#' inside a password ends the authority early: what follows would be taken for
-        // path or query, and be shown or dropped. Such a URL always has its '@' too late.
+        // A raw '/', '?' or '#' inside a password ends the authority early: the rest would be taken for path or query,
+        // and be shown or dropped. Such a URL always has its '@' too late.
         if text.matches('@').count() != authority.matches('@').count() {
             return Err(AT_SIGN);
         }
@@ -82,24 +82,24 @@ impl Endpoint {
         &self.url
     }
 
-    /// The network interface that leads there, if the address is one that needs to be told.
+    /// The network interface to use, if the address names one.
     pub(crate) fn zone(&self) -> Option<&str> {
         self.zone.as_deref()
     }
 
-    /// The `Authorization` header that the URL's user information stands for.
+    /// The `Authorization` header made of the URL's user information.
     pub(crate) fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
     }
 
-    /// Whether it is on this machine: nothing can be on the way there that would come back.
+    /// Whether the receiver is on this machine, so that no proxy can be in between.
     pub(crate) fn is_loopback(&self) -> bool {
         let host = self.url.host().unwrap_or_default().trim_matches(['[', ']']);
         let host = host.strip_suffix('.').unwrap_or(host);
         host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
-    /// Whether this is already the URL of the traces signal and not a base URL.
+    /// Whether this is already the URL for traces and not a base URL.
     pub(crate) fn has_traces_path(&self) -> bool {
         self.url.path().trim_end_matches('/').ends_with("/v1/traces")
     }
@@ -110,14 +110,14 @@ impl Endpoint {
         (self.url.host().unwrap_or_default(), self.url.port_u16().unwrap_or(default))
     }
 
-    /// The same with a port that is told; none where that makes no URL.
+    /// Returns this URL with the given port; `None` if that makes no valid URL.
     pub(super) fn with_port(self, port: u16) -> Option<Self> {
         let mut parts = self.url.clone().into_parts();
         parts.authority = Some(format!("{}:{port}", self.url.host()?).parse().ok()?);
         Some(Self { url: Uri::from_parts(parts).ok()?, ..self })
     }
 
-    /// Where metrics go, beside this one for traces; none where its path is not the usual one.
+    /// The URL for metrics, derived from this one for traces; `None` if its path is not the usual one.
     pub(crate) fn for_metrics(&self) -> Option<Self> {
         let base = self.url.path().trim_end_matches('/').strip_suffix(TRACES_PATH)?;
         let query = self.url.query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -126,7 +126,7 @@ impl Endpoint {
         Some(Self { url: Uri::from_parts(parts).ok()?, ..self.clone() })
     }
 
-    /// Where receivers take traces, by what stands in the URL, without its query; none if that is what it says.
+    /// The usual URL for traces at this receiver, without a query; `None` if this is already it.
     pub(crate) fn usual_url(&self) -> Option<String> {
         let path = self.url.path().trim_end_matches('/');
         let wrong_ends = ["/v1/traces/v1/traces", "/v1/trace", "/v1/metrics", "/v1/logs", "/v1"];
@@ -138,7 +138,7 @@ impl Endpoint {
         Some(format!("{}{base}/{TRACES_PATH}", self.origin()))
     }
 
-    /// Scheme, host and port, as they are shown.
+    /// Scheme, host and port, for display.
     fn origin(&self) -> String {
         let authority = self.url.authority().map_or("", |authority| authority.as_str());
         let scheme = self.url.scheme_str().unwrap_or("http");
@@ -148,7 +148,7 @@ impl Endpoint {
         }
     }
 
-    /// Takes this URL as the base of all signals (OTLPV-03).
+    /// Appends the traces path to this base URL (OTLPV-03).
     pub(crate) fn with_traces_path(self) -> Self {
         let base = self.url.path();
         let slash = if base.ends_with('/') { "" } else { "/" };
@@ -162,11 +162,11 @@ impl Endpoint {
     }
 }
 
-/// The address with its port checked; an empty port is as good as none.
+/// Returns the address after checking its port; an empty port counts as none.
 fn valid_address<'a>(address: &'a str, host: &str) -> Result<&'a str, &'static str> {
     let literal = host.strip_prefix('[').map(|host| host.trim_end_matches(']'));
     if let Some(literal) = literal {
-        // What follows a '%' is the zone, which only this machine understands.
+        // After a '%' comes the zone, which only this machine understands.
         let number = literal.split_once('%').map_or(literal, |(number, _)| number);
         number.parse::<Ipv6Addr>().map_err(|_| HOST)?;
     }
@@ -187,8 +187,8 @@ fn valid_address<'a>(address: &'a str, host: &str) -> Result<&'a str, &'static s
     }
 }
 
-/// The address, and the zone that stood in it ([RFC 6874](https://www.rfc-editor.org/rfc/rfc6874)). A `%` that is not
-/// percent-encoded is let pass, as it is by many.
+/// Splits the zone off the address ([RFC 6874](https://www.rfc-editor.org/rfc/rfc6874)). A `%` that is not
+/// percent-encoded is accepted, as in many programs.
 fn without_zone(address: &str) -> Result<(Cow<'_, str>, Option<String>), &'static str> {
     let Some((literal, port)) = address.split_once(']') else { return Ok((address.into(), None)) };
     let Some((literal, zone)) = literal.split_once('%') else { return Ok((address.into(), None)) };
@@ -198,12 +198,13 @@ fn without_zone(address: &str) -> Result<(Cow<'_, str>, Option<String>), &'stati
     Ok((format!("{literal}]{port}").into(), Some(zone)))
 }
 
-/// What interfaces are called. Linux takes nearly anything; what would not fit into a URL or a line is refused.
+/// Whether the byte may be part of an interface name. Linux allows nearly anything; bytes that do not fit into a URL or
+/// a log line are refused.
 fn is_of_zone(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~@+".contains(&byte)
 }
 
-/// Whether it is the host that is not ASCII.
+/// Whether the host has characters that are not ASCII.
 fn is_international(text: &str) -> bool {
     let address = text.split_once("://").map_or(text, |(_, rest)| rest);
     let host = address.split(['/', '?', '#']).next().unwrap_or_default();
@@ -211,7 +212,7 @@ fn is_international(text: &str) -> bool {
     host.chars().any(|letter| !letter.is_ascii() && letter.is_alphabetic())
 }
 
-/// Whether the host is an address of IPv6 as it stands elsewhere.
+/// Whether the host is an IPv6 address without brackets.
 fn has_bare_ipv6(text: &str) -> bool {
     let address = text.split_once("://").map_or(text, |(_, rest)| rest);
     let host = address.split(['/', '?', '#']).next().unwrap_or_default();
@@ -232,7 +233,7 @@ fn basic(user_info: &str) -> Result<HeaderValue, &'static str> {
     Ok(value)
 }
 
-/// Encodes as padded Base64 with the standard alphabet, as Basic authentication wants it.
+/// Encodes as padded Base64 with the standard alphabet, for Basic authentication.
 pub(crate) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
@@ -246,8 +247,8 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// A text that was meant to be a URL, without what could be user information or a token in its query. It is
-/// for URLs that could not be understood; an [`Endpoint`] shows itself.
+/// Hides what could be user information or a token in the query of a text that was meant to be a URL. For URLs that
+/// could not be parsed; an [`Endpoint`] shows itself.
 pub(crate) fn redacted(text: &str) -> String {
     let is_of_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
     let (scheme, rest) = match text.split_once("://") {
@@ -255,7 +256,7 @@ pub(crate) fn redacted(text: &str) -> String {
         _ => (None, text),
     };
     let address = match rest.rsplit_once('@') {
-        // Either a query with an '@' or a password with a '?': it cannot be told where the secret ends.
+        // Either a query with an '@' or a password with a '?': the end of the secret is unknown.
         Some((before, _)) if before.contains(['?', '#']) => return "(hidden)".to_owned(),
         Some((_, address)) => address,
         None => rest,
@@ -448,7 +449,7 @@ mod tests {
         assert_eq!(Endpoint::parse("http://h/v1/traces/").unwrap().usual_url(), None);
     }
 
-    /// The vectors of RFC 4648, section 10.
+    /// The test vectors of RFC 4648, section 10.
     #[test]
     fn base64_matches_the_vectors_of_its_rfc() {
         for (plain, encoded) in [

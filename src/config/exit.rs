@@ -1,11 +1,11 @@
-//! How long the end of a program may be held up.
+//! How long the end of a program may be delayed.
 
 use std::time::Duration;
 
 /// How long closing the client, and with it the exit of the program, may take.
 ///
-/// Sending goes on as long as it goes forward: batches are acknowledged, connections made, bytes of a request taken;
-/// what is done over again does not count. A receiver that takes longer than `stall` to answer needs a longer one.
+/// Sending continues as long as there is progress: batches are acknowledged, connections made, bytes of a request
+/// taken; repeated work does not count. A receiver that takes longer than `stall` to answer needs a longer one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExitBudget {
     /// The longest time without progress. Default 1 s; longer than zero, and never longer than `total`. Environment:

@@ -1,4 +1,4 @@
-//! Where spans go, and over which protocol, by the names that the environment has for it.
+//! The exporter and the protocol, by their names in the environment.
 
 use std::fmt;
 
@@ -7,24 +7,24 @@ use crate::env::{self, Rejected};
 
 /// Which exporter gets the spans. Environment: `OTEL_TRACES_EXPORTER`.
 ///
-/// Spans are written nowhere else: `console` and `otlp/stdout` would mix with what the program prints, and other
-/// protocols are not spoken. Where the environment names one of these it costs a warning.
+/// Spans can only be sent over OTLP: `console` and `otlp/stdout` would mix with what the program prints, and other
+/// protocols are not supported. If the environment names one of these, that causes a warning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TracesExporter {
-    /// They are sent over OTLP. The default.
+    /// Spans are sent over OTLP. The default.
     #[default]
     Otlp,
-    /// None: nothing is sent, nor recorded but for span [processors](crate::processing), if there are any.
+    /// Nothing is sent, and nothing is recorded except for span [processors](crate::processing), if there are any.
     None,
 }
 
-/// Those that this version does not have, although the specification has, or had, names for them.
+/// Names of the specification, current or former, that this version does not support.
 const UNSUPPORTED: [&str; 5] = ["console", "otlp/stdout", "jaeger", "prometheus", "zipkin"];
 
 impl TracesExporter {
-    /// A comma list, and what is to be said about it. Of a list with unusable names `otlp` counts; `None` if that is
-    /// not in it (SDKV-11).
+    /// Parses a comma-separated list; also returns what to report about it. In a list with unusable names `otlp`
+    /// counts; `None` if that is not in it (SDKV-11).
     pub(super) fn parse(text: &str) -> (Option<Self>, Option<Rejected>) {
         let otlp = |name: &str| name.eq_ignore_ascii_case("otlp").then_some(Self::Otlp);
         let (list, rejected) = env::list(text, "must be otlp or none", &UNSUPPORTED, otlp);
@@ -32,7 +32,7 @@ impl TracesExporter {
     }
 }
 
-/// Shows the word that `OTEL_TRACES_EXPORTER` takes.
+/// Writes the value of `OTEL_TRACES_EXPORTER`.
 impl fmt::Display for TracesExporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -45,7 +45,7 @@ impl fmt::Display for TracesExporter {
 /// A name of a protocol in the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ProtocolName {
-    /// The one that is spoken.
+    /// The supported protocol.
     HttpProtobuf,
     Unsupported,
     Unknown,

@@ -9,12 +9,12 @@ use http::{
 
 use crate::{env::percent_decode, error::Error};
 
-/// Header names are unique: of two headers with one name the later wins. Values are marked as sensitive.
+/// Header names are unique: of two headers with the same name, the later one counts. Values are marked as sensitive.
 pub(crate) type Headers = Vec<(HeaderName, HeaderValue)>;
 
-/// What follows from the body and the connection, and in which form answers can be read. A second opinion would make
-/// every request unreadable, have the client wait for what never comes (`Expect`, `Upgrade`), or bring answers that
-/// nobody inflates.
+/// Headers that follow from the body and the connection, or determine the form of answers. Setting them differently
+/// would make every request unreadable, have the client wait for what never comes (`Expect`, `Upgrade`), or bring
+/// compressed answers, which are not inflated.
 const OURS: [&str; 14] = [
     "accept-encoding",
     "connection",
@@ -35,8 +35,8 @@ const OURS: [&str; 14] = [
 const ALLOWED: &str = "must have a token as its name, which is none of the headers that describe the body, the \
                        connection or what an answer may look like, and a value without control characters";
 
-/// Reads the list of an `OTEL_EXPORTER_OTLP_HEADERS` variable and says which entries, counted from 1, are
-/// unusable and left out.
+/// Reads the list of an `OTEL_EXPORTER_OTLP_HEADERS` variable. Also returns which entries, counted from 1, are unusable
+/// and left out.
 ///
 /// The format is the W3C Baggage list (OTLPV-07, OTLPV-08): entries are separated by commas, the first `=` ends the
 /// name, whitespace around names and values is dropped, `%XX` in values is decoded. Baggage's `;` properties do not
@@ -68,7 +68,7 @@ pub(crate) fn from_code(given: Vec<(String, String)>) -> Result<Headers, Error> 
         match header(name.as_bytes(), value.as_bytes()) {
             Some(header) => headers.push(header),
             None => {
-                // What is not a name may be a misplaced value.
+                // A text that is no valid name may be a misplaced value.
                 let name = HeaderName::from_bytes(name.as_bytes());
                 let shown = name.as_ref().map_or("(hidden)", |name| name.as_str());
                 return Err(Error::config("with_header", format_args!("{shown}: (hidden)"), ALLOWED));
@@ -82,14 +82,14 @@ fn header(name: &[u8], value: &[u8]) -> Option<(HeaderName, HeaderValue)> {
     let name = HeaderName::from_bytes(name).ok()?;
     let mut value = HeaderValue::from_bytes(value).ok()?;
     value.set_sensitive(true);
-    // Names are in lower case.
+    // Names are in lower case here.
     let is_ours = OURS.contains(&name.as_str());
-    // In these two the HTTP client refuses other bytes, once per request.
+    // The HTTP client refuses other bytes in these two headers, once per request.
     let is_unsendable = [AUTHORIZATION, HOST].contains(&name) && value.to_str().is_err();
     (!is_ours && !is_unsendable).then_some((name, value))
 }
 
-/// Each name once, where it was first, with the value it was given last.
+/// Keeps each name once, at its first position, with its last value.
 pub(crate) fn unique(all: impl IntoIterator<Item = (HeaderName, HeaderValue)>) -> Headers {
     let mut headers = Headers::new();
     let mut places: HashMap<String, usize> = HashMap::new();

@@ -1,4 +1,4 @@
-//! How much memory the client holds, and how it goes about it.
+//! How much memory the client holds, and how it is reused.
 
 use std::ops::RangeInclusive;
 
@@ -8,27 +8,27 @@ use crate::error::Error;
 /// Memory of rings comes in whole pages.
 const PAGE_BYTES: usize = 4 * 1024;
 const CHUNK: RangeInclusive<usize> = PAGE_BYTES..=1024 * 1024;
-/// What one request may hold, at most.
+/// The sizes allowed for a buffer: at most what one request may hold.
 const BUFFER: RangeInclusive<usize> = PAGE_BYTES..=64 * 1024 * 1024;
 
-/// Memory and copies. Given in code, the whole struct counts and the environment's `OTLP_MAX_MEMORY_USAGE` does not.
+/// How memory is bounded and reused. Given in code, the whole struct counts and the environment's
+/// `OTLP_MAX_MEMORY_USAGE` is ignored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PerformanceConfig {
-    /// Whether bodies are compressed straight from the memory that spans were recorded into. Default true. Off, each
-    /// batch is copied first and its ring memory freed, at one more copy and its memory: there to measure what it buys.
-    /// [`Snapshot::copied_bytes`](crate::Snapshot::copied_bytes) tells how much was copied.
+    /// Whether bodies are compressed straight from the memory that spans were recorded into. Default true. If false,
+    /// each batch is first copied and its ring memory freed, which costs one more copy and its memory; meant for
+    /// measuring the difference. [`Snapshot::copied_bytes`](crate::Snapshot::copied_bytes) tells how much was copied.
     pub enable_zero_copy: bool,
-    /// Whether buffers are used again: chunks of rings, bodies, records of open spans, zero-copy buffers. Default true.
-    /// Off, each is allocated when it is needed and freed when it is not, by the recording threads too: there to
-    /// measure what it buys.
+    /// Whether buffers are reused: chunks of rings, bodies, records of open spans, zero-copy buffers. Default true. If
+    /// false, each is allocated when needed and freed afterwards, by the recording threads too; meant for measuring the
+    /// difference.
     pub enable_memory_pool: bool,
     /// The hard bound on what the client holds, in bytes. Default 64 MiB; at least 1 MiB. Environment:
     /// `OTLP_MAX_MEMORY_USAGE`.
     pub max_memory_usage: usize,
-    /// The share of the pool's chunks that may be idle, from 0 to 1: beyond it idle ones go back to the operating
-    /// system when a worker has nothing else to do, until no more than this share is idle. A pool of less than 80
-    /// chunks, or 1.25 MiB where chunks are larger, counts as one of so many, so that what one burst takes and gives
-    /// back stays. Default 0.8; 0 keeps nothing, 1 everything.
+    /// The share of the pool's chunks that may be idle, from 0 to 1. Beyond it, a worker that has nothing else to do
+    /// gives idle chunks back to the operating system. A pool of less than 80 chunks (1.25 MiB if chunks are larger) is
+    /// judged as if it had that size, so that memory for one burst is kept. Default 0.8; 0 keeps nothing, 1 everything.
     pub gc_threshold: f64,
 }
 
@@ -45,7 +45,7 @@ impl PerformanceConfig {
     }
 }
 
-/// The pool that memory for records comes from. What is not set here keeps its default.
+/// The pool that memory for records comes from. Settings not made here keep their defaults.
 ///
 /// Sizes above `max_memory_usage` are capped by it, with one line on stderr.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -59,47 +59,48 @@ pub struct MemoryPool {
 }
 
 impl MemoryPool {
-    /// A pool that is empty at first, grows by single chunks of 4 to 16 KiB, and has no bound but `max_memory_usage`.
+    /// Makes a pool that is empty at first, grows by single chunks of 4 to 16 KiB, and is only bounded by
+    /// `max_memory_usage`.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Bytes of chunks that the first worker makes when it starts, which is when the first span is recorded, and
-    /// touches, so that recording into them meets no page fault. The pool is not trimmed below that while workers rest.
-    /// Default 0; at most
-    /// `max_size`. Without [`enable_memory_pool`](PerformanceConfig::enable_memory_pool) nothing is made ahead.
+    /// Sets how many bytes of chunks the first worker makes when it starts, which is when the first span is recorded.
+    /// They are touched, so that recording into them causes no page fault. The pool is not trimmed below that while
+    /// workers rest. Default 0; at most `max_size`. Without
+    /// [`enable_memory_pool`](PerformanceConfig::enable_memory_pool) nothing is made ahead.
     pub fn with_initial_size(mut self, bytes: usize) -> Self {
         self.initial_size = Some(bytes);
         self
     }
 
-    /// The most bytes that all chunks may take together, idle or not: a span that would need more finds no room, and
-    /// the [`DropStrategy`](crate::DropStrategy) decides; where that sheds the oldest, spans in rings go and no body
-    /// does. Default
-    /// `max_memory_usage`; at least two chunks, since a thread keeps one until it goes on in the next.
+    /// Sets the most bytes of all chunks together, idle or not. A span that would need more finds no room, and the
+    /// [`DropStrategy`](crate::DropStrategy) decides; if that sheds the oldest data, spans in rings are dropped but no
+    /// bodies. Default `max_memory_usage`; at least two chunks, because a thread keeps one until it continues in the
+    /// next.
     pub fn with_max_size(mut self, bytes: usize) -> Self {
         self.max_size = Some(bytes);
         self
     }
 
-    /// Bytes of one chunk, in which spans of one thread lie side by side: 4 KiB to 1 MiB, rounded up to whole pages,
-    /// and at most an eighth of `max_memory_usage`. Default 16 KiB, less where the bound is below 16 MiB. Each thread
-    /// that records keeps one; a span that needs more than a chunk gets one of its own, which is not used again.
+    /// Sets the bytes of one chunk, which holds spans of one thread: 4 KiB to 1 MiB, rounded up to whole pages, and at
+    /// most an eighth of `max_memory_usage`. Default 16 KiB, less if the bound is below 16 MiB. Each thread that
+    /// records keeps one; a span that needs more than a chunk gets one of its own, which is not reused.
     pub fn with_chunk_size(mut self, bytes: usize) -> Self {
         self.chunk_size = Some(bytes);
         self
     }
 
-    /// By how much the pool grows when a thread finds it exhausted: 2.0 doubles it, as far as its bounds allow. That
-    /// thread makes the chunks at once, with a system call for each, and others find them ready. Default 1.0, one chunk
-    /// at a time; finite and at least 1. Without [`enable_memory_pool`](PerformanceConfig::enable_memory_pool) it is
-    /// always one.
+    /// Sets by how much the pool grows when a thread finds it exhausted: 2.0 doubles it, within its bounds. That thread
+    /// makes the chunks at once, with a system call for each, and others find them ready. Default 1.0, one chunk at a
+    /// time; finite and at least 1. Without [`enable_memory_pool`](PerformanceConfig::enable_memory_pool) it is always
+    /// one.
     pub fn with_growth_factor(mut self, factor: f64) -> Self {
         self.growth_factor = Some(factor);
         self
     }
 
-    /// The share of the pool that may be idle, as [`gc_threshold`](PerformanceConfig::gc_threshold).
+    /// Sets the share of the pool that may be idle; see [`gc_threshold`](PerformanceConfig::gc_threshold).
     pub fn with_gc_threshold(mut self, share: f64) -> Self {
         self.gc_threshold = Some(share);
         self
@@ -107,7 +108,7 @@ impl MemoryPool {
 
     pub(super) fn check(&self) -> Result<(), Error> {
         within("with_memory_pool.chunk_size", self.chunk_size, CHUNK)?;
-        // A thread needs a second one to go on when the first is full.
+        // A thread needs a second chunk to continue when the first is full.
         let least = 2 * self.chunk_size.unwrap_or(*CHUNK.start()).next_multiple_of(PAGE_BYTES);
         within("with_memory_pool.max_size", self.max_size, least..=usize::MAX)?;
         if let (Some(initial), Some(max)) = (self.initial_size, self.max_size)
@@ -125,13 +126,12 @@ impl MemoryPool {
 
 /// How the buffers of [`Client::buffer`](crate::Client::buffer) are made.
 ///
-/// Sizes above `max_memory_usage` are capped by it, with one line on stderr. A buffer counts with its whole capacity
-/// towards that bound, from when it is handed out until it is sent or dropped; a few that were used wait to be handed
-/// out again.
+/// Sizes above `max_memory_usage` are capped by it, with one line on stderr. The whole capacity of a buffer counts
+/// towards that bound, from when it is handed out until it is sent or dropped; a few used buffers are kept for reuse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "it takes effect when it is given to a builder"]
 pub struct ZeroCopyBuffer {
-    /// Always there in what was resolved.
+    /// Always `Some` in resolved settings.
     pub(super) capacity: Option<usize>,
     pub(crate) alignment: usize,
     pub(crate) prefetch_size: usize,
@@ -144,29 +144,29 @@ impl Default for ZeroCopyBuffer {
 }
 
 impl ZeroCopyBuffer {
-    /// Of a buffer whose size nobody chose, where there is memory for eight of them.
+    /// The capacity if none is set and there is memory for eight buffers of it.
     pub(super) const USUAL_CAPACITY: usize = 1024 * 1024;
 
-    /// 1 MiB, aligned to 64 bytes, nothing prefetched.
+    /// Makes buffers of 1 MiB, aligned to 64 bytes, with nothing prefetched.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Bytes of one buffer: the most that one may hold. Default 1 MiB, or an eighth of `max_memory_usage` if that is
-    /// less; 4 KiB to 64 MiB.
+    /// Sets the bytes of one buffer, which is the most it may hold. Default 1 MiB, or an eighth of `max_memory_usage`
+    /// if that is less; 4 KiB to 64 MiB.
     pub fn with_capacity(mut self, bytes: usize) -> Self {
         self.capacity = Some(bytes);
         self
     }
 
-    /// What the address of its first byte is a multiple of. Default 64; a power of two, at most 4096.
+    /// Sets the alignment of a buffer's first byte, in bytes. Default 64; a power of two, at most 4096.
     pub fn with_alignment(mut self, bytes: usize) -> Self {
         self.alignment = bytes;
         self
     }
 
-    /// How many of its bytes are touched when it is handed out, so that writing them later meets no page fault. Default
-    /// 0; at most `capacity`.
+    /// Sets how many bytes of a buffer are touched when it is handed out, so that writing them later causes no page
+    /// fault. Default 0; at most `capacity`.
     pub fn with_prefetch_size(mut self, bytes: usize) -> Self {
         self.prefetch_size = bytes;
         self
@@ -177,7 +177,7 @@ impl ZeroCopyBuffer {
         self.capacity.unwrap_or(Self::USUAL_CAPACITY)
     }
 
-    /// An error if it makes no sense; `usual` is the capacity where nobody chose one.
+    /// Checks the settings; `usual` is the capacity if none is set.
     pub(super) fn check(&self, usual: usize) -> Result<(), Error> {
         within("with_zero_copy_buffer.capacity", self.capacity, BUFFER)?;
         if !self.alignment.is_power_of_two() || self.alignment > PAGE_BYTES {

@@ -1,23 +1,23 @@
-//! What the client says and measures about itself.
+//! What the client reports and measures about itself.
 
 use std::time::Duration;
 
 use super::bounds::{positive, share};
 use crate::error::{Error, LogLevel};
 
-/// What the client says about itself. Given in code, the whole struct counts and the environment's `OTEL_LOG_LEVEL`
-/// does not.
+/// What the client reports about itself. Given in code, the whole struct counts and the environment's `OTEL_LOG_LEVEL`
+/// is ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MonitoringConfig {
     /// Whether the client's own metrics (`otel.sdk.*`) are exported over OTLP, to the same receiver's `/v1/metrics`.
     /// Default false.
     pub enable_metrics: bool,
-    /// How often they are exported; and once more at the end. Default 60 s; at least 1 ms.
+    /// How often the metrics are exported, besides once at the end. Default 60 s; at least 1 ms.
     pub metrics_interval: Duration,
-    /// Whether the client's own requests are recorded as spans of the scope `otlp`: those that carry the program's
-    /// spans, never those that carry only such spans. Default false.
+    /// Whether the client's own requests are recorded as spans of the scope `otlp`. Requests that carry only such spans
+    /// are not recorded. Default false.
     pub enable_tracing: bool,
-    /// How much the client says about itself on stderr. Default `Info`. Environment: `OTEL_LOG_LEVEL`.
+    /// How much the client logs about itself on stderr. Default `Info`. Environment: `OTEL_LOG_LEVEL`.
     pub log_level: LogLevel,
 }
 
@@ -38,7 +38,7 @@ impl MonitoringConfig {
     }
 }
 
-/// Which measurements are taken, and over which time. What is not enabled is not collected.
+/// Which measurements are taken, and over which interval. Measurements that are not enabled are not collected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "it takes effect when it is given to a builder"]
 pub struct PerformanceMonitor {
@@ -53,7 +53,7 @@ listed! {
     pub enum MetricType {
         /// Spans accepted per second.
         Throughput,
-        /// From the end of a span until it is accepted.
+        /// The time from the end of a span until it is accepted.
         Latency,
         /// Bytes the client holds.
         MemoryUsage,
@@ -71,18 +71,18 @@ impl Default for PerformanceMonitor {
 }
 
 impl PerformanceMonitor {
-    /// All metrics, over intervals of 10 s.
+    /// Makes a monitor of all metrics, over intervals of 10 s.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The time one set of metrics covers. Default 10 s; at least 1 ms.
+    /// Sets the interval that one set of metrics covers. Default 10 s; at least 1 ms.
     pub fn with_metrics_interval(mut self, interval: Duration) -> Self {
         self.metrics_interval = interval;
         self
     }
 
-    /// What is measured. Default all of it; the rest reads 0.
+    /// Sets what is measured. Default: everything. Metrics that are not measured are 0.
     pub fn with_enabled_metrics(mut self, metrics: Vec<MetricType>) -> Self {
         self.enabled_metrics = metrics;
         self
@@ -106,14 +106,14 @@ pub struct MemoryMonitor {
     pub(crate) gc_trigger: bool,
 }
 
-/// Shares of `max_memory_usage`.
+/// Shares of `max_memory_usage` at which the client reacts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MemoryThresholds {
-    /// From here on a line on stderr says so, once until memory has fallen below 95 % of this. Default 0.7; above 0, at
-    /// most `critical`.
+    /// From this share on a line on stderr warns, once until memory has fallen below 95 % of it. Default 0.7; above 0,
+    /// at most `critical`.
     pub warning: f64,
-    /// From here on idle memory goes back at once and fewer new traces are sampled, until memory has fallen below 95 %
-    /// of this. Default 0.9; at most 1.
+    /// From this share on idle memory is given back at once and fewer new traces are sampled, until memory has fallen
+    /// below 95 % of it. Default 0.9; at most 1.
     pub critical: f64,
 }
 
@@ -130,12 +130,12 @@ impl Default for MemoryMonitor {
 }
 
 impl MemoryMonitor {
-    /// A look every 5 s, with thresholds of 70 % and 90 %.
+    /// Makes a monitor that looks every 5 s, with thresholds of 70 % and 90 %.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How often to look. Default 5 s; at least 1 ms.
+    /// Sets how often to look. Default 5 s; at least 1 ms.
     pub fn with_monitoring_interval(mut self, interval: Duration) -> Self {
         self.monitoring_interval = interval;
         self
@@ -145,13 +145,13 @@ impl MemoryMonitor {
         self.monitoring_interval
     }
 
-    /// At which shares of `max_memory_usage` something is done.
+    /// Sets the shares of `max_memory_usage` at which the client reacts. Default 0.7 and 0.9.
     pub fn with_thresholds(mut self, thresholds: MemoryThresholds) -> Self {
         self.thresholds = thresholds;
         self
     }
 
-    /// Whether idle memory goes back at once beyond the critical threshold. Default true.
+    /// Sets whether idle memory is given back at once beyond the critical threshold. Default true.
     pub fn with_gc_trigger(mut self, is_on: bool) -> Self {
         self.gc_trigger = is_on;
         self
@@ -169,7 +169,7 @@ impl MemoryMonitor {
     }
 }
 
-/// Intervals so short would keep a thread spinning.
+/// A shorter interval would keep a thread spinning.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
 fn interval(knob: &'static str, interval: Duration) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! What was set in code, before it is checked and completed.
+//! Settings made in code, before they are checked and completed.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -10,34 +10,35 @@ use super::{
 };
 use crate::{error::LogLevel, value::KeyValue};
 
-/// What was set in code; `None` leaves it to the environment, then to the default. Durations beyond a year count as a
-/// year.
+/// Settings made in code; `None` leaves a setting to the environment, then to the default. Durations beyond a year
+/// count as a year.
 #[derive(Clone, Default)]
 pub(crate) struct Options {
-    /// Whether nothing is recorded or sent. Default: not.
+    /// Whether nothing is recorded or sent. Default false.
     pub(crate) sdk_disabled: Option<bool>,
     pub(crate) traces_exporter: Option<TracesExporter>,
-    /// Whether nothing is recorded or sent where nobody says where to.
+    /// Whether nothing is recorded or sent unless an endpoint is configured.
     pub(crate) endpoint_required: bool,
     /// The receiver's base URL: `/v1/traces` is appended unless it is there already. Default
     /// `http://localhost:4318`.
     pub(crate) endpoint: Option<String>,
-    /// The receiver's URL for traces, used as it is. It beats `endpoint`.
+    /// The receiver's URL for traces, used unchanged. It takes precedence over `endpoint`.
     pub(crate) traces_endpoint: Option<String>,
-    /// Request headers, in the order of the calls. One that the environment names too is replaced, the others stay.
+    /// Request headers, in the order of the calls. They replace the environment's headers of the same name; the others
+    /// stay.
     pub(crate) headers: Vec<(String, String)>,
-    /// For one connection, TLS included. Default 5 s; longer than zero.
+    /// How long connecting may take, including TLS. Default 5 s; longer than zero.
     pub(crate) connect_timeout: Option<Duration>,
-    /// One absolute limit for one batch, all attempts included. Default 10 s; longer than zero.
+    /// How long one batch may take, including all attempts. Default 10 s; longer than zero.
     pub(crate) request_timeout: Option<Duration>,
     /// How long an idle connection is kept. Default 60 s; zero keeps none.
     pub(crate) keep_alive_timeout: Option<Duration>,
     /// How many idle connections are kept. Default 16; zero keeps none.
     pub(crate) max_idle_connections: Option<usize>,
     pub(crate) compression: Option<Compression>,
-    /// A PEM file with the only certificates that the receiver's may be derived from.
+    /// A PEM or DER file with the only certificates trusted.
     pub(crate) certificate: Option<PathBuf>,
-    /// PEM files with a client certificate and its key.
+    /// PEM or DER files with a client certificate and its key.
     pub(crate) client_certificate: Option<(PathBuf, PathBuf)>,
     /// Bytes of one request before compression. Default 64 MiB.
     pub(crate) max_request_bytes: Option<usize>,
@@ -48,7 +49,7 @@ pub(crate) struct Options {
     /// `service.version`. Default: not sent.
     pub(crate) service_version: Option<String>,
     pub(crate) resource_attributes: Vec<KeyValue<'static>>,
-    /// Exactly these. Default: all but that of `host.id`.
+    /// Exactly these detectors. Default: all but that of `host.id`.
     pub(crate) resource_detectors: Option<Vec<ResourceDetector>>,
     pub(crate) batch: Option<BatchConfig>,
     /// Threads, 1 to 64. Default: the CPUs this process may use, at most 4.
@@ -56,21 +57,21 @@ pub(crate) struct Options {
     /// Bytes; the hard bound on what the client holds. Default 64 MiB, at least 1 MiB.
     pub(crate) max_memory_usage: Option<usize>,
     pub(crate) drop_strategy: Option<DropStrategy>,
-    /// That of a whole configuration, below the other and the companions'.
+    /// The drop strategy of a whole configuration, which ranks below the setter and the companions.
     pub(crate) drop_strategy_of_config: Option<DropStrategy>,
     pub(crate) exit_budget: Option<ExitBudget>,
     pub(crate) retry: Option<RetryConfig>,
     pub(crate) log_level: Option<LogLevel>,
-    /// The description of a sampler that is given to the client itself. Default: parent-based, always on.
+    /// The description of a sampler given to the client in code. Default: parent-based, always on.
     pub(crate) sampler: Option<String>,
-    /// Whether somebody is told of spans even if they are not exported.
+    /// Whether there are processors, which are told of spans even if those are not exported.
     pub(crate) has_processors: bool,
     pub(crate) span_limits: Option<SpanLimits>,
     pub(crate) spool: Option<SpoolConfig>,
     pub(crate) protocol: Option<Protocol>,
     /// Set by `set_connection_pool`, so that it and the settings of single fields override each other.
     pub(crate) connection_pool: Option<ConnectionPoolConfig>,
-    /// Set by `set_connection_manager`; beats the pool.
+    /// Set by `set_connection_manager`; takes precedence over the pool.
     pub(crate) connection_manager: ConnectionManager,
     pub(crate) performance: Option<PerformanceConfig>,
     pub(crate) monitoring: Option<MonitoringConfig>,
@@ -82,14 +83,13 @@ pub(crate) struct Options {
     pub(crate) memory_monitor: Option<MemoryMonitor>,
 }
 
-/// Sizes that companions asked for, each with the name of the knob.
+/// Sizes that companions asked for, each with the name of its setting.
 pub(super) struct Sizes {
     pub(super) queue: Option<(&'static str, usize)>,
     pub(super) batch: Option<(&'static str, usize)>,
 }
 
-/// Several knobs turn one setting here and there. The last call counts: it takes back what others had said about the
-/// same.
+/// Some settings can be made in several places. The last call counts: it replaces what others had set.
 impl Options {
     pub(crate) fn set_batch(&mut self, batch: BatchConfig) {
         self.forget_queue_size();
@@ -186,7 +186,7 @@ impl Options {
         self.resource_detectors = detectors;
     }
 
-    /// Everything at once.
+    /// Sets everything at once.
     pub(crate) fn set_all(&mut self, config: OtlpConfig) {
         let OtlpConfig {
             transport,
@@ -214,7 +214,7 @@ impl Options {
             ..Self::default()
         };
         *self = companions;
-        // The fields of the transport beat those of the pool.
+        // The fields of the transport take precedence over those of the pool.
         self.set_connection_pool(connection_pool);
         self.set_transport(transport);
         self.set_resource(resource);
@@ -234,7 +234,7 @@ impl Options {
         self.memory_monitor = memory_monitor;
     }
 
-    /// What companions said about the size of the queue.
+    /// Forgets the queue sizes that companions asked for.
     fn forget_queue_size(&mut self) {
         if let Some(pool) = &mut self.worker_pool {
             pool.queue_size = None;

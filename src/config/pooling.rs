@@ -1,4 +1,4 @@
-//! What of all that is said about connections is in force.
+//! The connection settings that are in force, resolved from all places that set them.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use super::{
 };
 use crate::{error::Error, sync::LONGEST};
 
-/// Idle connections that are kept where nobody says how many.
+/// How many idle connections are kept by default.
 const IDLE_CONNECTIONS: usize = 16;
 
 impl Options {
-    /// Sets everything a pool's configuration speaks of: what was said about it before does not count any more.
+    /// Sets everything a pool's configuration contains, replacing earlier settings.
     pub(crate) fn set_connection_pool(&mut self, pool: ConnectionPoolConfig) {
         (self.connect_timeout, self.keep_alive_timeout, self.max_idle_connections) = (None, None, None);
         (self.connection_manager.pool_size, self.connection_manager.health_check_interval) = (None, None);
         self.connection_pool = Some(pool);
     }
 
-    /// Sets what `manager` speaks of.
+    /// Sets what `manager` contains.
     pub(crate) fn set_connection_manager(&mut self, manager: ConnectionManager) {
         let before = std::mem::take(&mut self.connection_manager);
         if manager.pool_size.is_some() {
@@ -33,27 +33,27 @@ impl Options {
     }
 }
 
-/// What of all this is in force.
+/// The connection settings in force.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ConnectionSettings {
-    /// For one connection, TLS included.
+    /// How long connecting may take, including TLS.
     pub(crate) connect_timeout: Duration,
-    /// In use at once.
+    /// The most connections in use at once.
     pub(crate) max_connections: usize,
-    /// Kept while they are idle.
+    /// The most connections kept while idle.
     pub(crate) max_idle: usize,
-    /// Opened ahead; zero unless asked for.
+    /// How many are opened ahead; zero unless asked for.
     pub(crate) prewarmed: usize,
     /// How long an idle connection is kept.
     pub(crate) idle_timeout: Duration,
     pub(crate) max_lifetime: Duration,
     pub(crate) reuse: ReuseStrategy,
-    /// How long an idle connection is trusted, if they are probed.
+    /// How long an idle connection is trusted, if connections are probed.
     pub(crate) validation_interval: Option<Duration>,
 }
 
 impl ConnectionSettings {
-    /// What `options` come to.
+    /// Resolves `options`.
     pub(super) fn resolve(options: &Options) -> Result<Self, Error> {
         let default = ConnectionPoolConfig::default();
         let pool = options.connection_pool.as_ref().unwrap_or(&default);
@@ -68,7 +68,7 @@ impl ConnectionSettings {
         let kept = pool_size.unwrap_or(IDLE_CONNECTIONS.max(pool.min_connections));
         let max_idle = options.max_idle_connections.unwrap_or(kept).min(max_connections);
         let idle_timeout = options.keep_alive_timeout.unwrap_or(pool.keep_alive_timeout).min(pool.idle_timeout);
-        // Where nothing is kept each request has a connection of its own, whatever it was that said so.
+        // If nothing is kept, for whatever reason, each request has a connection of its own.
         let is_kept = pool.keep_alive && max_idle > 0 && !idle_timeout.is_zero();
         let reuse = manager.reuse_strategy.filter(|_| is_kept);
         let reuse = reuse.unwrap_or(if is_kept { ReuseStrategy::default() } else { ReuseStrategy::Never });
@@ -86,7 +86,7 @@ impl ConnectionSettings {
         })
     }
 
-    /// The same where no more than so many workers send.
+    /// Caps the settings for at most `workers` sending threads.
     pub(super) fn for_workers(mut self, workers: usize) -> Self {
         self.prewarmed = self.prewarmed.min(workers);
         self

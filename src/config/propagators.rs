@@ -1,4 +1,4 @@
-//! Which propagators carry context into and out of a process, and how their list is written.
+//! Which propagators carry context into and out of a process, and the syntax of their list.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ listed! {
     }
 }
 
-/// Those that this version does not speak, although the specification has names for them.
+/// Names of the specification that this version does not support.
 const UNSUPPORTED: [&str; 5] = ["b3", "b3multi", "jaeger", "xray", "ottrace"];
 
 impl Propagator {
@@ -28,7 +28,7 @@ impl Propagator {
         }
     }
 
-    /// The names it reads and writes
+    /// The header names that the propagator reads and writes
     /// ([Fields](https://opentelemetry.io/docs/specs/otel/context/api-propagators/#fields)).
     pub fn fields(self) -> &'static [&'static str] {
         match self {
@@ -38,17 +38,17 @@ impl Propagator {
     }
 }
 
-/// Propagators in the order they run in, each at most once; the default is `tracecontext,baggage`, and there may be
-/// none ([composite
+/// A list of propagators in the order they run in, each at most once. The default is `tracecontext,baggage`; the list
+/// may be empty ([composite
 /// propagator](https://opentelemetry.io/docs/specs/otel/context/api-propagators/#composite-propagator)).
 ///
-/// Those of the process are the [global](Self::global) ones: [`inject`](crate::propagation::inject),
+/// The process uses the [global](Self::global) list: it applies to [`inject`](crate::propagation::inject),
 /// [`extract`](crate::propagation::extract), [`CommandExt`](crate::propagation::CommandExt) and the
-/// [context](crate::propagation::process_context) the process was started with go by them. `OTEL_PROPAGATORS` sets
-/// them, and in code [`set_global`](Self::set_global).
+/// [context](crate::propagation::process_context) the process was started with. `OTEL_PROPAGATORS` sets it, and in code
+/// [`set_global`](Self::set_global).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Propagators {
-    /// Without gaps.
+    /// Filled from the front, without gaps.
     members: [Option<Propagator>; Propagator::ALL.len()],
 }
 
@@ -56,7 +56,7 @@ impl Propagators {
     /// No propagator: nothing is injected, and nothing extracted.
     pub const NONE: Self = Self { members: [None; Propagator::ALL.len()] };
 
-    /// A list of these, in this order; what is repeated counts once.
+    /// Makes a list of these propagators, in this order; repeated ones count once.
     pub fn new(propagators: impl IntoIterator<Item = Propagator>) -> Self {
         let mut list = Self::NONE;
         propagators.into_iter().for_each(|propagator| list.push(propagator));
@@ -76,18 +76,18 @@ impl Propagators {
         self.members.into_iter().flatten()
     }
 
-    /// Whether `propagator` is among them.
+    /// Whether the list contains `propagator`.
     pub fn contains(&self, propagator: Propagator) -> bool {
         self.members.contains(&Some(propagator))
     }
 
-    /// The names that they read and write, in order. Allocates.
+    /// The header names that they read and write, in order. Allocates.
     pub fn fields(&self) -> Vec<&'static str> {
         self.iter().flat_map(Propagator::fields).copied().collect()
     }
 
-    /// A comma list, and what is to be said about it. Of a list with unusable names the others count, and `none` among
-    /// others is unusable; `None` if nothing is left (SDKV-06, SDKV-07).
+    /// Parses a comma-separated list; also returns what to report about it. In a list with unusable names the others
+    /// count, and `none` among others is unusable. `None` if nothing is left (SDKV-06, SDKV-07).
     pub(crate) fn parse(text: &str) -> (Option<Self>, Option<Rejected>) {
         let known = |name: &str| Propagator::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(name));
         let must = "must be a list of tracecontext and baggage, or none alone";
@@ -108,7 +108,7 @@ impl FromIterator<Propagator> for Propagators {
     }
 }
 
-/// Shows the list as `OTEL_PROPAGATORS` takes it.
+/// Writes the list in the syntax of `OTEL_PROPAGATORS`.
 impl fmt::Display for Propagators {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.iter().map(Propagator::name).collect::<Vec<_>>() {

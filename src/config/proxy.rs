@@ -1,5 +1,5 @@
-//! The proxy on the way to the receiver, which the environment names: chosen by the scheme of the receiver's URL and read
-//! as curl reads it (its manual page, ENVIRONMENT), lower case before upper case.
+//! The proxy on the way to the receiver, named by the environment. It is chosen by the scheme of the receiver's URL;
+//! the variables are read in curl's way (its manual page, ENVIRONMENT), lower case before upper case.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ mod exempt;
 
 use exempt::is_exempt;
 
-/// SOCKS has one of its own (RFC 1928); the others have those of their schemes.
+/// SOCKS has a default port of its own (RFC 1928); other proxies have those of their schemes.
 const SOCKS_PORT: u16 = 1080;
 
 const MUST: &str = "must be the URL of a proxy, as in http://user:password@host:3128, that begins with http://, https://, \
@@ -18,31 +18,31 @@ const MUST: &str = "must be the URL of a proxy, as in http://user:password@host:
 const NO_TLS: &str = "must be the URL of a proxy that begins with http://, socks5:// or socks5h://: https needs the cargo \
                       feature `tls`";
 
-/// Upper case counts in no process that serves a web request: there it is what the request's header `Proxy` says, and so
-/// anybody's (<https://httpoxy.org>).
+/// Upper case is ignored in a process that serves web requests: there the variable holds the request's header `Proxy`,
+/// which anyone can set (<https://httpoxy.org>).
 const HTTP: [&str; 4] = [env::HTTP_PROXY_LOWER, env::HTTP_PROXY, env::ALL_PROXY_LOWER, env::ALL_PROXY];
 const HTTPS: [&str; 4] = [env::HTTPS_PROXY_LOWER, env::HTTPS_PROXY, env::ALL_PROXY_LOWER, env::ALL_PROXY];
 const EXEMPT: [&str; 2] = [env::NO_PROXY_LOWER, env::NO_PROXY];
 
-/// Where a proxy is, what it speaks, and who it wants to see. Neither `Display` nor `Debug` shows credentials.
+/// Where a proxy is, what it speaks, and its credentials. Neither `Display` nor `Debug` shows the credentials.
 #[derive(Clone)]
 pub(crate) struct Proxy {
     pub(crate) protocol: ProxyProtocol,
-    /// Its URL, which is one of https if TLS is spoken with it, and else one of http; with its port.
+    /// Its URL, including the port: https if TLS is spoken with the proxy, else http.
     at: Endpoint,
     pub(crate) credentials: Option<Credentials>,
-    /// What stood behind the address: it is not sent, and might be a secret all the same.
+    /// The text behind the address: it is not sent, and might be a secret.
     query: String,
     /// The variable that named it.
     variable: &'static str,
 }
 
-/// What a proxy speaks.
+/// The protocol of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProxyProtocol {
     /// HTTP/1.1, over TLS or not.
     Http,
-    /// SOCKS 5. Who `resolves` looks up the receiver's name itself.
+    /// SOCKS 5. With `resolves`, the proxy looks up the receiver's name itself.
     Socks5 { resolves: bool },
 }
 
@@ -54,8 +54,8 @@ pub(crate) struct Credentials {
 }
 
 impl Proxy {
-    /// The proxy on the way to `endpoint`, and what there is to say about values that cannot be used: they count as unset.
-    /// What is on this machine is not on the other side of a proxy.
+    /// The proxy on the way to `endpoint`, and what to report about unusable values, which count as unset. A receiver
+    /// on this machine is reached without a proxy.
     pub(super) fn on_the_way(endpoint: &Endpoint, environment: &Environment) -> (Option<Self>, Vec<String>) {
         let (host, port) = endpoint.address();
         let text = |name: &str| environment.get(name).and_then(Result::ok);
@@ -98,7 +98,7 @@ impl Proxy {
             "socks5h" => (ProxyProtocol::Socks5 { resolves: true }, "http"),
             _ => return Err(MUST),
         };
-        // What follows the address is of no use, unless it is the end of a password in which such a sign stands.
+        // The text after the address is ignored, unless it is the end of a password that contains such a character.
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         if rest[authority.len()..].contains('@') {
             return Err(MUST);
@@ -121,17 +121,17 @@ impl Proxy {
         Ok(Self { protocol, at, credentials, query, variable })
     }
 
-    /// Where it is, and whether TLS is spoken there.
+    /// The proxy's URL; its scheme tells whether TLS is spoken.
     pub(crate) fn at(&self) -> &Endpoint {
         &self.at
     }
 
-    /// What may be secrets in the query of its URL.
+    /// The query of its URL, which may contain secrets.
     pub(super) fn query(&self) -> &str {
         &self.query
     }
 
-    /// What must never be shown.
+    /// The values that must never be shown.
     pub(super) fn secrets(&self) -> impl Iterator<Item = Vec<u8>> {
         let all = |credentials: &Credentials| {
             [credentials.basic().into_bytes(), credentials.user.clone(), credentials.password.clone()]
@@ -141,26 +141,26 @@ impl Proxy {
 }
 
 impl Credentials {
-    /// Those of a URL. What is not percent-encoded as it should be stands for itself.
+    /// Parses a URL's user information. Text that is not percent-encoded correctly stands for itself.
     fn of(user_info: &str) -> Self {
         let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
         let decoded = |text: &str| percent_decode(text).unwrap_or_else(|| text.as_bytes().to_vec());
         Self { user: decoded(user), password: decoded(password) }
     }
 
-    /// SOCKS has a byte for the length of each (RFC 1929).
+    /// Whether they fit the protocol: SOCKS has one byte for the length of each (RFC 1929).
     fn fit(&self, protocol: ProxyProtocol) -> bool {
         let most = usize::from(u8::MAX);
         protocol == ProxyProtocol::Http || self.user.len() <= most && self.password.len() <= most
     }
 
-    /// As HTTP's scheme Basic has it.
+    /// The credentials in HTTP's scheme Basic.
     pub(crate) fn basic(&self) -> String {
         base64(&[&self.user[..], b":", &self.password].concat())
     }
 }
 
-/// As it is named in messages: where it is, and which variable says so.
+/// Writes the proxy's address and the variable that names it, for messages.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (host, port) = self.at.address();

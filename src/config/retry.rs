@@ -1,37 +1,37 @@
-//! Which failures are worth another attempt, how many, and how far apart.
+//! Which failures are retried, how often, and at what intervals.
 
 use std::time::Duration;
 
 use super::bounds::positive;
 use crate::{error::Error, sync::LONGEST};
 
-/// How failed requests are made again
-/// ([OTLP exporter retry](https://opentelemetry.io/docs/specs/otel/protocol/exporter/#retry)).
+/// How failed requests are retried ([OTLP exporter
+/// retry](https://opentelemetry.io/docs/specs/otel/protocol/exporter/#retry)).
 ///
 /// Attempt *n* is followed by a pause of `initial_interval × multiplierⁿ⁻¹`, at most `max_interval`, varied by
-/// `randomization_factor`; a delay the receiver asks for (`Retry-After`) is used instead. Whatever is set here, a
-/// batch is given up when its time is over (`with_request_timeout`), and what the specification calls not
-/// retryable is never tried again as it was; but a refusal that may be that of one node of many is made sure of over
-/// another connection, see [`ConnectionPoolConfig`](super::ConnectionPoolConfig).
+/// `randomization_factor`; a delay that the receiver asks for (`Retry-After`) is used instead. Whatever is set here, a
+/// batch is given up when its time is over (`with_request_timeout`), and a failure that the specification calls not
+/// retryable is never retried unchanged; but a refusal that may come from one node of many is verified over another
+/// connection, see [`ConnectionPoolConfig`](super::ConnectionPoolConfig).
 ///
-/// A request that is too large for the receiver (413) is sent in halves, and these in halves, until the span at fault
-/// is alone. The specification would drop all of it; the halves are new requests, which no receiver has refused yet.
-/// One that is not supported as it is compressed (415) is sent once more as gzip, see
+/// A request that is too large for the receiver (413) is sent in halves, and these in halves again, until the span at
+/// fault is alone. The specification would drop all of it; the halves are new requests, which no receiver has refused
+/// yet. A request whose compression is not supported (415) is sent once more as gzip, see
 /// [`Compression`](super::Compression).
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryConfig {
-    /// The most attempts, the first one included. Default 10; at least 1.
+    /// The most attempts, including the first. Default 10; at least 1.
     pub max_attempts: u32,
     /// The pause after the first attempt. Default 100 ms; longer than zero.
     pub initial_interval: Duration,
     /// The longest pause. Default 5 s; not shorter than `initial_interval`.
     pub max_interval: Duration,
-    /// What a pause is multiplied by to give the next. Default 2.0; finite and at least 1.
+    /// The factor from each pause to the next. Default 2.0; finite and at least 1.
     pub multiplier: f64,
     /// The share by which a pause is varied at random, up and down, so that clients do not return in step.
     /// Default 0.2; from 0 to 1.
     pub randomization_factor: f64,
-    /// The kinds of failure that are tried again. Default: all of them.
+    /// The kinds of failure that are retried. Default: all of them.
     pub retryable_errors: Vec<ErrorType>,
 }
 
@@ -63,12 +63,12 @@ pub enum ErrorType {
     Timeout,
     /// The receiver asked to slow down (429).
     Throttled,
-    /// The receiver, or something before it, is out of service for now (502, 503, 504).
+    /// The receiver, or something in front of it, is temporarily out of service (502, 503, 504).
     Unavailable,
 }
 
 impl RetryConfig {
-    /// The same, if it makes sense.
+    /// Returns the settings if they are valid.
     pub(super) fn checked(self) -> Result<Self, Error> {
         if self.max_attempts == 0 {
             return Err(Error::config("with_retry_config.max_attempts", 0, "must be at least 1"));

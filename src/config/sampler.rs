@@ -2,16 +2,16 @@
 
 use std::fmt;
 
-/// Who decides which spans are recorded.
+/// The sampler that decides which spans are recorded.
 #[derive(Clone, PartialEq)]
 pub(crate) enum SamplerChoice {
-    /// One that was given in code, with its description.
+    /// A sampler given in code, with its description.
     InCode(String),
-    /// As its parent, where `is_parent_based` and there is one; else by the share of traces that is kept.
+    /// Follows the parent if `is_parent_based` and there is one; else decides by `root`.
     Named { is_parent_based: bool, root: RootSampler },
 }
 
-/// What decides where no parent does.
+/// What decides on spans without a parent.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum RootSampler {
     AlwaysOn,
@@ -21,7 +21,7 @@ pub(crate) enum RootSampler {
 }
 
 impl SamplerChoice {
-    /// The names there are. The share of `traceidratio` is in a variable of its own.
+    /// The names of samplers. The share of `traceidratio` is in a variable of its own.
     pub(super) const NAMES: [(&str, (bool, RootSampler)); 6] = [
         ("always_on", (false, RootSampler::AlwaysOn)),
         ("always_off", (false, RootSampler::AlwaysOff)),
@@ -31,7 +31,7 @@ impl SamplerChoice {
         ("parentbased_traceidratio", (true, RootSampler::TraceIdRatio(1.0))),
     ];
 
-    /// The same with this share, if it has one.
+    /// Returns this choice with this share, if it has one.
     pub(super) fn with_ratio(self, ratio: f64) -> Self {
         match self {
             Self::Named { is_parent_based, root: RootSampler::TraceIdRatio(_) } => {
@@ -48,7 +48,7 @@ impl Default for SamplerChoice {
     }
 }
 
-/// As one would write it into the environment.
+/// Writes the sampler as in the environment.
 impl fmt::Debug for SamplerChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (is_parent_based, root) = match self {

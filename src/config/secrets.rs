@@ -1,8 +1,8 @@
-//! What a client must never show: values of headers, user information, what the query of its URL says. Whatever comes
-//! from outside and is told to users goes through here first: receivers repeat what they were sent.
+//! What a client must never show: values of headers, user information, and the query of its URL. All text from outside
+//! that users see goes through here first: receivers repeat what they were sent.
 //!
-//! A secret is found whole and in part, in upper and lower case, and however it was escaped on its way: by percent
-//! signs, as JSON, as HTML or as source code has it, up to three times over.
+//! A secret is found whole and in part, in upper and lower case, and with any escaping: percent signs, JSON, HTML or
+//! source code, up to three times over.
 
 use std::{fmt, ops::Range};
 
@@ -15,18 +15,18 @@ use escapes::{Byte, unescaped};
 
 use super::{Headers, Settings};
 
-/// What is shorter is found in any text, and no secret.
+/// A shorter text occurs everywhere, and is not treated as secret.
 const SHORTEST: usize = 4;
-/// So many characters of a secret in a row are as secret as it is.
+/// This many consecutive characters of a secret are treated as secret.
 const WINDOW: usize = 8;
 /// How often a text is unescaped.
 const TIMES: usize = 3;
 
-/// Headers that tell receivers what to do, and which they tell of in turn.
+/// Headers that give instructions to receivers, and which receivers mention in answers.
 const OPEN_HEADERS: &[&str] =
     &["accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "host", "user-agent"];
 
-/// Words that are nobody's secret, although they may stand for one: messages are made of them.
+/// Words that are never treated as secrets: messages are made of them.
 const OPEN_WORDS: &[&str] = &[
     "admin",
     "apikey",
@@ -67,19 +67,19 @@ const OPEN_WORDS: &[&str] = &[
 /// All secrets of a client. Neither `Display` nor `Debug` shows any.
 #[derive(Default)]
 pub(crate) struct Secrets {
-    /// As they are sent.
+    /// The secrets in the form in which they are sent.
     sent: Vec<Vec<u8>>,
-    /// Made when something is looked for.
+    /// Made at the first search.
     index: OnceBox<Index>,
 }
 
-/// What is looked for, by its length from [`SHORTEST`] to [`WINDOW`]: short secrets whole, of the others every part of
-/// that length. Each is a number made of its bytes, in order.
+/// The patterns to search for, by length from [`SHORTEST`] to [`WINDOW`]: short secrets whole, of the others every part
+/// of length `WINDOW`. Each is a number made of its bytes, in order.
 #[derive(Default)]
 struct Index([Vec<u64>; WINDOW - SHORTEST + 1]);
 
 impl Secrets {
-    /// Those of `settings`.
+    /// Collects the secrets of `settings`.
     pub(crate) fn of(settings: &Settings) -> Self {
         let mut secrets = Self::default();
         secrets.add_headers(&settings.headers);
@@ -98,7 +98,7 @@ impl Secrets {
             if name == COOKIE {
                 value.split(|byte| *byte == b';').for_each(|pair| self.add_value(pair));
             }
-            // The token behind a scheme.
+            // The token after the scheme.
             let Some(space) = value.iter().position(|byte| *byte == b' ') else { continue };
             let (scheme, token) = (&value[..space], &value[space + 1..]);
             self.add(token);
@@ -110,18 +110,18 @@ impl Secrets {
         }
     }
 
-    /// The values of a query; what has no name is one.
+    /// Adds the values of a query; an item without a name counts as a value.
     fn add_query(&mut self, query: &str) {
         query.split(['&', ';']).for_each(|pair| self.add_value(pair.as_bytes()));
     }
 
-    /// What stands behind the first equals sign, or all.
+    /// Adds what follows the first equals sign, or the whole pair.
     fn add_value(&mut self, pair: &[u8]) {
         let value = pair.iter().position(|byte| *byte == b'=').map_or(pair, |at| &pair[at + 1..]);
         self.add(value.trim_ascii());
     }
 
-    /// Another one.
+    /// Adds a secret.
     pub(crate) fn add(&mut self, secret: &[u8]) {
         let is_open = OPEN_WORDS.iter().any(|word| secret.eq_ignore_ascii_case(word.as_bytes()));
         if secret.len() >= SHORTEST && !is_open {
@@ -129,8 +129,8 @@ impl Secrets {
         }
     }
 
-    /// `text` with every secret overwritten, in time in proportion to its length. Each character that is hidden is one
-    /// asterisk, so that what stands around it stays in its place.
+    /// Returns `text` with every secret overwritten, in time proportional to its length. Each hidden character becomes
+    /// one asterisk, so that the surrounding text keeps its place.
     pub(crate) fn cleaned(&self, text: &str) -> String {
         if self.sent.is_empty() {
             return text.to_owned();
@@ -154,7 +154,7 @@ impl Index {
     fn of(secrets: &[Vec<u8>]) -> Self {
         let mut index = Self::default();
         for secret in secrets {
-            // As text is unescaped as a whole, the secret in it may be, too.
+            // Text is unescaped as a whole, so the secret in it may be unescaped too.
             let mut bytes = escapes::plain(secret);
             for _ in 0..=TIMES {
                 index.add(&bytes);
@@ -180,7 +180,7 @@ impl Index {
         }
     }
 
-    /// Tells where in the text that `bytes` were made of something stands that is looked for.
+    /// Calls `found` with each place in the original text at which a secret stands in `bytes`.
     fn find(&self, bytes: &[Byte], mut found: impl FnMut(Range<usize>)) {
         let mut last = 0_u64;
         for (at, byte) in bytes.iter().enumerate() {
@@ -195,8 +195,8 @@ impl Index {
     }
 }
 
-/// A byte as it is compared: without case, and with those as one that stand for each other in the alphabets of Base64
-/// and in forms.
+/// A byte in the form for comparison: without case, and with characters as one that stand for each other in the
+/// alphabets of Base64 and in forms.
 fn folded(byte: &Byte) -> u64 {
     u64::from(match byte.value {
         b'+' | b'-' => b' ',
@@ -205,7 +205,7 @@ fn folded(byte: &Byte) -> u64 {
     })
 }
 
-/// What stands in Base64, as far as it does.
+/// Decodes Base64 as far as it is valid.
 fn base64_decoded(text: &[u8]) -> Vec<u8> {
     let (mut bits, mut count) = (0_u32, 0);
     let mut bytes = Vec::with_capacity(text.len());

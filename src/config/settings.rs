@@ -1,4 +1,4 @@
-//! All settings, each decided once: code, then environment, then default.
+//! All settings, each resolved once: code, then environment, then default.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -31,59 +31,61 @@ const MIB: usize = 1024 * 1024;
 const DEFAULT_EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_RESPONSE_BYTES: usize = 4 * MIB;
 const DEFAULT_MEMORY: usize = 64 * MIB;
-/// More would compete with the program for its CPUs; who wants more says so.
+/// More workers would compete with the program for its CPUs; they have to be asked for.
 const DEFAULT_WORKERS: RangeInclusive<usize> = 1..=4;
 
-/// Less takes no resource, and of an answer not what it says; more is held by no program that exports spans.
+/// Allowed limits of a request and an answer. Fewer bytes could not hold a resource, or the text of an answer; no
+/// program that exports spans can hold more.
 const MESSAGE_BYTES: RangeInclusive<usize> = 1024..=1024 * MIB;
 const WORKERS: RangeInclusive<usize> = 1..=64;
 
 /// Every setting, complete and valid. Its `Debug` shows no header value and no user information.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// Why nothing is recorded or sent, if that is so (SDKV-01, SDKV-11).
+    /// Why nothing is recorded or sent; `None` if the client is enabled (SDKV-01, SDKV-11).
     pub(crate) disabled: Option<&'static str>,
     /// Whether spans are sent to the receiver.
     pub(crate) exports: bool,
     pub(crate) log_level: LogLevel,
-    /// Somebody said so.
+    /// Whether the log level was set explicitly.
     pub(crate) log_level_is_asked: bool,
-    /// What the environment says about them; they count for the whole process, disabled or not (SDKV-02).
+    /// The propagators set in the environment. They count for the whole process, even if the client is disabled
+    /// (SDKV-02).
     pub(crate) propagators: Propagators,
     pub(crate) endpoint: Endpoint,
-    /// Nobody said where to send, or not in a usable way.
+    /// Whether no endpoint was configured, or only an unusable one.
     pub(crate) endpoint_is_default: bool,
-    /// What is asked for connections to it, or for the requests themselves.
+    /// The proxy that connections, or the requests themselves, go through.
     pub(crate) proxy: Option<Proxy>,
     /// Names are unique; `Authorization` from the URL's user information is among them.
     pub(crate) headers: Headers,
     pub(crate) compression: Compression,
     pub(crate) tls: Tls,
-    /// One absolute limit for one batch, all attempts included.
+    /// One absolute limit for one batch, including all attempts.
     pub(crate) export_timeout: Duration,
-    /// Bytes of one request before compression; what is larger is not sent.
+    /// Bytes of one request before compression; a larger one is not sent.
     pub(crate) max_request_bytes: usize,
-    /// Bytes of one answer; what is larger is not read.
+    /// Bytes of one answer; a larger one is not read.
     pub(crate) max_response_bytes: usize,
     pub(crate) connections: ConnectionSettings,
     pub(crate) batch: BatchConfig,
     pub(crate) worker_count: usize,
-    /// Bytes.
+    /// The hard bound on what the client holds, in bytes.
     pub(crate) max_memory_usage: usize,
     /// Whether bodies are compressed straight from ring memory.
     pub(crate) zero_copy: bool,
-    /// Whether buffers are used again.
+    /// Whether buffers are reused.
     pub(crate) recycles: bool,
     /// The share of the pool that may be idle.
     pub(crate) gc_threshold: f64,
-    /// Its sizes are at most `max_memory_usage`.
+    /// The pool; its sizes are at most `max_memory_usage`.
     pub(crate) memory_pool: MemoryPool,
-    /// Its sizes are at most `max_memory_usage`.
+    /// The buffers; their sizes are at most `max_memory_usage`.
     pub(crate) zero_copy_buffer: ZeroCopyBuffer,
     pub(crate) backpressure: BackpressureController,
     pub(crate) monitoring: MonitoringConfig,
     pub(crate) performance_monitor: Option<PerformanceMonitor>,
-    /// What is measured, for users or for what adjusts settings.
+    /// What is measured, for users or for controllers.
     pub(crate) measured: Vec<MetricType>,
     pub(crate) memory_monitor: Option<MemoryMonitor>,
     pub(crate) drop_strategy: DropStrategy,
@@ -96,29 +98,29 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Where the client's own metrics go, if anybody asked for them.
+    /// Where the client's own metrics go, if they are enabled.
     pub(crate) fn metrics_endpoint(&self) -> Option<Endpoint> {
         self.monitoring.enable_metrics.then(|| self.endpoint.for_metrics()).flatten()
     }
 
-    /// Whether to tell of what only the program's author can mend: where nobody chose a receiver and none is there, who
-    /// runs a released program is left alone, unless the log level was asked for.
+    /// Whether to report what only the program's author can fix. If no receiver was configured and none is there, the
+    /// user of a released program is left alone, unless the log level was set explicitly.
     pub(crate) fn tells_author(&self) -> bool {
         let level = self.log_level_is_asked.then_some(self.log_level);
         is_for_the_author(self.endpoint_is_default, level, cfg!(debug_assertions))
     }
 
-    /// How long an interval of the performance metrics is, if anybody asked for them.
+    /// The interval of the performance metrics, if they are enabled.
     pub(crate) fn metrics_interval(&self) -> Option<Duration> {
         self.performance_monitor.as_ref().map(|monitor| monitor.metrics_interval)
     }
 
-    /// Workers that may send at once: all but one, which goes on compressing when the receiver is slow.
+    /// How many workers may send at once: all but one, which continues to compress when the receiver is slow.
     pub(crate) fn max_senders(&self) -> usize {
         self.worker_count.saturating_sub(1).max(1).min(self.connections.max_connections)
     }
 
-    /// Decides every setting, and tells what in the environment could not be used: at most one warning per variable,
+    /// Resolves every setting, and reports unusable values in the environment: at most one warning per variable,
     /// without header values and user information.
     pub(crate) fn resolve(mut options: Options, environment: Environment) -> Result<(Self, Vec<String>), Error> {
         let mut choose = Chooser::new(&environment);
@@ -139,19 +141,20 @@ impl Settings {
         } else {
             None
         };
-        // Whoever turned it off has nothing to be told about names; who asks for a receiver may have misspelt it.
+        // A user who turned the client off needs no report about names; a user who configured a receiver may have
+        // misspelt it.
         let is_off = disabled.is_some();
         let sizes = options.sizes();
         let monitoring = options.monitoring.take();
         monitoring.as_ref().map_or(Ok(()), MonitoringConfig::check)?;
-        // A whole section says a level too, be it the default's.
+        // A whole section sets a level too, even if it is the default.
         let level_in_code = options.log_level.is_some();
         choose.section = (!level_in_code && monitoring.is_some()).then_some("MonitoringConfig");
         let log_level = options.log_level.or(monitoring.as_ref().map(|monitoring| monitoring.log_level));
         let (log_level, source) =
             choose.value(log_level, &[env::LOG_LEVEL], |_, text| text.parse(), LogLevel::default());
         choose.section = None;
-        // A section may hold what the environment says.
+        // A section may repeat what the environment says.
         let said = environment.get(env::LOG_LEVEL).and_then(|text| text.ok()?.parse().ok());
         let log_level_is_asked = level_in_code
             || source == Source::Variable(env::LOG_LEVEL)
@@ -166,7 +169,7 @@ impl Settings {
             "no receiver is configured, and the program asks for one (OTEL_EXPORTER_OTLP_ENDPOINT names it)",
         ));
         let (proxy, unusable) = Proxy::on_the_way(&endpoint, &environment);
-        // Who sends nothing needs none.
+        // A client that sends nothing needs no certificates.
         choose.warnings.extend(unusable.into_iter().filter(|_| disabled.is_none() && exports));
         let headers = choose.headers(headers::from_code(options.headers)?, &endpoint);
         if let Some(missing) = options.compression.filter(|compression| !compression.is_compiled_in()) {
@@ -313,7 +316,7 @@ impl Settings {
     }
 }
 
-/// As [`Settings::tells_author`], with the level that was asked for.
+/// The decision of [`Settings::tells_author`], for the given log level.
 fn is_for_the_author(endpoint_is_default: bool, level: Option<LogLevel>, has_debug_assertions: bool) -> bool {
     !endpoint_is_default || has_debug_assertions || level.is_some_and(|level| level >= LogLevel::Info)
 }
@@ -330,6 +333,6 @@ fn resource_attributes(text: &str) -> Result<Vec<(String, String)>, Rejected> {
     resource::parse_attributes(text).map_err(|must| Rejected::new(text, must))
 }
 
-// Of every setting, those of TLS among them.
+// Tests of every setting, including those of TLS.
 #[cfg(all(test, feature = "tls"))]
 mod tests;

@@ -2,31 +2,31 @@
 
 use std::{path::PathBuf, time::Duration};
 
-/// Where spans go that could not be delivered in time: into files that a later run, another process with the same
+/// Where spans that could not be delivered in time are kept: in files that a later run, another process with the same
 /// directory, or this client itself sends as soon as the receiver answers.
 ///
-/// Off unless `dir` is set. What is written are request bodies as they would have been sent, attributes and all:
-/// the directories are made for the user alone (0700), the files too (0600). Headers, and so credentials, are not
+/// Off unless `dir` is set. The files hold request bodies as they would have been sent, including all attributes.
+/// Directories are created for the user only (0700), and so are files (0600). Headers, and so credentials, are not
 /// written; a body is sent with the headers of the client that sends it, and only to the URL it was meant for.
 ///
 /// Files are written by the client's threads, and by the thread that shuts down; never by one that records.
 ///
-/// Given in code, the whole struct counts and the environment's `OTLP_SPOOL_*` do not.
+/// Given in code, the whole struct counts and the environment's `OTLP_SPOOL_*` are ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpoolConfig {
-    /// The directory; made, with those above it, when there is something to write. Default `None`: no spool. Not
-    /// empty. Several processes may share it; on a network file system `flock` has to work. Environment:
-    /// `OTLP_SPOOL_DIR`.
+    /// The directory; created, with its parents, when there is something to write. Default `None`: no spool. Not empty.
+    /// Several processes may share it; on a network file system `flock` has to work. Environment: `OTLP_SPOOL_DIR`.
     pub dir: Option<PathBuf>,
-    /// The most bytes of all files in the directory. Default 64 MiB; at least 1. What would exceed it is dropped and
-    /// counted, the files that are there stay. Each process looks before it writes, so that several that write at
-    /// the same moment can exceed it by what they write then. Environment: `OTLP_SPOOL_MAX_BYTES`.
+    /// The most bytes of all files in the directory. Default 64 MiB; at least 1. Spans that would exceed it are dropped
+    /// and counted; existing files stay. Each process checks before it writes, so several that write at the same moment
+    /// can exceed it by what they write then. Environment: `OTLP_SPOOL_MAX_BYTES`.
     pub max_bytes: u64,
     /// How long a body may wait to be sent. Default 7 days; zero for no limit. An older one is removed when it is
-    /// met, and counted as dropped there. What was written while the clock had not been set yet, or was ahead, counts
-    /// from when it is first met by a clock that has been set. Environment: `OTLP_SPOOL_MAX_AGE` in milliseconds.
+    /// found, and counted as dropped by the process that finds it. The age of a body that was written while the clock
+    /// was not yet set, or was ahead, counts from when it is first found with a correct clock. Environment:
+    /// `OTLP_SPOOL_MAX_AGE` in milliseconds.
     pub max_age: Duration,
-    /// Whether each file is forced to the disk before it counts as written, and its removal before the next one is
+    /// Whether each file is synced to the disk before it counts as written, and its removal before the next one is
     /// sent. Default false: files survive the end of the process, however it ends, but perhaps not a power failure.
     /// Costs a few milliseconds and more for each file. Environment: `OTLP_SPOOL_FSYNC`.
     pub fsync: bool,

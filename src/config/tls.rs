@@ -1,4 +1,4 @@
-//! Whom to trust, and how to show who one is.
+//! Trusted certificates, and the client's own.
 
 use std::path::Path;
 
@@ -26,18 +26,18 @@ pub(super) use files::{NO_IDENTITY, Unpaired, chain, in_code, key, pair, roots};
 #[cfg(feature = "tls")]
 pub(crate) use renewal::Renewal;
 
-/// What holds for TLS where it is not compiled in.
+/// Stands for the TLS settings if TLS is not compiled in.
 #[cfg(not(feature = "tls"))]
 #[derive(Debug, Clone)]
 pub(crate) struct Tls;
 
-/// A file that is not what it must be.
+/// The error for a file that is not what it must be.
 pub(super) fn rejected(path: &Path, must: impl Into<String>) -> Rejected {
     let text = path.to_string_lossy();
     if is_content(&text) { Rejected::hidden(must) } else { Rejected::new(&text, must) }
 }
 
-/// Whether a text that should name a file looks like what the file should hold: a key, in the worst case.
+/// Whether a text that should be a file name looks like the content of the file: possibly a key.
 fn is_content(text: &str) -> bool {
     let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
     text.contains("-----") || text.contains('\n') || text.len() >= 48 && text.chars().all(is_base64)

@@ -2,17 +2,17 @@
 
 use super::Compression;
 
-/// What controllers may change while a client runs; everything else is decided once, by `build()`.
+/// Settings that controllers may change while a client runs; everything else is decided once, by `build()`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Tuning {
     /// The most spans of one request. Default 4096.
     pub batch_size: usize,
-    /// How many requests may be under way at once, each over a connection of its own. Default 4; at least 1.
+    /// How many requests may be in progress at once, each over its own connection. Default 4; at least 1.
     pub connections: usize,
     /// How bodies are compressed. Default gzip.
     pub compression: Compression,
-    /// How hard the compressor tries. Default [`Effort::Least`].
+    /// The compressor's effort. Default [`Effort::Least`].
     pub effort: Effort,
 }
 
@@ -29,19 +29,19 @@ impl Default for Tuning {
 }
 
 listed! {
-    /// How hard a compressor tries; without meaning where nothing is compressed.
+    /// The effort of a compressor; ignored without compression.
     ///
-    /// On span records more than the least seldom pays: gzip's level 6 takes three times the CPU of level 1 for a tenth
-    /// fewer bytes. It does where the network is what is scarce.
+    /// For span records more effort seldom pays: gzip's level 6 takes three times the CPU of level 1 for a tenth fewer
+    /// bytes. It pays if the network is the bottleneck.
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
     #[non_exhaustive]
     pub enum Effort {
         /// The compressor's fastest level. The default.
         #[default]
         Least,
-        /// The level the compressor itself takes for a compromise.
+        /// The compressor's own default compromise.
         Normal,
-        /// The fewest bytes that are worth their time.
+        /// The fewest bytes at a reasonable time.
         Most,
     }
 }
@@ -56,7 +56,7 @@ impl Effort {
     }
 }
 
-/// How bodies are compressed, and how hard.
+/// How bodies are compressed, and with which effort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Encoding {
     pub(crate) compression: Compression,
@@ -65,6 +65,6 @@ pub(crate) struct Encoding {
 
 impl Encoding {
     pub(crate) const NONE: Self = Self { compression: Compression::None, effort: Effort::Least };
-    /// What every receiver understands.
+    /// The encoding that every receiver understands.
     pub(crate) const GZIP: Self = Self { compression: Compression::Gzip, effort: Effort::Least };
 }

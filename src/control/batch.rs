@@ -3,29 +3,29 @@
 use super::targets::{Knobs, PerformanceTargets};
 use crate::{config::BatchConfig, error::Error, stats::PerformanceMetrics};
 
-/// Smaller requests cost the receiver more than they hurry. A size that was configured may be smaller still.
+/// Smaller requests cost the receiver more than they save in time. A configured size may be smaller still.
 const FLOOR: usize = 64;
-/// Larger ones compress no better. A size that was configured may be larger still.
+/// Larger ones compress no better. A configured size may be larger still.
 const CEILING: usize = 16_384;
 
-/// A queue this full is under pressure. One that is not has room below this: a step must not lead from one side to
-/// the other.
+/// A queue this full is under pressure. One that is not has room below this: a step must not lead from one side to the
+/// other.
 const PRESSURE: f64 = 0.7;
 /// A queue whose fill falls by this much in a step is getting emptier: batches are large enough.
 const EMPTIES: f64 = 0.001;
-/// Under pressure sizes grow while a request takes at most this many times the target latency, and shrink where it
-/// takes [`FAR_TOO_LONG`] times. A doubling leads from one to below the other, with room for noise.
+/// Under pressure sizes grow while a request takes at most this many times the target latency, and shrink if it takes
+/// [`FAR_TOO_LONG`] times. A doubling leads from one to below the other, with room for noise.
 const TOO_LONG: f64 = 3.0;
 const FAR_TOO_LONG: f64 = 8.0;
-/// Without pressure a size grows back to the configured one where latency is below this share of the target.
+/// Without pressure a size grows back to the configured one if latency is below this share of the target.
 const QUICK: f64 = 0.25;
 /// Batches this full are limited by their size.
 const FULL: f64 = 0.9;
-/// What was learnt about the size that is needed holds until throughput is below this share of what it was then.
+/// What was learnt about the needed size holds until throughput falls below this share of its value then.
 const FORGET: f64 = 0.5;
 
-/// The batch size that suits a queue this full (0 to 1): 500 below 0.3, 1000 below 0.7, else 2000. A load that is no
-/// number counts as medium.
+/// Returns the batch size that suits a queue this full (0 to 1): 500 below 0.3, 1000 below 0.7, else 2000. NaN counts
+/// as medium load.
 pub fn calculate_optimal_batch_size(load: f64) -> usize {
     if load < 0.3 {
         500
@@ -36,29 +36,30 @@ pub fn calculate_optimal_batch_size(load: f64) -> usize {
     }
 }
 
-/// Adjusts the batch size to what was measured.
+/// Adjusts the batch size to the measurements:
 ///
-/// - Where the queue is above 70 % full and not getting emptier, or spans are lost, the size doubles, unless requests
-///   take more than three times the target latency already; where they take more than eight times, it is halved.
-/// - Else, where spans or requests take longer than the target latency, it is halved, but never again to a size that
+/// - If the queue is above 70 % full and not getting emptier, or spans are lost, the size doubles, unless requests
+///   already take more than three times the target latency; if they take more than eight times, it is halved.
+/// - Otherwise, if spans or requests take longer than the target latency, it is halved, but never again to a size that
 ///   was too small for the queue, unless throughput has halved since.
-/// - Else, where latency is a quarter of the target and batches are full, it doubles, up to the configured size.
+/// - Otherwise, if latency is below a quarter of the target and batches are full, it doubles, up to the configured
+///   size.
 ///
 /// The size never leaves the range from 64 to 16,384, widened to the configured size, and never exceeds
 /// `max_queue_size`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchManager {
     config: BatchConfig,
-    /// As it was configured.
+    /// The configured size.
     configured: usize,
     adaptive: bool,
     targets: PerformanceTargets,
     needed: Option<Needed>,
-    /// The queue's fill a step ago.
+    /// The queue's fill at the last step.
     last_load: f64,
 }
 
-/// A size to which pressure has led, and what was achieved when it began.
+/// A size to which pressure has led, and the throughput when it began.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Needed {
     size: usize,
@@ -72,7 +73,7 @@ impl Default for BatchManager {
 }
 
 impl BatchManager {
-    /// Begins with [`BatchConfig::default`], adjusts, and aims at [`PerformanceTargets::default`].
+    /// Makes a manager that begins with [`BatchConfig::default`], adjusts, and aims at [`PerformanceTargets::default`].
     pub fn new() -> Self {
         let config = BatchConfig::default();
         let configured = config.max_batch_size;
@@ -86,7 +87,7 @@ impl BatchManager {
         }
     }
 
-    /// Where to begin. Only `max_batch_size` is ever changed.
+    /// Sets the initial config. Only its `max_batch_size` is ever changed.
     #[must_use]
     pub fn with_initial_config(mut self, config: BatchConfig) -> Self {
         self.configured = config.max_batch_size;
@@ -94,21 +95,21 @@ impl BatchManager {
         self
     }
 
-    /// Whether to adjust at all. Default true.
+    /// Sets whether to adjust at all. Default true.
     #[must_use]
     pub fn with_adaptive_adjustment(mut self, adaptive: bool) -> Self {
         self.adaptive = adaptive;
         self
     }
 
-    /// What to aim at; of these it is the latency that counts here.
+    /// Sets the targets; only the latency counts here.
     #[must_use]
     pub fn with_performance_targets(mut self, targets: PerformanceTargets) -> Self {
         self.targets = targets;
         self
     }
 
-    /// One step: [`current_config`](Self::current_config) shows what it led to. To be called once for each interval.
+    /// Makes one step, whose result is [`current_config`](Self::current_config). Call it once for each interval.
     pub fn adjust_batch_size_based_on_performance(&mut self, metrics: &PerformanceMetrics) {
         if !self.adaptive {
             return;
@@ -147,12 +148,12 @@ impl BatchManager {
         size
     }
 
-    /// Whether it adjusts anything.
+    /// Whether it adjusts at all.
     pub(crate) fn is_adaptive(&self) -> bool {
         self.adaptive
     }
 
-    /// The configuration as it is now.
+    /// The current configuration.
     pub fn current_config(&self) -> &BatchConfig {
         &self.config
     }
@@ -165,7 +166,7 @@ impl BatchManager {
         CEILING.max(self.configured).min(self.config.max_queue_size).max(1)
     }
 
-    /// The same, if the targets make sense. The configuration is judged like any other.
+    /// Returns the manager if its targets are valid. The configuration is validated like any other.
     pub(crate) fn checked(self) -> Result<Self, Error> {
         self.targets.check(&Knobs {
             latency: "with_batch_manager.target_latency",
@@ -341,7 +342,7 @@ mod tests {
             }
         }
 
-        /// A receiver with a round trip and a bandwidth behind it, and a queue before it.
+        /// A model of a receiver with a round trip and a bandwidth, and a queue in front of it.
         #[test]
         fn in_a_closed_loop_the_size_comes_to_rest(
             offered in 100.0..100_000f64, round_trip in 0.0001..0.5f64, per_second in 1000.0..1e6f64,

@@ -1,4 +1,4 @@
-//! How bodies should be compressed, by what the network and the CPU have to spare.
+//! How bodies should be compressed, given the spare capacity of network and CPU.
 
 use std::time::Duration;
 
@@ -8,29 +8,29 @@ use crate::{
     stats::PerformanceMetrics,
 };
 
-/// So many steps in a row have to want the same before anything changes.
+/// This many consecutive steps have to want the same before anything changes.
 const PATIENCE: u32 = 3;
-/// What a threshold has switched on is switched off at this share of it, or of its inverse.
+/// What crossing a threshold has started ends at this share of it, or of its inverse.
 const RELEASE: f64 = 0.8;
-/// On an idle path another way has to be cheaper by this much.
+/// On an idle path another encoding has to be cheaper by this factor.
 const WORTH_IT: f64 = 0.8;
-/// Assumed until it was measured, kbit/s.
+/// Assumed until measured, in kbit/s.
 const USUAL_BANDWIDTH: f64 = 100_000.0;
-/// CPU a span costs beside compression, ns per byte of its record.
+/// CPU of a span besides compression, in ns per byte of its record.
 const BASE: f64 = 1.0;
 
-/// When to compress harder, and when less.
+/// Chooses when to compress harder, and when less:
 ///
 /// - Below the bandwidth threshold or above the latency threshold: harder, a step at a time, as long as that is
 ///   expected to stay below the CPU threshold.
 /// - Above the CPU threshold: less, down to none.
 /// - Both at once: no harder than the fastest compressor at its fastest.
-/// - Neither: whatever costs least in all, the time to compress a span and the time to send it taken together. That
-///   is none above 1 to 3 Gbit/s, as on the loopback, else the fastest compressor. It is not gone back to where the
-///   threshold would be crossed again.
+/// - Neither: whatever costs least in total, the time to compress a span plus the time to send it. That is no
+///   compression above 1 to 3 Gbit/s, as on the loopback, else the fastest compressor. It does not go back to a choice
+///   with which the threshold would be crossed again.
 ///
-/// The compressor is zstd where it is compiled in and the receiver takes it, else gzip; brotli only where it is all
-/// there is.
+/// The compressor is zstd if it is compiled in and the receiver accepts it, else gzip; brotli only if there is no
+/// other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdaptiveCompression {
     bandwidth: u64,
@@ -45,45 +45,45 @@ impl Default for AdaptiveCompression {
 }
 
 impl AdaptiveCompression {
-    /// Thresholds of 1000 kbit/s, 80 % of one core and 200 ms.
+    /// Makes a controller with thresholds of 1000 kbit/s, 80 % of one core and 200 ms.
     pub fn new() -> Self {
         Self { bandwidth: 1000, cpu: 0.8, latency: Duration::from_millis(200) }
     }
 
-    /// Below so many kbit/s, measured by how long large bodies take, the network is what is scarce. Default 1000; at
-    /// least 1.
+    /// Sets the bandwidth in kbit/s, measured with large bodies, below which the network is the bottleneck. Default
+    /// 1000; at least 1.
     #[must_use]
     pub fn with_network_condition_threshold(mut self, kbits_per_second: u64) -> Self {
         self.bandwidth = kbits_per_second;
         self
     }
 
-    /// Above this share of one core, used by the client's threads, the CPU is what is scarce. Default 0.8; finite
-    /// and greater than 0; more than 1 where several cores may be used.
+    /// Sets the share of one core, used by the client's threads, above which the CPU is the bottleneck. Default 0.8;
+    /// finite and greater than 0; more than 1 if several cores may be used.
     #[must_use]
     pub fn with_cpu_usage_threshold(mut self, share: f64) -> Self {
         self.cpu = share;
         self
     }
 
-    /// Above this mean time of a request the network is what is scarce. Default 200 ms; longer than zero.
+    /// Sets the mean time of a request above which the network is the bottleneck. Default 200 ms; longer than zero.
     #[must_use]
     pub fn with_latency_threshold(mut self, latency: Duration) -> Self {
         self.latency = latency;
         self
     }
 
-    /// The stepper, beginning with this way to compress.
+    /// Returns the stepper, beginning with this compression and effort.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] where a threshold makes no sense.
+    /// [`Error::Config`] if a threshold is invalid.
     pub(crate) fn start(self, compression: Compression, effort: Effort) -> Result<CompressionChooser, Error> {
         let settings = self.checked()?;
         Ok(CompressionChooser { settings, current: Encoding { compression, effort }, wanted: None, patience: 0 })
     }
 
-    /// The same, if it makes sense.
+    /// Returns the settings if they are valid.
     pub(crate) fn checked(self) -> Result<Self, Error> {
         if self.bandwidth == 0 {
             let knob = "with_adaptive_compression.network_condition_threshold";
@@ -102,7 +102,7 @@ impl AdaptiveCompression {
 }
 
 impl Encoding {
-    /// CPU in nanoseconds per byte, and bytes before for each byte after; measured on span records.
+    /// CPU in nanoseconds per byte, and the compression ratio; measured on span records.
     fn cost(self) -> (f64, f64) {
         let (cpu, ratio) = match self.compression {
             Compression::None => return (0.0, 1.0),
@@ -124,24 +124,25 @@ impl Encoding {
     }
 }
 
-/// Decides, interval by interval, what [`AdaptiveCompression`] asks for.
+/// Makes the decisions of [`AdaptiveCompression`], interval by interval.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CompressionChooser {
     settings: AdaptiveCompression,
     current: Encoding,
     wanted: Option<Encoding>,
-    /// Steps in a row that wanted this.
+    /// How many consecutive steps wanted this.
     patience: u32,
 }
 
 impl CompressionChooser {
-    /// How to compress from now on, with what is `available`: what the receiver is known to take. What is not
-    /// compiled in never is. Changes by one step at a time, after three intervals in a row that ask for it, and at
-    /// once where the present choice is no longer available. An empty list leaves no compression.
+    /// Returns how to compress from now on, given the compressions that are `available`: those the receiver is known to
+    /// accept. Ones that are not compiled in are never used. Changes by one step at a time, after three consecutive
+    /// intervals that ask for it, and at once if the present choice is no longer available. An empty list leaves no
+    /// compression.
     pub(crate) fn choose(&mut self, metrics: &PerformanceMetrics, available: &[Compression]) -> (Compression, Effort) {
         let ladder = ladder(available);
         let at = ladder.iter().position(|way| *way == self.current).unwrap_or_else(|| {
-            // The nearest that compresses as hard, or does not.
+            // The nearest one with the same effort, or without compression.
             let compresses = self.current.compression != Compression::None;
             let same =
                 ladder.iter().position(|way| compresses && way.effort == self.current.effort && *way != Encoding::NONE);
@@ -159,7 +160,7 @@ impl CompressionChooser {
         (self.current.compression, self.current.effort)
     }
 
-    /// The rung that these metrics ask for: this one or a neighbour.
+    /// The rung that these metrics ask for: the current one or a neighbour.
     fn next(&self, metrics: &PerformanceMetrics, ladder: &[Encoding], at: usize) -> usize {
         let scarce = Scarce::new(&self.settings, metrics);
         let harder = (at + 1).min(ladder.len() - 1);
@@ -183,8 +184,8 @@ impl CompressionChooser {
         }
     }
 
-    /// Whether the network would be what is scarce after compressing less. Of a request's time no more than all of it
-    /// grows with its bytes.
+    /// Whether the network would be the bottleneck after compressing less. At most the whole time of a request grows
+    /// with its bytes.
     fn would_be_scarce(&self, metrics: &PerformanceMetrics, from: Encoding, to: Encoding) -> bool {
         let growth = from.cost().1 / to.cost().1;
         let narrow =
@@ -193,7 +194,7 @@ impl CompressionChooser {
     }
 }
 
-/// What there is too little of.
+/// The bottlenecks.
 struct Scarce {
     network: bool,
     cpu: bool,
@@ -207,13 +208,13 @@ impl Scarce {
     }
 }
 
-/// What the CPU's share would be: as if all of it went into records and their compression, which is the most that
-/// can change.
+/// The estimated CPU share: as if all of it went into records and their compression, which is the largest possible
+/// change.
 fn cpu_at(share: f64, from: Encoding, to: Encoding) -> f64 {
     share * (BASE + to.cost().0) / (BASE + from.cost().0)
 }
 
-/// The ways there are, from none to the hardest.
+/// The available encodings, from none to the hardest.
 fn ladder(available: &[Compression]) -> Vec<Encoding> {
     let preferred = [Compression::Zstd, Compression::Gzip, Compression::Brotli];
     let best = preferred.into_iter().find(|way| available.contains(way) && way.is_compiled_in());
@@ -236,7 +237,7 @@ mod tests {
         AdaptiveCompression::new().start(compression, effort).unwrap()
     }
 
-    /// Neither network nor CPU is scarce, and at 100 Mbit/s compression pays.
+    /// Neither network nor CPU is a bottleneck, and at 100 Mbit/s compression pays.
     fn idle() -> PerformanceMetrics {
         PerformanceMetrics {
             bandwidth_kbits: 100_000.0,
@@ -376,7 +377,7 @@ mod tests {
             prop_assert!(choices[4 * PATIENCE as usize..].windows(2).all(|pair| pair[0] == pair[1]), "{choices:?}");
         }
 
-        /// CPU, bandwidth and latency follow from the choice, and every measurement is off by up to a tenth.
+        /// CPU, bandwidth and latency follow from the choice, and every measurement has an error of up to a tenth.
         #[test]
         fn in_a_closed_loop_with_noise_the_choice_comes_to_rest(
             bytes in 1e4..1e9f64, kbits in 100.0..1e7f64, round_trip in 0.0..0.4f64, seed in any::<u64>()

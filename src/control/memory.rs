@@ -5,14 +5,14 @@ use crate::config::{MemoryMonitor, MemoryThresholds};
 /// A level that was reached is left at this share of it.
 const RELEASE: f64 = 0.95;
 
-/// What there is to do now.
+/// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct MemoryResponse {
-    /// Say that memory gets short: true once each time the warning threshold is reached.
+    /// Whether to warn that memory gets short: true once each time the warning threshold is reached.
     pub(crate) warn: bool,
-    /// Give idle memory back.
+    /// Whether to give idle memory back.
     pub(crate) trim: bool,
-    /// Sample new traces down.
+    /// Whether to sample fewer new traces.
     pub(crate) throttle: bool,
 }
 
@@ -23,7 +23,7 @@ enum Level {
     Critical,
 }
 
-/// Decides, share by share, what a [`MemoryMonitor`] does.
+/// Decides, look by look, what a [`MemoryMonitor`] does.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct MemoryWatch {
     thresholds: MemoryThresholds,
@@ -32,12 +32,12 @@ pub(crate) struct MemoryWatch {
 }
 
 impl MemoryWatch {
-    /// For these settings, which `build()` has checked where they come from a client.
+    /// Makes the watch. `build()` has checked the settings if they come from a client.
     pub(crate) fn new(monitor: &MemoryMonitor) -> Self {
         Self { thresholds: monitor.thresholds, trims: monitor.gc_trigger, level: Level::Normal }
     }
 
-    /// What to do where this share of the memory bound is in use. A share that is no number changes nothing.
+    /// Returns what to do if this share of the memory bound is in use. NaN changes nothing.
     pub(crate) fn step(&mut self, share: f64) -> MemoryResponse {
         let before = self.level;
         self.level = self.level_at(share);

@@ -1,4 +1,4 @@
-//! What controllers aim at.
+//! The targets of controllers.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ pub struct PerformanceTargets {
     /// The mean time from the end of a span until it is accepted, and so the longest a request should take. Default
     /// 100 ms; longer than zero.
     pub target_latency: Duration,
-    /// Spans per second that should be accepted where so many are ended; fewer are enough where all of them arrive.
-    /// Default 10,000; at least 1.
+    /// Spans per second that should be accepted if that many are ended; fewer are enough if all of them arrive. Default
+    /// 10,000; at least 1.
     pub target_throughput: u64,
     /// Bytes the client may hold. Default 64 MiB; at least 1.
     pub max_memory_usage: usize,
@@ -31,7 +31,7 @@ impl Default for PerformanceTargets {
     }
 }
 
-/// The names of the targets where they are part of another setting.
+/// The names of the targets as parts of another setting.
 pub(super) struct Knobs {
     pub(super) latency: &'static str,
     pub(super) throughput: &'static str,
@@ -40,7 +40,7 @@ pub(super) struct Knobs {
 }
 
 impl PerformanceTargets {
-    /// An error that names the target, if one makes no sense.
+    /// Returns an error that names the first invalid target.
     pub(super) fn check(&self, knobs: &Knobs) -> Result<(), Error> {
         if self.target_latency.is_zero() {
             return Err(Error::config(knobs.latency, "0s", "must be longer than zero"));
@@ -62,7 +62,7 @@ impl PerformanceTargets {
 pub(super) mod tests {
     use super::*;
 
-    /// Targets that make no sense, with the field that an error about them has to name.
+    /// Invalid targets, each with the field that its error has to name.
     pub(in crate::control) fn senseless() -> Vec<(&'static str, PerformanceTargets)> {
         let sound = PerformanceTargets::default;
         let mut senseless = vec![

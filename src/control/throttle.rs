@@ -1,22 +1,22 @@
-//! Sampling new traces down while more comes than can be sent.
+//! Sampling fewer new traces while more spans arrive than can be sent.
 
 use std::time::Duration;
 
 use crate::error::Error;
 
-/// Of a trace id's 56 random bits, how many values there are.
+/// The number of values of a trace id's 56 random bits.
 const RANGE: u64 = 1 << 56;
 /// Thresholds are multiples of this: five hexadecimal digits in `tracestate`.
 const GRAIN: u64 = 1 << 36;
-/// The least probability, and the least by which one step may cut.
+/// The least probability, and the strongest cut of one step.
 const LEAST: f64 = 1.0 / 65_536.0;
 const DEEPEST: f64 = 1.0 / 16.0;
 
-/// Where between the threshold and full the queue is held under overload.
+/// The point between the threshold and full at which the queue is held under overload.
 const SETPOINT: f64 = 0.25;
-/// Probability may double in this time and no faster.
+/// Seconds in which the probability may double at most.
 const DOUBLING: f64 = 0.25;
-/// A change of probability by less is not worth one.
+/// A smaller relative change of the probability is not made.
 const DEADBAND: f64 = 0.1;
 /// Seconds over which the drained rate is averaged: batches leave in lumps.
 const DRAIN_MEMORY: f64 = 1.0;
@@ -25,24 +25,24 @@ const START_MEMORY: f64 = 0.05;
 /// Seconds after which spans that stay open count as usual.
 const OPEN_MEMORY: f64 = 60.0;
 
-/// The overload that is reckoned with, as a multiple of what is drained, and how many steps one must take to fill the
-/// room that is left.
+/// The overload that is planned for, as a multiple of the drained rate, and how many steps it must take to fill the
+/// remaining room.
 const OVERLOAD: f64 = 10.0;
 const STEPS_TO_FULL: f64 = 4.0;
 const SHORTEST_TICK: Duration = Duration::from_millis(1);
 const LONGEST_TICK: Duration = Duration::from_millis(100);
 
-/// Which traces to keep, as OpenTelemetry's consistent probability sampling has it: those whose 56 random bits are at
-/// least this threshold, which is (1 − p) · 2⁵⁶ and is recorded as `ot=th:` in `tracestate`.
+/// Which traces to keep, by OpenTelemetry's consistent probability sampling: those whose 56 random bits are at least
+/// this threshold, which is (1 − p) · 2⁵⁶ and is recorded as `ot=th:` in `tracestate`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SamplingThreshold(u64);
 
 impl SamplingThreshold {
-    /// Keeps all.
+    /// Keeps all traces.
     pub const ALL: Self = Self(0);
 
-    /// The threshold that keeps this share of all traces, to five hexadecimal digits. Shares below 2⁻¹⁶ count as that,
-    /// those above 1, or no numbers, as 1.
+    /// Returns the threshold that keeps this share of all traces, to five hexadecimal digits. Shares below 2⁻¹⁶ count
+    /// as 2⁻¹⁶; shares above 1, and NaN, count as 1.
     pub fn with_probability(probability: f64) -> Self {
         if probability.is_nan() || probability >= 1.0 {
             return Self::ALL;
@@ -51,17 +51,17 @@ impl SamplingThreshold {
         Self(rejected.round() as u64 * GRAIN)
     }
 
-    /// The share of all traces that is kept, greater than 0 and at most 1.
+    /// Returns the share of all traces that is kept, greater than 0 and at most 1.
     pub fn probability(self) -> f64 {
         (RANGE - self.0) as f64 / RANGE as f64
     }
 
-    /// T: a multiple of 2³⁶ below 2⁵⁶.
+    /// Returns T: a multiple of 2³⁶ below 2⁵⁶.
     pub fn value(self) -> u64 {
         self.0
     }
 
-    /// Keeps a trace with these random bits: `rv` of its `tracestate`, or else the last 7 bytes of its id.
+    /// Whether a trace with these random bits is kept: `rv` of its `tracestate`, or else the last 7 bytes of its id.
     #[cfg(any(test, feature = "bench"))]
     pub fn keeps(self, random: u64) -> bool {
         random & (RANGE - 1) >= self.0
@@ -71,28 +71,28 @@ impl SamplingThreshold {
 /// What happened since the last step.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Pressure {
-    /// How long ago that was.
+    /// The time since the last step.
     pub elapsed: Duration,
     /// How full the queue is now, from 0 to 1.
     pub fill: f64,
-    /// Spans started meanwhile, without those of traces that were sampled out.
+    /// Spans started since then, without those of traces that were sampled out.
     pub started: u64,
-    /// Of these and earlier ones, spans ended meanwhile.
+    /// Spans ended since then, whenever they were started.
     pub ended: u64,
-    /// Spans that left the queue meanwhile, delivered or given up.
+    /// Spans that left the queue since then, delivered or given up.
     pub drained: u64,
-    /// Spans that found no room meanwhile, in the queue or for want of memory.
+    /// Spans that found no room since then, in the queue or in memory.
     pub refused: u64,
 }
 
-/// Holds a queue below full under overload by sampling new traces down.
+/// Keeps a queue from filling up under overload by sampling fewer new traces.
 ///
-/// Nothing is sampled out until what is queued, together with what is open beyond the usual number and so bound to
-/// come, has passed the threshold, or a span found no room. Then the probability of new traces is what lets in as much
-/// as is drained: a little more while the queue is below a quarter of the way from the threshold to full, less and
-/// less above. It may fall in one step and doubles in no less than a quarter of a second, until all are kept again.
+/// Everything is kept until the queued spans, plus the open spans beyond their usual number (which are bound to
+/// arrive), pass the threshold, or a span finds no room. Then the probability of new traces is chosen to let in as much
+/// as is drained: a little more while the queue is below a quarter of the way from the threshold to full, less and less
+/// above. It may fall in one step and doubles in no less than a quarter of a second, until all traces are kept again.
 ///
-/// What fills the queue before a step has seen it cannot be undone, and traces that were let in go on: call
+/// A step can only react to what has already filled the queue, and traces that were let in continue: call
 /// [`step`](Self::step) as often as [`tick`](Self::tick) says, and at once when a span found no room. The room above
 /// the threshold has to hold what an overload brings in one or two steps, and the rest of the traces that are open.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,21 +100,21 @@ pub struct Throttle {
     threshold: f64,
     queue_size: f64,
     sampling: SamplingThreshold,
-    /// As full as the queue is, what is bound to come counted.
+    /// The fill of the queue, including what is bound to arrive.
     fill: f64,
-    /// Per second, averaged.
+    /// Drained spans per second, averaged.
     drained: f64,
-    /// Per second and as if none were sampled out, averaged.
+    /// Spans per second that would start without sampling, averaged.
     offered: f64,
-    /// The probability that the spans which start now were let in by: that of some time ago for those of older traces.
+    /// The probability with which the spans that start now were let in: for older traces, that of some time ago.
     admitted_by: f64,
     open: f64,
     usually_open: f64,
 }
 
 impl Throttle {
-    /// Samples down above `threshold`, a share of `queue_size` spans. Where only bytes bound the queue, that is as many
-    /// spans as fit.
+    /// Makes a throttle that samples down above `threshold`, a share of `queue_size` spans. If only bytes bound the
+    /// queue, give the number of spans that fit.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ impl Throttle {
         })
     }
 
-    /// Which traces to keep from now on.
+    /// Makes one step and returns which traces to keep from now on.
     pub fn step(&mut self, pressure: &Pressure) -> SamplingThreshold {
         let seconds = pressure.elapsed.as_secs_f64();
         if seconds <= 0.0 && pressure.refused == 0 {
@@ -160,8 +160,8 @@ impl Throttle {
         self.sampling
     }
 
-    /// How long the next step may wait: a fraction of the time in which ten times what is drained or started now
-    /// would fill the queue; from 1 ms to 100 ms.
+    /// Returns how long the next step may wait: a fraction of the time in which ten times the current drained or
+    /// started rate would fill the queue; from 1 ms to 100 ms.
     pub fn tick(&self) -> Duration {
         let busy = self.drained.max(self.offered * self.sampling.probability()).max(1.0);
         let until_full = (1.0 - self.fill).max(0.0) * self.queue_size / (OVERLOAD * busy);
@@ -188,7 +188,7 @@ impl Throttle {
         self.fill = fill + bound_to_come;
     }
 
-    /// How much may be let in for each span that is drained: 1 at the setpoint, nothing where the queue is full.
+    /// How much may be let in for each span that is drained: 1 at the setpoint, nothing if the queue is full.
     fn room(&self) -> f64 {
         let setpoint = self.threshold + SETPOINT * (1.0 - self.threshold);
         ((1.0 - self.fill) / (1.0 - setpoint)).max(0.0)
@@ -205,7 +205,7 @@ mod tests {
         Throttle::new(0.8, 10_000).unwrap()
     }
 
-    /// A tenth of a second in which ten times as much came as went.
+    /// A tenth of a second in which ten times as much arrived as left.
     fn overload(fill: f64) -> Pressure {
         Pressure {
             elapsed: Duration::from_millis(100),
@@ -229,7 +229,7 @@ mod tests {
         let mut throttle = throttle();
         let burst = Pressure { started: 9000, ended: 0, ..overload(0.1) };
         assert_ne!(throttle.step(&burst), SamplingThreshold::ALL);
-        // Spans that are open for long are usual after a while.
+        // Spans that stay open for long count as usual after a while.
         let calm = Pressure { started: 100, ended: 100, elapsed: Duration::from_secs(1), ..overload(0.1) };
         for _ in 0..300 {
             throttle.step(&calm);

@@ -1,9 +1,9 @@
 //! Finding better settings by trying them.
 //!
-//! One experiment at a time: change one knob by one step (or two against one another), let an interval pass, measure,
-//! compare with what was before, and keep the step or take it back. `cost` says what "better" means, `plan` which step
-//! comes next, `window` whether a difference is more than noise; this file conducts. When no step helps any more, or
-//! the targets are met, the tuner rests until conditions change.
+//! It makes one experiment at a time: change one knob by one step (or two against one another), let an interval pass,
+//! measure, compare with the previous measurements, and keep the step or take it back. `cost` says what "better" means,
+//! `plan` which step comes next, `window` whether a difference is more than noise; this file conducts. When no step
+//! helps any more, or the targets are met, the tuner rests until conditions change.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -20,42 +20,41 @@ pub use limits::{TuningLimits, TuningStrategy};
 use plan::{Plan, Step};
 use window::{Noise, Window};
 
-/// Intervals that pass unmeasured after a change: what was under way is still of before.
+/// Intervals that pass unmeasured after a change: requests in progress still belong to the old settings.
 const TRANSITION: u32 = 1;
-/// Intervals over which the settings to improve on are measured, unless there is no noise, and over which conditions
-/// are compared.
+/// Intervals for measuring the settings to improve on, unless there is no noise, and for comparing conditions.
 const BASELINE: u32 = 8;
 /// A step is kept after two intervals at the earliest and taken back after three. After eight it is taken back unless
-/// it is half way to a sure gain, and after twenty in any case.
+/// it is half way to a significant gain, and after twenty in any case.
 const KEPT_AFTER: u32 = 2;
 const REVERTED_AFTER: u32 = 3;
 const DOUBTED_AFTER: u32 = 8;
 const JUDGED_AFTER: u32 = 20;
-/// The least gain that is worth a step, and a cost that is as good as none.
+/// The least gain that is worth a step, and a cost that counts as none.
 const WORTH_IT: f64 = 0.03;
 const SATISFIED: f64 = 0.05;
-/// Conditions have changed where the cost differs by more than this. Half a percent of the spans is 0.02.
+/// Conditions have changed if the cost differs by more than this. Half a percent of the spans is 0.02.
 const CHANGED: f64 = 0.15;
-/// How many standard errors a difference must have.
+/// How many standard errors a significant difference must have.
 const SURE: f64 = 2.0;
 const CERTAIN: f64 = 6.0;
-/// The most windows of rest after explorations that found nothing.
+/// The most windows of rest after explorations without a gain.
 const LONGEST_REST: u32 = 32;
 const REMEMBERED: usize = 64;
 
-/// Shorter intervals would keep a thread spinning.
+/// A shorter interval would keep a thread spinning.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Tunes a client while it runs: what to aim at, with which settings, and how often.
+/// Tunes a client while it runs: towards which targets, with which settings, and how often.
 ///
-/// It changes one setting by one step (or two against one another), measures, and keeps the step where that was better,
-/// else takes it back. "Better" is a smaller cost: spans not accepted weigh most, though fewer than the target are
-/// enough where all of them arrive; then memory and CPU above their bounds; then latency above its target, where the
-/// queue is not what takes the time; and answers that ask to slow down. Where all targets are met, or no step helps any
-/// more, it rests until conditions change. What it did and why is told at `info`, and in
+/// It changes one setting by one step (or two against one another), measures, and keeps the step if that was better,
+/// else takes it back. "Better" is a smaller cost: spans not accepted weigh most (though fewer than the target are
+/// enough if all of them arrive); then memory and CPU above their bounds; then latency above its target, unless the
+/// queue takes the time; and answers that ask to slow down. It rests while all targets are met, or no step helps any
+/// more, until conditions change. Its actions and their reasons are logged at `info`, and returned in
 /// [`PerformanceMetrics::decision`](crate::monitoring::PerformanceMetrics::decision).
 ///
-/// It does not see what no metric shows: where a receiver lifts a limit that its client stays below, nothing changes.
+/// It cannot see what no metric shows: if a receiver lifts a limit that its client stays below, nothing changes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AutoTuner {
     interval: Duration,
@@ -70,49 +69,49 @@ impl Default for AutoTuner {
 }
 
 impl AutoTuner {
-    /// Every 30 s, towards the targets' defaults, with every strategy.
+    /// Makes a tuner that decides every 30 s, aims at the default targets, and uses every strategy.
     pub fn new() -> Self {
         let strategies = vec![TuningStrategy::BatchSize, TuningStrategy::ConnectionPool, TuningStrategy::Compression];
         Self { interval: Duration::from_secs(30), targets: PerformanceTargets::default(), strategies }
     }
 
-    /// How long each setting is measured before the next decision. Default 30 s; at least 1 ms. An exploration takes
-    /// 30 to 180 of these.
+    /// Sets how long each setting is measured before the next decision. Default 30 s; at least 1 ms. An exploration
+    /// takes 30 to 180 of these.
     #[must_use]
     pub fn with_tuning_interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// What to reach. Nothing is moved while all targets are met.
+    /// Sets the targets. Nothing is changed while all of them are met.
     #[must_use]
     pub fn with_performance_targets(mut self, targets: PerformanceTargets) -> Self {
         self.targets = targets;
         self
     }
 
-    /// The settings it may move; at least one. Default all.
+    /// Sets which settings it may change; at least one. Default all.
     #[must_use]
     pub fn with_tuning_strategies(mut self, strategies: Vec<TuningStrategy>) -> Self {
         self.strategies = strategies;
         self
     }
 
-    /// How long an interval is.
+    /// The length of an interval.
     pub(crate) fn tuning_interval(&self) -> Duration {
         self.interval
     }
 
-    /// The settings it may move.
+    /// The settings it may change.
     pub(crate) fn strategies(&self) -> &[TuningStrategy] {
         &self.strategies
     }
 
-    /// The stepper, beginning with these settings.
+    /// Returns the stepper, beginning with these settings.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] where a setting or a limit makes no sense.
+    /// [`Error::Config`] if a setting or a limit is invalid.
     pub(crate) fn start(self, initial: Tuning, limits: TuningLimits) -> Result<Tuner, Error> {
         let AutoTuner { targets, strategies, .. } = self.checked()?;
         Ok(Tuner {
@@ -131,7 +130,7 @@ impl AutoTuner {
         })
     }
 
-    /// The same, if it makes sense.
+    /// Returns the tuner if its settings are valid.
     pub(crate) fn checked(self) -> Result<Self, Error> {
         if self.interval < SHORTEST_INTERVAL {
             let shown = format!("{:?}", self.interval);
@@ -150,40 +149,40 @@ impl AutoTuner {
     }
 }
 
-/// What is being done. In every phase `window` gathers what is measured under the present settings.
+/// The current phase. In every phase `window` collects the measurements under the present settings.
 #[derive(Debug, Clone, PartialEq)]
 enum Phase {
-    /// The settings to improve on are measured.
+    /// Measuring the settings to improve on.
     Measuring,
-    /// A step was taken; `base` is what was measured before it.
+    /// Trying a step; `base` has the measurements before it.
     Trying { before: Tuning, step: Step },
-    /// Nothing to do while conditions stay as in `base`, for at least so many windows.
+    /// Resting while conditions stay as in `base`, for at least `windows` windows.
     Resting { windows: u32 },
 }
 
-/// Tries, interval by interval, to reach an [`AutoTuner`]'s targets.
+/// Tries to reach an [`AutoTuner`]'s targets, interval by interval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tuner {
     targets: PerformanceTargets,
     plan: Plan,
     tuning: Tuning,
     phase: Phase,
-    /// Intervals still to be left out.
+    /// How many more intervals to leave out.
     transition: u32,
     base: Window,
     window: Window,
     noise: Noise,
     /// Whether this exploration has kept a step.
     has_gained: bool,
-    /// How many windows the next rest takes at least; doubles with each exploration that gained nothing.
+    /// The least number of windows of the next rest; doubles with each exploration without a gain.
     rest: u32,
     interval: u64,
     decisions: VecDeque<String>,
 }
 
 impl Tuner {
-    /// Takes what was measured in the last interval, under the settings returned by the step before, and returns the
-    /// settings for the next one. An interval in which nothing was recorded is no evidence and is left out.
+    /// Takes the measurements of the last interval, under the settings returned by the previous step, and returns the
+    /// settings for the next one. An interval in which nothing was recorded is left out.
     pub fn step(&mut self, metrics: &PerformanceMetrics) -> Tuning {
         self.interval += 1;
         let Some(cost) = cost(&self.targets, metrics) else { return self.tuning };
@@ -200,24 +199,24 @@ impl Tuner {
         self.tuning
     }
 
-    /// The settings in force.
+    /// Returns the current settings.
     pub fn tuning(&self) -> Tuning {
         self.tuning
     }
 
-    /// Nothing is being tried.
+    /// Whether nothing is being tried.
     #[cfg(any(test, feature = "bench"))]
     pub fn is_resting(&self) -> bool {
         matches!(self.phase, Phase::Resting { .. })
     }
 
-    /// What was done and why, oldest first: the last 64 decisions, a line each.
+    /// Returns the last 64 decisions and their reasons, oldest first, one line each.
     #[cfg(any(test, feature = "bench"))]
     pub fn decisions(&self) -> impl Iterator<Item = &str> {
         self.decisions.iter().map(String::as_str)
     }
 
-    /// The latest of [`decisions`](Self::decisions).
+    /// Returns the latest of [`decisions`](Self::decisions).
     pub fn last_decision(&self) -> Option<&str> {
         self.decisions.back().map(String::as_str)
     }
@@ -231,7 +230,7 @@ impl Tuner {
         }
     }
 
-    /// Compares the step with what was before it.
+    /// Compares the step with the measurements before it.
     fn judge(&mut self, before: Tuning, step: &Step) {
         let intervals = self.window.len();
         let gain = self.base.cost() - self.window.cost();
@@ -240,7 +239,7 @@ impl Tuner {
             self.say(format!("kept {}: {}", step.describe(before, self.tuning), self.base.compare(&self.window)));
             self.has_gained = true;
             self.plan.kept(step);
-            // What was measured until now was enough to keep the step, but perhaps by luck.
+            // The measurements were enough to keep the step, but perhaps by luck.
             self.phase = Phase::Measuring;
             self.measure();
         } else if gain < -margin && intervals >= KEPT_AFTER
@@ -258,7 +257,7 @@ impl Tuner {
         }
     }
 
-    /// Tries the next step from the present settings, of which `base` tells; rests if there is none, or no need.
+    /// Tries the next step from the present settings, which `base` describes; rests if there is none, or no need.
     fn go_on(&mut self) {
         if self.base.cost() <= SATISFIED {
             return self.settle("the targets are met");
@@ -285,7 +284,7 @@ impl Tuner {
         self.transition = TRANSITION;
     }
 
-    /// Compares what is measured with what was when the rest began.
+    /// Compares the measurements with those at the beginning of the rest.
     fn watch(&mut self, windows: u32) {
         if self.window.len() < BASELINE {
             return;

@@ -1,28 +1,28 @@
-//! Names in the environment that look like ours and are none: most likely typing errors, which nobody would notice
-//! otherwise.
+//! Names in the environment that resemble names of this crate but are not read: most likely typos, which would
+//! otherwise go unnoticed.
 
 use super::{CONFIG_FILES, VARIABLES};
 
-/// How many are told one by one.
+/// How many are reported individually.
 const TOLD: usize = 8;
 
-/// How many letters may be wrong, missing or too many, or stand in each other's place.
+/// How many letters may be wrong, missing, added or swapped.
 const NEAR: usize = 2;
 
-/// Longer names are no typing errors.
+/// Longer names are not taken for typos.
 const LONGEST: usize = 64;
 
-/// What a remark says that knows the name that was meant.
+/// Part of every warning that suggests the intended name.
 const MEANT: &str = "did you mean ";
 
 const OWN: &str = "OTLP_";
 const COMMON: &str = "OTEL_";
 
-/// What this crate's tests are told by `OTLP_…` variables.
+/// Prefixes of `OTLP_…` variables that configure this crate's tests.
 const OF_TESTS: [&str; 5] = ["OTLP_TEST_", "OTLP_REQUIRE_", "OTLP_SOAK_", "OTLP_FUZZ_", "OTLP_RENEW"];
 
-/// Names that the specification has and this crate does not read: those about other signals, exporters and languages.
-/// What begins with one of these is somebody else's.
+/// Names of the specification that this crate does not read: those for other signals, exporters and languages. Names
+/// that begin with one of these belong to others.
 const OF_OTHERS: [&str; 57] = [
     "OTEL_BLRP_",
     "OTEL_CONFIG",
@@ -83,14 +83,14 @@ const OF_OTHERS: [&str; 57] = [
     "OTEL_TRACE_ENABLED",
 ];
 
-/// One line for each name that was meant to be another, or seems to be meant for this crate, and is read by nobody;
-/// the last one counts those that are too many. Values are not looked at.
+/// One line for each name that is likely a typo of another, or seems meant for this crate, and is not read; the last
+/// line counts the rest. Values are not read.
 pub(super) fn warnings<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut names: Vec<_> = names.into_iter().filter(|name| is_candidate(&name.to_ascii_uppercase())).collect();
     names.sort_unstable();
     names.retain(|name| !is_service_link(name));
     let mut found: Vec<_> = names.into_iter().filter_map(|name| Some((remark(name)?, name))).collect();
-    // Those that are surely typing errors first.
+    // Likely typos come first.
     found.sort_by_key(|(remark, name)| (!remark.contains(MEANT), *name));
     let more = found.len().saturating_sub(TOLD);
     let mut warnings: Vec<_> = found.into_iter().take(TOLD).map(|(remark, _)| remark).collect();
@@ -100,7 +100,7 @@ pub(super) fn warnings<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Stri
     warnings
 }
 
-/// What a container platform tells of a service whose name begins so: its addresses, which nobody has typed.
+/// Whether a container platform sets the name for a service whose name begins like this, with its addresses.
 fn is_service_link(name: &str) -> bool {
     let is_address = |rest: &str| rest.starts_with("_TCP") || rest.starts_with("_UDP") || rest.starts_with("_SCTP");
     let digits = |rest: &str| rest.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned();
@@ -116,11 +116,11 @@ fn remark(name: &str) -> Option<String> {
         return None;
     }
     if upper != name {
-        // There it is no difference.
+        // Case does not matter there.
         if cfg!(windows) {
             return None;
         }
-        // Others may use such names for something else: only a name that is ours but for its case is surely meant.
+        // Others may use such names for something else: only a name that differs in case alone is surely a mistake.
         let meant = known().find(|known| *known == upper)?;
         return Some(format!("{name}: names of variables are case-sensitive; did you mean {meant}?"));
     }
@@ -140,9 +140,9 @@ fn known() -> impl Iterator<Item = &'static str> {
     VARIABLES.iter().map(|variable| variable.name).chain(CONFIG_FILES)
 }
 
-/// The name that was meant, if it is near enough.
+/// The intended name, if one is near enough.
 fn nearest(name: &str) -> Option<&'static str> {
-    // What people expect to be ours is common to all exporters.
+    // Users expect the names common to all exporters here.
     let of_the_exporter = name.strip_prefix(OWN).map(|rest| format!("OTEL_EXPORTER_OTLP_{rest}"));
     let is_meant = |known: &&str| of_the_exporter.as_deref() == Some(*known);
     VARIABLES.iter().map(|variable| variable.name).find(is_meant).or_else(|| {
@@ -151,14 +151,14 @@ fn nearest(name: &str) -> Option<&'static str> {
     })
 }
 
-/// How many letters have to be changed, left out, put in or exchanged with the next one to make one name of another;
-/// none if that is more than [`NEAR`].
+/// How many letters have to be changed, removed, inserted or swapped with the next one to turn one name into the other;
+/// `None` if more than [`NEAR`].
 fn distance(one: &str, other: &str) -> Option<usize> {
     let (one, other) = (one.as_bytes(), other.as_bytes());
     if one.len().abs_diff(other.len()) > NEAR {
         return None;
     }
-    // Row by row of the usual table; of those above two are needed.
+    // Row by row of the usual table; the two rows above are needed.
     let mut above_both = vec![0; other.len() + 1];
     let mut above: Vec<usize> = (0..=other.len()).collect();
     let mut row = above.clone();

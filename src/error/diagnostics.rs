@@ -1,4 +1,4 @@
-//! How the library speaks about itself: one line at a time, levelled, so often and no more.
+//! Diagnostics of the library: one line at a time, with levels and rate limits.
 
 use std::{
     cell::Cell,
@@ -14,27 +14,27 @@ use std::{
 use super::{ParseError, choice, door, name_of};
 use crate::plugin::guarded;
 
-/// How much the library says about itself on stderr. `OTEL_LOG_LEVEL` sets it; the default is `Info`. Nobody waits for
-/// stderr: a line that it does not take at once is left out, counted in
-/// [`Snapshot::diagnostics_lost`](crate::Snapshot::diagnostics_lost), and told of with the next one.
+/// How much the library logs about itself on stderr. `OTEL_LOG_LEVEL` sets it; the default is `Info`. Logging never
+/// waits for stderr: a line that cannot be written at once is left out, counted in
+/// [`Snapshot::diagnostics_lost`](crate::Snapshot::diagnostics_lost), and mentioned in the next line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum LogLevel {
-    /// Nothing is said at all.
+    /// Nothing is logged.
     None,
-    /// Only what cost spans or made the configuration unusable.
+    /// Only what lost spans or made the configuration unusable.
     Error,
     /// Also what was ignored or replaced by a default.
     Warn,
     /// Also what a user may want to know once.
     #[default]
     Info,
-    /// Also each batch that failed and will be tried again.
+    /// Also each batch that failed and will be retried.
     Debug,
 }
 
 impl LogLevel {
-    /// The words of `OTEL_LOG_LEVEL`.
+    /// The values of `OTEL_LOG_LEVEL`.
     const NAMES: [(&'static str, Self); 6] = [
         ("none", Self::None),
         ("off", Self::None),
@@ -45,7 +45,7 @@ impl LogLevel {
     ];
 }
 
-/// The words of `OTEL_LOG_LEVEL`, in any case: `none` or `off`, `error`, `warn`, `info`, `debug`.
+/// Parses a value of `OTEL_LOG_LEVEL`, in any case: `none` or `off`, `error`, `warn`, `info`, `debug`.
 impl FromStr for LogLevel {
     type Err = ParseError;
 
@@ -54,7 +54,7 @@ impl FromStr for LogLevel {
     }
 }
 
-/// Shows the word that `OTEL_LOG_LEVEL` takes.
+/// Writes the value of `OTEL_LOG_LEVEL`.
 impl fmt::Display for LogLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(name_of(self, &Self::NAMES))
@@ -62,7 +62,7 @@ impl fmt::Display for LogLevel {
 }
 
 listed! {
-    /// What a diagnostic is about. Each subject has its own rate limit, so that a flood of one kind hides no other.
+    /// The subject of a diagnostic. Each has its own rate limit, so that a flood of one kind hides no other.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) enum Subject {
         Config,
@@ -99,11 +99,11 @@ impl Subject {
     }
 }
 
-/// So many of something, as people write it: `1 span`, `2 spans`.
+/// A number of things, in readable form: `1 span`, `2 spans`.
 pub(crate) struct Count(pub(crate) u64, pub(crate) &'static str);
 
 impl Count {
-    /// The verb that goes with it.
+    /// The matching verb: `was` or `were`.
     pub(crate) fn were(&self) -> &'static str {
         if self.0 == 1 { "was" } else { "were" }
     }
@@ -115,8 +115,8 @@ impl fmt::Display for Count {
     }
 }
 
-/// One thing the library says about itself; given to the handler of
-/// [`with_error_handler`](crate::ClientBuilder::with_error_handler). It shows itself as its message.
+/// One message of the library; given to the handler of
+/// [`with_error_handler`](crate::ClientBuilder::with_error_handler). Its `Display` is the message.
 #[derive(Debug, Clone, Copy)]
 pub struct Diagnostic<'a> {
     level: LogLevel,
@@ -125,18 +125,18 @@ pub struct Diagnostic<'a> {
 }
 
 impl Diagnostic<'_> {
-    /// How grave it is; never [`LogLevel::None`].
+    /// Returns the severity; never [`LogLevel::None`].
     pub fn level(&self) -> LogLevel {
         self.level
     }
 
-    /// What it is about: `config`, `export`, `queue`, `limits`, `memory`, `metrics`, `shutdown`, `spool`, `tracing`
-    /// (calls of the recording API that make no sense), `tuning` or `worker`.
+    /// Returns the subject: `config`, `export`, `queue`, `limits`, `memory`, `metrics`, `shutdown`, `spool`, `tracing`
+    /// (invalid calls of the recording API), `tuning` or `worker`.
     pub fn subject(&self) -> &'static str {
         self.subject.name()
     }
 
-    /// One line, without a secret: what happened, where, and what helps.
+    /// Returns the message, one line without secrets: what happened, where, and what helps.
     pub fn message(&self) -> &str {
         self.message
     }
@@ -148,26 +148,27 @@ impl fmt::Display for Diagnostic<'_> {
     }
 }
 
-/// Who is told in place of stderr.
+/// The handler that is called instead of writing to stderr.
 pub(crate) type ErrorHandler = Arc<dyn Fn(&Diagnostic<'_>) + Send + Sync>;
 
-/// The only way the library speaks: one line each on stderr, or to the program's handler, levelled, at most one line
-/// per subject in ten seconds except for what is said once: about configuration, about use, and at the end. Nobody
-/// waits for stderr: what it does not take at once is counted, and the next line that it takes says so.
+/// All diagnostics of the library go through here: one line each on stderr, or to the program's handler, with levels,
+/// and at most one line per subject in ten seconds except for one-time messages about configuration, about use, and at
+/// the end. It never waits for stderr: lines that cannot be written at once are counted, and the next line mentions
+/// them.
 pub(crate) struct Diagnostics {
     level: LogLevel,
     handler: Option<ErrorHandler>,
     since: Instant,
-    /// Lines that stderr did not take.
+    /// Lines that could not be written to stderr.
     lost: AtomicU64,
-    /// Those of them that no line has told of yet.
+    /// How many of them no line has mentioned yet.
     untold: AtomicU64,
     /// Milliseconds after `since` before which a subject stays silent.
     silent_until: [AtomicU64; Subject::COUNT],
 }
 
 thread_local! {
-    /// The thread is in a handler, which may call what has something to say too.
+    /// Whether the thread is in a handler, whose calls may cause diagnostics too.
     static IS_TELLING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -181,13 +182,13 @@ impl Diagnostics {
         Self { level, handler, since: Instant::now(), lost, untold, silent_until }
     }
 
-    /// The same with nothing said yet, for the child of a fork.
+    /// Makes a copy without any history, for the child of a fork.
     pub(crate) fn anew(&self) -> Self {
         Self::new(self.level, self.handler.clone())
     }
 
-    /// Says one line, unless the level or the subject's rate limit forbids it. Answers whether it was said. Never
-    /// waits for stderr; for a handler it does.
+    /// Writes one line, unless the level or the subject's rate limit forbids it. Returns whether it was written. Never
+    /// waits for stderr; it does wait for a handler.
     pub(crate) fn say(&self, level: LogLevel, subject: Subject, line: fmt::Arguments<'_>) -> bool {
         if !self.admits(level, subject, self.since.elapsed()) {
             return false;
@@ -214,12 +215,12 @@ impl Diagnostics {
         is_written
     }
 
-    /// Lines that stderr did not take.
+    /// How many lines could not be written to stderr.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Whether anything is said at this level.
+    /// Whether lines at this level are written.
     pub(crate) fn speaks(&self, level: LogLevel) -> bool {
         level != LogLevel::None && level <= self.level
     }

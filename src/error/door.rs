@@ -1,10 +1,10 @@
-//! The one door for what the library says: a line goes out without waiting, or not at all.
+//! Writes the library's lines to stderr: without waiting, or not at all.
 //!
-//! Takes no lock, allocates nothing and starts nothing, so that it is there for everybody: the child of a fork, a panic
-//! hook, an exit handler, the thread that minds signals, a worker. It holds back the signals that a write may raise.
+//! Takes no lock, allocates nothing and starts nothing, so it can be used anywhere: in the child of a fork, a panic
+//! hook, an exit handler, the signal thread, a worker. It blocks the signals that a write may raise.
 //!
-//! The standard library's `stderr` is not used: its lock may be held for ever, in the child of a fork by a thread that
-//! is gone, and elsewhere by one of the host's.
+//! The standard library's `stderr` is not used, because its lock may be held for ever: in the child of a fork by a
+//! thread that is gone, and elsewhere by a thread of the program.
 
 use std::fmt::{self, Write as _};
 
@@ -16,25 +16,25 @@ pub(super) use descriptor::notice;
 #[cfg(unix)]
 use descriptor::write_out;
 
-/// The longest line. A pipe takes so much whole: what others write is before it or behind it.
+/// The longest line. A pipe writes this much atomically: lines of others come before it or after it.
 const LINE_BYTES: usize = 4096;
 
-/// Room for the end of a line, whatever is told of earlier ones.
+/// Room for the end of a line, including the mention of earlier ones.
 const END_BYTES: usize = 64;
 
 const CUT: &str = "…";
 
-/// Writes one line, which tells as well of `untold` earlier ones that could not be written. Answers whether stderr took
+/// Writes one line, which also mentions `untold` earlier ones that could not be written. Returns whether stderr took
 /// it. Never blocks.
 pub(super) fn write(message: fmt::Arguments<'_>, untold: u64) -> bool {
     write_out(Line::new(message, untold).bytes())
 }
 
-/// A line as it is written, behind a line break that is left out unless it is needed.
+/// A line to be written, after a line break that is left out unless it is needed.
 struct Line {
     bytes: [u8; LINE_BYTES],
     length: usize,
-    /// How long it may be for now.
+    /// The current limit of its length.
     limit: usize,
 }
 
@@ -60,7 +60,7 @@ impl Line {
         &self.bytes[..self.length]
     }
 
-    /// Whether there was room for it.
+    /// Appends `text`; false if there was no room for it.
     fn push(&mut self, text: &str) -> bool {
         let end = self.length + text.len();
         let fits = end <= self.limit;
@@ -73,7 +73,7 @@ impl Line {
 }
 
 impl fmt::Write for Line {
-    /// Takes what there is room for, and no character that would make it more than a line.
+    /// Appends what fits, without characters that would break the line.
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut encoded = [0; 4];
         for char in text.chars() {
@@ -86,14 +86,14 @@ impl fmt::Write for Line {
     }
 }
 
-/// Elsewhere stderr is what the standard library says it is.
+/// Elsewhere the standard library's stderr is used.
 #[cfg(not(unix))]
 pub(super) fn notice() {}
 
 #[cfg(not(unix))]
 fn write_out(line: &[u8]) -> bool {
     use std::io::Write as _;
-    // `eprintln!` would panic where stderr is closed.
+    // `eprintln!` would panic if stderr is closed.
     std::io::stderr().lock().write_all(&line[1..]).is_ok()
 }
 

@@ -1,9 +1,9 @@
-//! Why a text is no setting, be it in the environment or anywhere else.
+//! Why a text is not a valid value of a setting, from the environment or anywhere else.
 
 use std::{error, fmt, io, sync::Arc};
 
-/// Why a text names no value of a setting; answered by the [`FromStr`](std::str::FromStr) of settings. Its message shows
-/// the text, shortened, and what is allowed.
+/// Why a text is not a valid value of a setting; returned by the [`FromStr`](std::str::FromStr) of settings. Its
+/// message shows the text, shortened, and what is allowed.
 ///
 /// ```
 /// let error = "lzma".parse::<otlp::Compression>().unwrap_err();
@@ -13,17 +13,17 @@ use std::{error, fmt, io, sync::Arc};
 pub struct ParseError {
     /// The value in quotes, shortened and without control characters; or a stand-in for a secret.
     pub(crate) value: String,
-    /// What it must be instead: a sentence that goes on after the value.
+    /// What it must be instead: a clause that follows the value.
     pub(crate) must: String,
-    /// What the system said, where it was asked.
+    /// The system's error, if there was one.
     pub(crate) cause: Option<Cause>,
 }
 
-/// What the system said.
+/// The system's error.
 #[derive(Debug, Clone)]
 pub(crate) struct Cause(pub(crate) Arc<io::Error>);
 
-/// By its kind.
+/// Compared by their kinds.
 impl PartialEq for Cause {
     fn eq(&self, other: &Self) -> bool {
         self.0.kind() == other.0.kind()
@@ -62,7 +62,7 @@ impl error::Error for ParseError {
     }
 }
 
-/// One of several names, in whatever case (ENV-07, ENV-08).
+/// Parses one of several names, in any case (ENV-07, ENV-08).
 pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, ParseError> {
     let chosen = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(text.trim()));
     chosen.map(|(_, value)| *value).ok_or_else(|| {
@@ -71,7 +71,7 @@ pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Pa
     })
 }
 
-/// The first name of a value in the list that it is read from.
+/// The first name of a value in the list that it is parsed from.
 pub(crate) fn name_of<T: PartialEq>(value: &T, choices: &[(&'static str, T)]) -> &'static str {
     choices.iter().find(|(_, known)| known == value).map_or("", |(name, _)| *name)
 }

@@ -1,4 +1,4 @@
-//! Panics that end a process, for who asks to have the client flushed by them.
+//! Panics that end a process, for programs that ask to flush the client then.
 
 use std::{
     panic,
@@ -8,11 +8,11 @@ use std::{
 use super::Ending;
 use crate::sync::{is_own_thread, keep_loaded};
 
-/// What the standard library says when it is about to abort instead of unwinding.
+/// The standard library's messages when it is about to abort instead of unwinding.
 const NOT_UNWOUND: [&str; 2] = ["panic in a function that cannot unwind", "panic in a destructor during cleanup"];
 
-/// Has `flush` called by every panic, after the hook that is installed now; with how the process ends where panics
-/// are not unwound. Threads that run code of ours alone are left out: they would wait for themselves.
+/// Has every panic call `flush`, after the current hook, with the way the process ends if the panic is not unwound.
+/// Threads that only run code of this crate are left out: they would wait for themselves.
 pub(crate) fn on_panic(flush: fn(Option<Ending<'_>>)) {
     static INSTALLED: AtomicBool = AtomicBool::new(false);
     if INSTALLED.swap(true, Ordering::Relaxed) {

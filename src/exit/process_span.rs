@@ -1,4 +1,4 @@
-//! The process span: the one span that is never missing, since the end of the process is its end.
+//! The process span: it is never missing, because it ends with the process.
 
 use std::{fmt, time::Duration};
 
@@ -10,34 +10,33 @@ use crate::{
     value::{KeyValue, Value},
 };
 
-/// The longest anybody waits for a thread that is just setting something on the span. In the child of a fork that
-/// thread may be gone.
+/// The longest wait for a thread that is setting something on the span. In the child of a fork that thread may be gone.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 static OPEN: Mutex<Option<Open>> = Mutex::open_to_callbacks(None);
 
 struct Open {
     span: Span,
-    /// The child of a fork does not end what is its parent's.
+    /// The process it was made in: the child of a fork does not end its parent's span.
     made_in: u32,
 }
 
 /// The span of the whole process, made by [`Guard::root`](crate::Guard::root).
 ///
-/// It belongs to the process-wide client and not to this handle: dropping the handle does nothing. It ends when
-/// the guard is dropped or the process exits, also by a panic, and by a signal where
-/// [`Guard::close_on_signals`](crate::Guard::close_on_signals) asks for that. `process.exit.code` is set where
+/// It belongs to the process-wide client and not to this handle: dropping the handle does nothing. It ends when the
+/// guard is dropped or the process exits, also by a panic, and by a signal if
+/// [`Guard::close_on_signals`](crate::Guard::close_on_signals) asks for that. `process.exit.code` is set if
 /// [`std::process::exit`] ends the process and the platform tells the code (glibc does). A process that panics, is
-/// ended by a signal or exits with a code other than 0 gives it the status error, unless it has a status.
+/// ended by a signal or exits with a code other than 0 gives the span the status error, unless it has a status.
 ///
-/// Spans without another parent are its children, on every thread. Each method takes a lock for a moment.
+/// Spans without another parent are its children, on every thread. Each method takes a lock briefly.
 #[derive(Clone)]
 pub struct ProcessSpan {
     context: SpanContext,
 }
 
 impl ProcessSpan {
-    /// The process span, begun by `tracer` unless there is one already.
+    /// Returns the process span, begun by `tracer` unless there is one already.
     pub(crate) fn begin(tracer: &Tracer, name: &str) -> Self {
         let Some(mut open) = OPEN.try_lock_for(PATIENCE) else { return Self { context: SpanContext::INVALID } };
         let own = open.as_ref().filter(|open| open.made_in == fork::generation());
@@ -58,36 +57,36 @@ impl ProcessSpan {
         Scope::new(env!("CARGO_PKG_NAME")).with_version(env!("CARGO_PKG_VERSION"))
     }
 
-    /// What identifies the span, here and in other processes.
+    /// The context that identifies the span, here and in other processes.
     pub fn context(&self) -> SpanContext {
         self.context.clone()
     }
 
-    /// Sets an attribute, as [`Span::set_attribute`] does.
+    /// Sets an attribute; see [`Span::set_attribute`].
     pub fn set_attribute<'v>(&self, key: &str, value: impl Into<Value<'v>>) -> &Self {
         let value = value.into();
         self.change(|span| span.set_attribute(key, value))
     }
 
-    /// Records that something happened now, as [`Span::add_event`] does.
+    /// Records that something happened now; see [`Span::add_event`].
     pub fn add_event<'v>(&self, name: &str, attributes: impl AsRef<[KeyValue<'v>]>) -> &Self {
         let attributes = attributes.as_ref();
         self.change(|span| span.add_event(name, attributes))
     }
 
-    /// Says how the job went, as [`Span::set_status`] does.
+    /// Sets the status; see [`Span::set_status`].
     pub fn set_status(&self, status: Status) -> &Self {
         self.change(|span| span.set_status(status))
     }
 
-    /// Records a failure, as [`Span::record_error`] does.
+    /// Records a failure; see [`Span::record_error`].
     pub fn record_error<E: std::error::Error + ?Sized>(&self, error: &E) -> &Self {
         let message = error.to_string();
         self.change(|span| span.record_failure(std::any::type_name::<E>(), message, &[]))
     }
 
-    /// `change` runs nothing of the host's: what uses the process span itself, or ends the process, would find it
-    /// locked.
+    /// Changes the span under its lock. `change` must not run code of the program, which could use the process span
+    /// itself, or end the process, and find it locked.
     fn change(&self, change: impl FnOnce(&mut Span) -> &mut Span) -> &Self {
         let mut open = OPEN.try_lock_for(PATIENCE);
         let open = open.as_mut().and_then(|open| open.as_mut());
@@ -97,7 +96,7 @@ impl ProcessSpan {
         self
     }
 
-    /// Ends the process span, if there is one, and notes how the process does.
+    /// Ends the process span, if there is one, and records how the process ends.
     pub(crate) fn end(ending: Ending<'_>) {
         let Some(mut open) = OPEN.try_lock_for(PATIENCE) else { return };
         let Some(open) = open.take() else { return };

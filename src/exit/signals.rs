@@ -1,8 +1,8 @@
-//! Signals that end a process, for who asks to have the client closed by them.
+//! Signals that end a process, for programs that ask to have the client closed by them.
 //!
-//! A handler may do next to nothing, so a thread waits for the signals and closes the client. Between them is nothing
-//! but the signal itself: whichever thread it comes to passes it on to ours. No file is open that a program which
-//! closes all files could close.
+//! A handler may do next to nothing, so a thread waits for the signals and closes the client. Only the signal itself
+//! connects them: the thread that receives it passes it on to ours. There is no pipe or other descriptor, so a program
+//! that closes all files breaks nothing.
 
 use std::{
     ffi::{c_int, c_void},
@@ -27,8 +27,7 @@ use crate::{
     sync::{Runs, keep_loaded, spawn},
 };
 
-/// The signals by which whoever runs a program asks it to end. SIGQUIT is none: it asks for a core dump, of how things
-/// are.
+/// The signals that ask a process to end. SIGQUIT is not among them: it asks for a core dump of the current state.
 const SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
 /// How long the thread is waited for.
@@ -36,23 +35,23 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The number of the signal that came; 0 before.
 static CAME: AtomicI32 = AtomicI32::new(0);
-/// It was passed on to the thread, which has not seen it.
+/// Whether the signal was passed on to the thread, which has not seen it yet.
 static PASSED_ON: AtomicBool = AtomicBool::new(false);
-/// The thread, as a `pthread_t`.
+/// The waiting thread, as a `pthread_t`.
 static THREAD: AtomicUsize = AtomicUsize::new(0);
-/// The generation it is in.
+/// The fork generation in which the thread was started.
 static INSTALLED_IN: AtomicU32 = AtomicU32::new(fork::NEVER);
-/// The process it is in.
+/// The id of the process in which the thread runs.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 
-/// Has `end` called on a thread of its own when SIGTERM, SIGINT or SIGHUP comes, and lets the signal do afterwards what
-/// it does by default. Signals that the program handles, ignores or blocks are left to it.
+/// Has `end` called on a thread of its own when SIGTERM, SIGINT or SIGHUP comes; afterwards the signal has its default
+/// effect. Signals that the program handles, ignores or blocks are left to it.
 pub(crate) fn on_signals(end: fn(Ending<'_>)) -> io::Result<()> {
     let here = fork::generation();
     if INSTALLED_IN.swap(here, Ordering::SeqCst) == here {
         return Ok(());
     }
-    // Who could not have it, or left all of them to others, may ask again.
+    // If it failed, or all signals were left to the program, it may be asked again.
     let installed = install(end);
     if !matches!(installed, Ok(true)) {
         INSTALLED_IN.store(fork::NEVER, Ordering::SeqCst);
@@ -60,10 +59,10 @@ pub(crate) fn on_signals(end: fn(Ending<'_>)) -> io::Result<()> {
     installed.map(drop)
 }
 
-/// Whether there is anything to do.
+/// Installs the handlers; false if all signals are left to the program.
 fn install(end: fn(Ending<'_>)) -> io::Result<bool> {
     let blocked = SigSet::thread_get_mask()?;
-    // Ours is still there in the child of a fork, whose parent asked.
+    // In the child of a fork our handler is still installed, on behalf of the parent.
     let ours = handler as *const () as libc::sighandler_t;
     let is_nobodys =
         |signal: &Signal| [libc::SIG_DFL, ours].contains(&action_of(*signal)) && !blocked.contains(*signal);
@@ -93,15 +92,15 @@ fn install(end: fn(Ending<'_>)) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Waits for one of `signals`, has the client closed, and lets the signal do what it does by default.
+/// Waits for one of `signals`, has the client closed, and gives the signal its default effect.
 fn wait(signals: &SigSet, end: fn(Ending<'_>)) {
     let mut others = SigSet::all();
     signals.iter().for_each(|signal| others.remove(signal));
     while CAME.load(Ordering::SeqCst) == 0 {
-        // They come to this thread too, which may be the last one there is.
+        // The signals are delivered to this thread too, which may be the last one of the process.
         let _ = others.suspend();
     }
-    // From here on each of them ends the process at once, whichever thread it comes to.
+    // From here on each of the signals ends the process at once, on any thread.
     let _ = signals.thread_unblock();
     if let Ok(signal) = Signal::try_from(CAME.load(Ordering::SeqCst)) {
         let _ = catch_unwind(AssertUnwindSafe(|| end(Ending::Signalled(signal.as_str()))));
@@ -109,23 +108,23 @@ fn wait(signals: &SigSet, end: fn(Ending<'_>)) {
     }
 }
 
-/// Runs on whichever thread the kernel chooses, in the middle of anything: it touches atomics, and calls what POSIX
-/// lists as safe there.
+/// Runs on any thread the kernel chooses, at any point: it only touches atomics, and calls what POSIX lists as safe
+/// there.
 extern "C" fn handler(signal: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
     let before = Errno::last_raw();
     if let Ok(signal) = Signal::try_from(signal) {
         take(signal);
     }
-    // What was interrupted finds it as it was.
+    // The interrupted code must find `errno` unchanged.
     Errno::set_raw(before);
 }
 
 fn take(signal: Signal) {
     if action_of(signal) != handler as *const () as libc::sighandler_t {
-        // A handler that was installed later calls the one before it: the signal is the program's now.
+        // A handler that was installed later calls this one: the signal is the program's now.
         return;
     }
-    // The child of a fork has no thread to pass it on to, and has not asked for any of this.
+    // The child of a fork has no thread to pass it on to, and has not asked for the handler.
     if INSTALLED_IN.load(Ordering::SeqCst) != fork::generation() || PROCESS.load(Ordering::SeqCst) != process::id() {
         do_default(signal);
         return;
@@ -145,16 +144,16 @@ fn take(signal: Signal) {
     }
 }
 
-/// Ends the process as `signal` does by default. It does not where the process is the first of its namespace: the
-/// kernel discards what that has no handler for. But who asks for the signal to be handled asks to be ended by it, so
-/// such a process exits, with the status that shells show for it.
+/// Ends the process by the signal's default action. That has no effect if the process is the first of its namespace:
+/// the kernel discards signals that such a process has no handler for. A program that asks for the signal to be handled
+/// wants to be ended by it, so such a process exits, with the status that shells show for the signal.
 fn end_by(signal: Signal) {
     do_default(signal);
-    // SAFETY: takes a number, and does not return. Whoever is ended by a signal runs no exit handlers either.
+    // SAFETY: takes a number, and does not return. A process that is ended by a signal runs no exit handlers either.
     unsafe { libc::_exit(128 + signal as c_int) };
 }
 
-/// Has `signal` come to this thread, with its default action.
+/// Raises `signal` on this thread, with its default action.
 fn do_default(signal: Signal) {
     let _ = set_action(signal, libc::SIG_DFL);
     let mut alone = SigSet::empty();
@@ -176,7 +175,7 @@ fn set_action(signal: Signal, action: libc::sighandler_t) -> io::Result<()> {
     let mut wanted: libc::sigaction = unsafe { mem::zeroed() };
     wanted.sa_sigaction = action;
     if action != libc::SIG_DFL {
-        // On the stack that a thread keeps for signals, if it has one: some hosts demand that of every handler.
+        // On the thread's alternate signal stack, if it has one: some programs demand that of every handler.
         wanted.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
     }
     // SAFETY: `wanted` is valid; its action is the default one, or the handler above, which does what a handler may and

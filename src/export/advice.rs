@@ -1,4 +1,4 @@
-//! What helps where a receiver does not know the path it was asked for.
+//! Advice for when a receiver does not know the requested path.
 
 use super::{Exporter, outcome::Outcome};
 
@@ -6,7 +6,7 @@ const NOT_FOUND: u16 = 404;
 const METHOD_NOT_ALLOWED: u16 = 405;
 
 impl Exporter {
-    /// Puts what helps in the place of a page that was written for browsers, and behind other words.
+    /// Replaces a web page by advice, and appends the advice to other messages.
     pub(super) fn advise(&self, outcome: &mut Outcome) {
         let Outcome::Refused { status: NOT_FOUND | METHOD_NOT_ALLOWED, message } = outcome else { return };
         let advice = match self.settings.endpoint.usual_url() {
@@ -22,7 +22,7 @@ impl Exporter {
     }
 }
 
-/// Whether it is markup: nothing in its first line helps.
+/// Whether the message is markup, whose first line never helps.
 fn is_page(message: &str) -> bool {
     message.trim_start().starts_with('<')
 }

@@ -1,4 +1,4 @@
-//! Puts an exporter together, and tells recording whom to call.
+//! Assembles an exporter, and connects it to the recording side.
 
 use std::{
     sync::{
@@ -61,7 +61,10 @@ impl Exporter {
             ledger: Ledger::default(),
             outbox: Mutex::new(Outbox::new(OutboxLimits::of(&settings), &recorder.budget, Arc::clone(&traces.pause))),
             traces,
+            spare_encoders: Mutex::default(),
+            encodes_directly: AtomicBool::new(false),
             buffers: IdleBuffers::default(),
+            packs_large: Mutex::open_to_callbacks(()),
             gatherer: Mutex::new(Gatherer::new(Arc::clone(&recorder), &settings)),
             flushing: AtomicUsize::new(0),
             exiting: AtomicBool::new(false),

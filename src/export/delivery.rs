@@ -1,4 +1,5 @@
-//! The one driver of delivery: an attempt, what follows from it, and whom to tell when a request's fate is decided.
+//! The driver of delivery: makes an attempt, decides what follows from it, and reports when a request's fate is
+//! decided.
 //!
 //! Workers, `export_spans` and the client's own metrics send through it, each with a [`Settle`] of its own.
 
@@ -10,10 +11,11 @@ use std::{
 use super::{
     Exporter,
     destination::Destination,
+    encode::{Body, compress::NoMemory},
     ledger,
     net::pool::Over,
     outcome::{Failure, Outcome},
-    request::{Body, Request, Signal},
+    request::{Request, Signal},
     retry::{Verdict, decide},
     sink::Reply,
     tracing::OwnTracing,
@@ -23,28 +25,28 @@ use crate::{
     sync::Ordering,
 };
 
-/// The pause before the one more attempt at exit.
+/// The pause before the one extra attempt at exit.
 pub(super) const QUICK_RETRY: Duration = Duration::from_millis(20);
 
 /// A queue this full has no room to spare for spans of the client's own.
 const FULL_ENOUGH: f64 = 0.5;
 
-/// What became of a request at last.
+/// The final outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It arrived; so many of its spans were rejected.
+    /// The receiver accepted it; it rejected `rejected` of its spans.
     Accepted {
         rejected: u64,
     },
     Lost(DropReason),
 }
 
-/// Counts what became of a request, and says it.
+/// Counts and reports the final outcome of requests.
 pub(super) trait Settle {
-    /// The fate of `request` was decided by `outcome`. Breaks off what is left of the batch, if that is to share it.
+    /// The fate of `request` was decided by `outcome`. Returns `Break` if the rest of the batch shares that fate.
     fn settle(&mut self, exporter: &Exporter, request: &mut Request, fate: Fate, outcome: &Outcome) -> ControlFlow<()>;
 
-    /// Whether a request waits for the end of a pause that goes beyond its time.
+    /// Whether a request may wait for a pause that ends after the request's own deadline.
     fn waits_for_pauses(&self, exporter: &Exporter) -> bool;
 }
 
@@ -57,7 +59,7 @@ pub(super) enum Sent {
 }
 
 impl Exporter {
-    /// Where a signal goes; none for metrics that nobody asked for.
+    /// Where a signal goes; `None` for metrics that are not enabled.
     pub(super) fn destination(&self, signal: Signal) -> Option<&Destination> {
         match signal {
             Signal::Traces => Some(&self.traces),
@@ -91,15 +93,24 @@ impl Exporter {
                 return Sent::Again(vec![request]);
             }
             Verdict::Split => match request.halves() {
-                Some(halves) if request.claimed.is_some() => {
+                Err(NoMemory) => {
+                    self.say_unsplit(&request);
+                    // What lies in the spool can wait there.
+                    let is_spooled = request.claimed.is_some();
+                    Fate::Lost(if is_spooled { DropReason::Undelivered } else { DropReason::NoMemory })
+                }
+                Ok(Some(halves)) if request.claimed.is_some() => {
                     self.replace_by_halves(&mut request, &halves, &outcome);
                     return Sent::Settled(request.take_body(), ControlFlow::Continue(()));
                 }
-                Some(halves) => {
+                Ok(Some(halves)) => {
                     self.say_failure(LogLevel::Debug, &request, &outcome, format_args!("trying its halves"));
                     return Sent::Again(halves.into());
                 }
-                None => {
+                Ok(None) if request.spans > 1 && self.put_aside(&mut request) => {
+                    return Sent::Settled(request.take_body(), ControlFlow::Continue(()));
+                }
+                Ok(None) => {
                     if matches!(outcome, Outcome::TooLarge { .. }) {
                         request.is_too_large();
                     }
@@ -188,9 +199,9 @@ impl Exporter {
         }
         let Reply { mut outcome, elsewhere } = self.post(request, destination, until, Over::Any);
         let is_free = match &outcome {
-            // The receiver had closed a connection that was kept alive: not its fault, and no attempt.
+            // The receiver had closed a connection that was kept alive: not its fault, and not counted as an attempt.
             Outcome::Failed { failure: Failure::Gone, .. } => true,
-            // Of a new connection that is said once.
+            // For a new connection that is done once.
             Outcome::Failed { failure: Failure::Broken, .. } => !request.reconnected,
             _ => false,
         };
@@ -200,7 +211,7 @@ impl Exporter {
         } else if elsewhere && !request.moved {
             request.moved = true;
             let second = self.post(request, destination, until, Over::Another).outcome;
-            // Where there is no other way, what was answered on the first one stands.
+            // If there is no other way, the first answer counts.
             outcome = if second.status().is_some() { second } else { outcome };
         }
         if destination.may_not_know(request.compression, &outcome) && request.recompress() {
@@ -271,7 +282,7 @@ impl Exporter {
         reply
     }
 
-    /// Tells why a request failed, and what comes of it.
+    /// Logs why a request failed, and what follows.
     pub(super) fn say_failure(
         &self,
         level: LogLevel,
@@ -291,17 +302,17 @@ impl Exporter {
     }
 }
 
-/// What becomes of a request for which no connection was free: it has used no attempt up.
+/// What follows if no connection was free: the request has used up no attempt.
 fn decide_untried(outcome: &Outcome, deadline: Instant) -> Verdict {
     match outcome {
         Outcome::Failed { failure: Failure::Shutdown, .. } => Verdict::GiveUp(DropReason::Shutdown),
-        // Whoever sent it had to be back earlier.
+        // The caller that sent it had an earlier deadline of its own.
         _ if Instant::now() < deadline => Verdict::Wait(Duration::ZERO),
         _ => Verdict::GiveUp(DropReason::Undelivered),
     }
 }
 
-/// Settles what came from the queue, or from the spool.
+/// Settles requests that came from the queue, or from the spool.
 pub(super) struct Queued;
 
 impl Settle for Queued {
@@ -330,7 +341,7 @@ impl Settle for Queued {
                     return ControlFlow::Continue(());
                 }
                 request.leave_spool();
-                // Asked before: who waits for the outcome may shut down as soon as it is counted.
+                // Read before: a thread that waits for the outcome may shut down as soon as it is counted.
                 let is_ending = exporter.recorder.is_closed();
                 exporter.lose(request, reason, outcome);
                 // During a shutdown one line at the end is enough.
@@ -374,7 +385,7 @@ impl Exporter {
         });
     }
 
-    /// Counts so many spans of a batch as lost, unless their fate was decided before.
+    /// Counts `spans` spans of a batch as lost, unless their fate was decided before.
     pub(super) fn lose_batch(&self, id: u64, spans: u64, reason: DropReason) {
         if reason == DropReason::Panicked && ledger::restored(id).is_some() {
             // Its file is still there.
@@ -386,7 +397,7 @@ impl Exporter {
         });
     }
 
-    /// Nobody asked for a collector, and none is there.
+    /// Whether no collector was configured, and none is there.
     pub(super) fn is_default_and_refused(&self, outcome: &Outcome) -> bool {
         self.settings.endpoint_is_default && matches!(outcome, Outcome::Failed { failure: Failure::Refused, .. })
     }

@@ -1,4 +1,4 @@
-//! The receiver of one signal: the sink that leads to it, and what was learnt about it.
+//! The receiver of one signal: its sink, and what was learnt about it.
 
 use std::{
     sync::{
@@ -14,16 +14,17 @@ use crate::{
     sync::locks::Mutex,
 };
 
-/// The longest pause that is kept without asking again. A receiver that says more, by mistake perhaps, is asked then.
+/// The longest pause that is kept without asking again. If a receiver asks for more, perhaps by mistake, it is asked
+/// again then.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 pub(crate) struct Destination {
     pub(super) endpoint: Endpoint,
     pub(super) sink: Sink,
     pub(super) pause: Arc<Pause>,
-    /// It does not support the compression that was chosen.
+    /// Whether it does not support the chosen compression.
     only_gzip: AtomicBool,
-    /// It accepted a request with a compression that not everybody knows.
+    /// Whether it accepted a request with a compression that not every receiver knows.
     is_proven: AtomicBool,
 }
 
@@ -38,18 +39,18 @@ impl Destination {
         }
     }
 
-    /// Whether gzip is all that it takes.
+    /// Whether it only takes gzip.
     pub(super) fn takes_only_gzip(&self) -> bool {
         self.only_gzip.load(Ordering::Relaxed)
     }
 
-    /// Remembers that gzip is all it takes; false if that was known.
+    /// Remembers that it only takes gzip; false if that was known.
     pub(super) fn settle_for_gzip(&self) -> bool {
         !self.only_gzip.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether an answer may be due to the compression alone: it says so, or a compression that not everybody knows has
-    /// not been accepted yet, and the request is called a bad one.
+    /// Whether an answer may be due to the compression alone: it says so, or it calls the request bad while a
+    /// compression that not every receiver knows has not been accepted yet.
     pub(super) fn may_not_know(&self, compression: Compression, outcome: &Outcome) -> bool {
         match outcome {
             Outcome::Refused { status: 415, .. } => true,
@@ -60,7 +61,7 @@ impl Destination {
         }
     }
 
-    /// Notes an answer to a request that was compressed like this.
+    /// Notes an answer to a request with this compression.
     pub(super) fn note_answer(&self, compression: Compression, outcome: &Outcome) {
         if !is_usual(compression) && matches!(outcome, Outcome::Accepted { .. }) {
             self.is_proven.store(true, Ordering::Relaxed);
@@ -68,19 +69,18 @@ impl Destination {
     }
 }
 
-/// Whether every receiver knows it.
+/// Whether every receiver knows the compression.
 fn is_usual(compression: Compression) -> bool {
     matches!(compression, Compression::None | Compression::Gzip)
 }
 
-/// A pause that the receiver asked for. It counts for all that is sent there
-/// ([OTLP/HTTP throttling](https://opentelemetry.io/docs/specs/otlp/#otlphttp-throttling)).
+/// A pause that the receiver asked for. It applies to all requests to that receiver ([OTLP/HTTP
+/// throttling](https://opentelemetry.io/docs/specs/otlp/#otlphttp-throttling)).
 #[derive(Debug, Default)]
 pub(crate) struct Pause(Mutex<Option<Instant>>);
 
 impl Pause {
-    /// Nothing is sent for `time` from now on, or for as long as was asked for before, whatever ends later. Answers how
-    /// long that is.
+    /// Begins a pause of `time`, unless an earlier one ends later. Returns how long it lasts.
     pub(super) fn begin(&self, time: Duration) -> Duration {
         let now = Instant::now();
         let until = now + time.min(LONGEST_PAUSE);

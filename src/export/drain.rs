@@ -29,7 +29,7 @@ const LEAVE_GRACE: Duration = Duration::from_millis(40);
 pub(super) struct Watermark {
     /// Rings with what they had pushed.
     rings: Vec<(RingArc<Ring>, u64)>,
-    /// Set when the rings are drained that far: batches before it are covered.
+    /// Set when the rings are drained up to there: batches before it are covered.
     barrier: Option<u64>,
 }
 
@@ -62,20 +62,20 @@ impl Watermark {
     }
 }
 
-/// What was packed up to some time.
+/// A mark behind all batches packed so far.
 pub(crate) struct Barrier(u64);
 
-/// Until when a drain may go on.
+/// How long a drain may last.
 #[derive(Debug, Clone)]
 pub(crate) enum Patience {
-    /// Until this long has passed.
+    /// For this long.
     Until(Duration),
-    /// While it goes forward, within a total.
+    /// While there is progress, within a total.
     WhileProgress(ExitBudget),
 }
 
 impl Patience {
-    /// The longest it may take in all, the leaving of the workers included.
+    /// The longest it may take in total, including the time for workers to leave.
     pub(crate) fn longest(&self) -> Duration {
         match self {
             Self::Until(timeout) => timeout.saturating_add(LEAVE_GRACE),
@@ -83,8 +83,8 @@ impl Patience {
         }
     }
 
-    /// When to give up on `others` that are waited for before the drain. Nothing tells whether they make progress, and
-    /// none of them takes more than its share.
+    /// When to give up on `others` that are waited for before the drain. Their progress cannot be seen, and none of
+    /// them takes more than its share.
     pub(crate) fn deadline_of_others(&self, begun: Instant, others: u32) -> Instant {
         let (total, stall) = match self {
             Self::Until(timeout) => (*timeout, *timeout),
@@ -93,7 +93,7 @@ impl Patience {
         begun + (total.min(LONGEST) / (others + 1) * others).min(stall)
     }
 
-    /// What is left of it after so long.
+    /// The patience that is left after `spent`.
     pub(crate) fn after(self, spent: Duration) -> Self {
         match self {
             Self::Until(timeout) => Self::Until(timeout.saturating_sub(spent)),
@@ -103,7 +103,7 @@ impl Patience {
         }
     }
 
-    /// When to give up, if nothing went forward since `progress`.
+    /// When to give up, if there was no progress since `progress`.
     fn deadline(&self, begun: Instant, progress: Instant) -> Instant {
         let after = |from: Instant, wait: Duration| from + wait.min(LONGEST);
         match self {
@@ -114,13 +114,13 @@ impl Patience {
 }
 
 impl Exporter {
-    /// Sends what was ended before the call and waits for it.
+    /// Sends all spans that ended before the call and waits for them.
     pub(crate) fn flush(&self, patience: Patience) -> Receipt {
         let pending = self.drain(&patience);
         Receipt::new(&self.snapshot(), pending)
     }
 
-    /// Has everything sent that waits, while others are closed: the exit budget runs from now on.
+    /// Has everything that waits sent, while other clients are closed: the exit budget begins now.
     pub(crate) fn hurry(&self) {
         let _ = self.hurried.set(Instant::now());
         self.be_exiting();
@@ -134,7 +134,7 @@ impl Exporter {
         self.outbox.lock().hurry(Instant::now());
     }
 
-    /// Since when patience counts.
+    /// When patience began.
     fn begun(&self, patience: &Patience) -> Instant {
         match (patience, self.hurried.get()) {
             (Patience::WhileProgress(_), Some(hurried)) => *hurried,
@@ -183,8 +183,8 @@ impl Exporter {
         self.ledger.wait_until(Instant::now(), |open| !open.any_before(barrier.0))
     }
 
-    /// When something last went forward since `begun`. What the receiver asked for in between is no standstill: the end
-    /// of its pause counts, where there is time for what comes after it.
+    /// When there was last progress since `begun`. A pause that the receiver asked for is not counted as standstill:
+    /// its end counts, if there is time for what comes after it.
     fn progress_since(&self, begun: Instant, patience: &Patience) -> Instant {
         let progress = self.progress().map_or(begun, |at| at.max(begun));
         match self.traces.pause.until(progress) {
@@ -193,8 +193,8 @@ impl Exporter {
         }
     }
 
-    /// When something last went forward: a batch was acknowledged, a connection made, bytes of a request taken. What
-    /// is done over again is no step forward.
+    /// When there was last progress: a batch was acknowledged, a connection made, bytes of a request taken. Repeated
+    /// work does not count.
     fn progress(&self) -> Option<Instant> {
         let on_the_way = self.traces.sink.vitals().progress.filter(|_| !self.in_trouble.load(Ordering::Relaxed));
         self.ledger.acknowledged().max(on_the_way)
@@ -214,7 +214,7 @@ impl Exporter {
                 break;
             }
             let encoder = encoder.get_or_insert_with(|| Encoder::new(self.encoding()));
-            // As a worker does: a fault costs the batch at hand, and does not unwind into the program.
+            // A fault costs the current batch, as in a worker, and does not unwind into the program.
             match catch_unwind(AssertUnwindSafe(|| self.work_for_flush(encoder, deadline))) {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -225,13 +225,13 @@ impl Exporter {
 
     fn ring_for_all(&self) {
         self.recorder.doorbell.ring_all();
-        // Unless a worker took it all along meanwhile: a short program pays for no second thread.
+        // Unless a worker has taken everything meanwhile: a short program pays for no second thread.
         if self.recorder.doorbell.is_deserted() && self.has_more() {
             self.recorder.doorbell.ring();
         }
     }
 
-    /// Ends recording, delivers what it can while patience lasts, and counts the rest as dropped.
+    /// Ends recording, delivers as much as possible while patience lasts, and counts the rest as dropped.
     pub(crate) fn shutdown(&self, patience: Patience) -> Receipt {
         self.recorder.close();
         match &patience {
@@ -251,7 +251,7 @@ impl Exporter {
         self.stopping.store(true, Ordering::SeqCst);
         self.recorder.doorbell.close();
         if pending > 0 || !self.ledger.restored().is_empty() {
-            // Whoever is blocked in an exchange comes back now.
+            // Threads blocked in an exchange return now.
             self.traces.sink.close();
         }
         self.spool_rest();
@@ -262,7 +262,7 @@ impl Exporter {
         if let Some(metrics) = &self.metrics {
             metrics.sink.close();
         }
-        // Threads that recorded here keep what they share with the client for as long as they meet no other one.
+        // Threads that recorded here keep what they share with the client until they record for another one.
         self.trim_now();
         self.recorder.tell_late();
         let receipt = self.receipt();
@@ -273,7 +273,7 @@ impl Exporter {
         receipt
     }
 
-    /// Keeps for the line at the end that everything waits for the system to find an address.
+    /// Notes for the last line that everything waits for the name to be resolved.
     fn remember_unresolved(&self) {
         if let Some(host) = self.traces.sink.unresolved() {
             self.failures.stand(LastFailure::unresolved(&host));
@@ -282,7 +282,7 @@ impl Exporter {
 
     /// Gives up everything that is left.
     pub(super) fn write_off(&self) {
-        // Where there was no address to send to, it was not the shutdown that cost them.
+        // If there was no address to send to, the shutdown is not what lost them.
         let is_nameless = self.failures.standing().is_some_and(|failure| failure.is_nameless);
         let reason = if is_nameless { DropReason::Undelivered } else { DropReason::Shutdown };
         let mut gatherer = self.gatherer.lock();

@@ -1,4 +1,4 @@
-//! What the workers of one client share.
+//! The state that the workers of one client share.
 
 use std::{
     sync::{
@@ -9,9 +9,18 @@ use std::{
 };
 
 use super::{
-    destination::Destination, encode::protobuf::EncodedResource, failures::Failures, idle_buffers::IdleBuffers,
-    ledger::Ledger, meter::Meter, operations::Operations, outbox::Outbox, queue::Gatherer,
-    recording_reports::RecordingReports, spooling::Spooling, tracing::OwnTracing,
+    destination::Destination,
+    encode::{compress::Encoder, protobuf::EncodedResource},
+    failures::Failures,
+    idle_buffers::IdleBuffers,
+    ledger::Ledger,
+    meter::Meter,
+    operations::Operations,
+    outbox::Outbox,
+    queue::Gatherer,
+    recording_reports::RecordingReports,
+    spooling::Spooling,
+    tracing::OwnTracing,
 };
 use crate::{
     capture::{Recorder, TraceId},
@@ -21,7 +30,7 @@ use crate::{
     sync::locks::Mutex,
 };
 
-/// What the workers of one client share.
+/// The state that the workers of one client share.
 pub(crate) struct Exporter {
     pub(super) recorder: Arc<Recorder>,
     pub(super) settings: Settings,
@@ -29,40 +38,47 @@ pub(crate) struct Exporter {
     pub(super) resource: EncodedResource,
     /// Where spans go.
     pub(super) traces: Destination,
-    /// Where the client's own metrics go, if anybody asked for them.
+    /// Where the client's own metrics go, if they are enabled.
     pub(super) metrics: Option<Destination>,
     pub(super) meter: Meter,
     pub(super) operations: Operations,
     pub(super) own_tracing: Option<OwnTracing>,
-    /// Which client of the process this is.
+    /// The number of this client in the process.
     pub(super) number: usize,
     pub(super) began: SystemTime,
     pub(super) ledger: Ledger,
     pub(super) outbox: Mutex<Outbox>,
+    /// Encoders that wait to be used again by who sends directly: a few for all threads, each of which would otherwise
+    /// leave the memory of its own with the allocator.
+    pub(super) spare_encoders: Mutex<Vec<Encoder>>,
+    /// Who sends directly uses the one that is set aside for that.
+    pub(super) encodes_directly: AtomicBool,
     pub(super) buffers: IdleBuffers,
+    /// Held while a large batch is packed that found no room.
+    pub(super) packs_large: Mutex<()>,
     pub(super) gatherer: Mutex<Gatherer>,
-    /// Calls of `flush` under way: everything that waits is due.
+    /// Calls of `flush` in progress: everything that waits is due.
     pub(super) flushing: AtomicUsize,
-    /// The program is about to end: what would only delay it is not waited for.
+    /// Whether the program is about to end: steps that would only delay it are skipped.
     pub(super) exiting: AtomicBool,
-    /// The process ends, for this client too since then, although others are closed before it.
+    /// When the process began to end, for this client too, although others are closed before it.
     pub(super) hurried: OnceLock<Instant>,
-    /// Nothing more comes; workers leave when nothing is left.
+    /// Whether nothing more comes; workers leave when nothing is left.
     pub(super) stopping: AtomicBool,
     pub(super) tuning: Mutex<Tuning>,
-    /// What was last changed in it, and why.
+    /// The last change of the tuning, and its reason.
     pub(super) decision: Mutex<Option<String>>,
-    /// The last request that was begun was one made again.
+    /// Whether the last request that was begun was a retry.
     pub(super) in_trouble: AtomicBool,
-    /// Undelivered bodies on disk, if the user wants them there.
+    /// Undelivered bodies on disk, if a spool is configured.
     pub(super) spooling: Option<Spooling>,
     pub(super) recording_reports: RecordingReports,
     pub(super) failures: Failures,
-    /// The trace of some span that was sent, for who asks what was.
+    /// The trace id of a span that was sent, as an example in messages.
     pub(super) example: OnceLock<TraceId>,
     /// State of the generator behind the retry jitter.
     pub(super) chance: AtomicU64,
-    /// What to do when the first worker starts. Set once, at assembly.
+    /// Called when the first worker starts. Set once, at assembly.
     pub(super) working: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -71,7 +87,7 @@ impl Exporter {
         &self.settings
     }
 
-    /// What to do when a worker starts.
+    /// Sets what to do when the first worker starts.
     pub(crate) fn when_working(&self, start: impl Fn() + Send + Sync + 'static) {
         let _ = self.working.set(Box::new(start));
     }
@@ -80,7 +96,7 @@ impl Exporter {
         &self.diagnostics
     }
 
-    /// Says what is new of recording, which cannot speak itself.
+    /// Logs the news of the recording side, which cannot log itself.
     pub(super) fn report_recording(&self) {
         self.recording_reports.report(&self.recorder, self.load(), &self.diagnostics);
     }
@@ -105,12 +121,12 @@ impl Exporter {
         let recorder = &self.recorder;
         let waits = || recorder.registry.waiting() > 0 || self.ledger.spans() > 0;
         if self.is_stopped() && self.has_spooled_rest() && waits() {
-            // Whoever saw the client open just before it was closed may have recorded after everything was given up, and
-            // a worker that had not left yet may have it in hand.
+            // A thread that saw the client open just before it was closed may have recorded after everything was given
+            // up, and a worker that has not left yet may still hold a batch.
             self.write_off();
         }
         let counted = self.counted();
-        // Nothing moves from the rings to the ledger meanwhile, so that no span is counted in both or in neither.
+        // Nothing moves from the rings to the ledger meanwhile, so that each span is counted exactly once.
         let gathering = self.gatherer.lock();
         let queued = recorder.registry.count_queued() + self.ledger.spans();
         drop(gathering);
@@ -126,8 +142,9 @@ impl Exporter {
         }
     }
 
-    /// As `snapshot`, without a lock that is held where others are called: by what an allocator calls in the midst of
-    /// one of the client's own steps. What waits is what is not counted otherwise, and of connections it tells nothing.
+    /// Takes a snapshot without any lock that is held while foreign code is called: for calls from an allocator in the
+    /// middle of one of the client's own steps. Every span without another count is counted as waiting, and connections
+    /// are left out.
     pub(crate) fn snapshot_at_a_glance(&self) -> Snapshot {
         let counted = self.counted();
         let settled = counted.exported + counted.dropped.total() + counted.spooled;
@@ -135,19 +152,19 @@ impl Exporter {
         Snapshot { queued, memory_bytes: self.recorder.budget.held() as u64, ..counted }
     }
 
-    /// As `receipt`, from such a snapshot.
+    /// The receipt from `snapshot_at_a_glance`.
     pub(crate) fn receipt_at_a_glance(&self) -> Receipt {
         let snapshot = self.snapshot_at_a_glance();
         Receipt::new(&snapshot, snapshot.queued)
     }
 
-    /// What counters tell, without what waits.
+    /// The counters, without what waits.
     pub(super) fn counted(&self) -> Snapshot {
         let recorder = &self.recorder;
         recorder.stats.snapshot(|| recorder.registry.totals())
     }
 
-    /// Has connections opened that are to be there before they are needed.
+    /// Has the connections opened that are configured to be opened ahead.
     pub(super) fn open_ahead(&self) {
         let (diagnostics, endpoint) = (Arc::clone(&self.diagnostics), self.settings.endpoint.clone());
         let recorder = Arc::clone(&self.recorder);
@@ -156,12 +173,12 @@ impl Exporter {
                 let line = format_args!("{endpoint}: no connection could be opened ahead: {why}");
                 diagnostics.say(LogLevel::Debug, Subject::Export, line);
             }
-            // There is something to look after that was not there when the workers went to rest.
+            // There is something to maintain that was not there when the workers went to rest.
             recorder.doorbell.after_batch();
         });
     }
 
-    /// Closes idle connections that have had their day, and replaces what the receiver closed.
+    /// Closes idle connections that have expired, and replaces those that the receiver closed.
     pub(super) fn look_after_connections(&self) {
         if self.traces.sink.upkeep(Instant::now()) {
             self.open_ahead();
@@ -187,7 +204,7 @@ impl Exporter {
         }
     }
 
-    /// Uniform in 0..1, well enough for jitter.
+    /// A random number, uniform in 0..1, good enough for jitter.
     pub(super) fn random(&self) -> f64 {
         // A Weyl sequence through the finaliser of splitmix64.
         let mut word = self.chance.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Why attempts failed, kept for the line at the end.
+//! Why attempts failed, kept for the last line of a client.
 
 use super::outcome::{Failure, Outcome};
 use crate::{error::DropReason, sync::locks::Mutex};
@@ -7,15 +7,15 @@ use crate::{error::DropReason, sync::locks::Mutex};
 #[derive(Debug, Clone)]
 pub(super) struct LastFailure {
     pub(super) message: String,
-    /// Nobody asked for a collector, and none is there.
+    /// Whether no collector was configured, and none is there.
     pub(super) nobody_at_default: bool,
-    /// There was no address to send to: no receiver has seen anything.
+    /// Whether there was no address to send to: no receiver has seen anything.
     pub(super) is_nameless: bool,
-    /// Its message says what helps, which is not more time.
+    /// Whether more time would not help; the message says what does.
     pub(super) is_final: bool,
-    /// The receiver has more than it can take for now.
+    /// Whether the receiver is overloaded for now.
     pub(super) is_throttled: bool,
-    /// How much it tells.
+    /// How informative it is.
     weight: u8,
 }
 
@@ -25,14 +25,14 @@ pub(super) struct Failures(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    /// The most telling one since the receiver last accepted something.
+    /// The most informative failure since the receiver last accepted something.
     standing: Option<LastFailure>,
-    /// The last one that cost spans, by what they are counted as.
+    /// The last failure that lost spans, by their drop reason.
     of_losses: Vec<(DropReason, LastFailure)>,
 }
 
 impl LastFailure {
-    /// None where there was none.
+    /// The failure in an outcome; `None` if it was none.
     pub(super) fn of(outcome: &Outcome, is_default: bool) -> Option<Self> {
         let failure = match outcome {
             Outcome::Failed { failure: Failure::Shutdown, .. } => return None,
@@ -54,7 +54,7 @@ impl LastFailure {
         })
     }
 
-    /// The host has no address so far.
+    /// The failure that the host's name has no address so far.
     pub(super) fn unresolved(host: &str) -> Self {
         let message = format!("the host name {host} was not resolved in time");
         Self { message, nobody_at_default: false, is_nameless: true, is_final: false, is_throttled: false, weight: 1 }
@@ -62,7 +62,7 @@ impl LastFailure {
 }
 
 impl Failures {
-    /// An attempt ended so. A success ends what went wrong before.
+    /// Notes the outcome of an attempt. A success ends earlier failures.
     pub(super) fn note(&self, outcome: &Outcome, is_default: bool) {
         let mut kept = self.0.lock();
         if matches!(outcome, Outcome::Accepted { .. }) {
@@ -74,12 +74,12 @@ impl Failures {
         }
     }
 
-    /// Nothing that was tried tells more than this.
+    /// Makes this the standing failure: nothing that was tried is more informative.
     pub(super) fn stand(&self, failure: LastFailure) {
         self.0.lock().standing = Some(failure);
     }
 
-    /// Spans were lost for `reason` by this outcome.
+    /// Notes that spans were lost for `reason` by this outcome.
     pub(super) fn cost(&self, reason: DropReason, outcome: &Outcome, is_default: bool) {
         if let Some(failure) = LastFailure::of(outcome, is_default) {
             let mut kept = self.0.lock();
@@ -88,12 +88,12 @@ impl Failures {
         }
     }
 
-    /// What went wrong and has not ended.
+    /// The failure that still stands.
     pub(super) fn standing(&self) -> Option<LastFailure> {
         self.0.lock().standing.clone()
     }
 
-    /// What cost the spans that are counted as lost for `reason`; else what stands in the way of the others.
+    /// What lost the spans that are counted for `reason`; else the failure that still stands.
     pub(super) fn of(&self, reason: DropReason) -> Option<LastFailure> {
         let kept = self.0.lock();
         let of_loss = kept.of_losses.iter().find(|(other, _)| *other == reason);

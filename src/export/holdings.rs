@@ -1,10 +1,36 @@
-//! What the client holds, told and given back.
+//! The memory that the client holds: reported and given back.
 
-use super::Exporter;
-use crate::stats::MemoryStats;
+use std::time::{Duration, Instant};
+
+use super::{Exporter, queue::Batch, room::Room};
+use crate::{capture::Slice, stats::MemoryStats, sync::locks::MutexGuard};
+
+/// A batch of more bytes is a large one: its body may take more than is set aside.
+const LARGE_BYTES: usize = 512 * 1024;
+
+/// Batches are larger only where a single span is, or where somebody chose so: there are never many at once.
+const HUGE_BYTES: usize = 1280 * 1024;
+
+/// Spans of more bytes hold something that may not compress.
+const LARGE_SPAN_BYTES: u64 = 8 * 1024;
+
+/// How long a large batch waits for bodies that are under way to make room.
+const ROOM_WAIT: Duration = Duration::from_millis(100);
+
+/// What keeps the bodies of large batches within the bound.
+pub(super) enum Large<'e> {
+    Room {
+        _room: Room<'e>,
+    },
+    /// There was no room. One at a time is made all the same: what it is made of is what takes the room, and goes as
+    /// soon as it is made.
+    Alone {
+        _alone: MutexGuard<'e, ()>,
+    },
+}
 
 impl Exporter {
-    /// What is held now, by what holds it. Takes locks, but none that recording takes.
+    /// Memory held now, by its holder. Takes locks, but none that recording takes.
     pub(crate) fn memory_stats(&self) -> MemoryStats {
         let budget = &self.recorder.budget;
         let buffers_idle = self.buffers.idle_bytes();
@@ -30,6 +56,32 @@ impl Exporter {
             ..MemoryStats::default()
         }
         .summed()
+    }
+
+    /// Room for the body of a batch, unless it is as small as most.
+    pub(super) fn room_for_large(&self, batch: &Batch) -> Option<Large<'_>> {
+        let bytes: usize = batch.slices.iter().flat_map(Slice::runs).map(|(_, run)| run.len()).sum();
+        if bytes < LARGE_BYTES {
+            return None;
+        }
+        match Room::try_of(&self.recorder, bytes) {
+            Some(_room) => Some(Large::Room { _room }),
+            // Many small spans make a small body.
+            None if bytes < HUGE_BYTES && bytes as u64 / batch.spans.max(1) < LARGE_SPAN_BYTES => None,
+            None => Some(self.room_or_alone(bytes)),
+        }
+    }
+
+    /// Large batches that found no room take their turn: the first waits for room, those behind it for the first.
+    fn room_or_alone(&self, bytes: usize) -> Large<'_> {
+        let alone = self.packs_large.lock();
+        let recorder = &self.recorder;
+        let until = Instant::now() + ROOM_WAIT;
+        let attempt = || if recorder.is_closed() { Some(None) } else { Room::try_of(recorder, bytes).map(Some) };
+        match recorder.overflow.wait_for_room(until, || (), attempt).flatten() {
+            Some(_room) => Large::Room { _room },
+            None => Large::Alone { _alone: alone },
+        }
     }
 
     /// Gives everything that is idle back to the system at once, and answers how many bytes that were: chunks, spare

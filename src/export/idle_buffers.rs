@@ -8,7 +8,7 @@ use crate::sync::locks::Mutex;
 
 pub(super) const PAGE_BYTES: usize = 4 * 1024;
 
-/// Buffers that wait to be handed out again.
+/// The most of them.
 const IDLE_BUFFERS: usize = 4;
 
 /// Buffers that wait to be handed out again. All of a client's are of one size.

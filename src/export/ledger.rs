@@ -1,4 +1,4 @@
-//! Which batches are on their way: the one place that decides, once per batch, what became of its spans.
+//! The batches on their way: the one place that decides, once per batch, the fate of its spans.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -6,7 +6,7 @@ use crate::sync::{Condvar, Mutex};
 
 /// Set in the id of a batch that was taken out of the spool. No flush waits for it.
 const RESTORED: u64 = 1 << 63;
-/// Set beside it where this client had written the batch.
+/// Set in addition if this client had written the batch.
 const OWN: u64 = 1 << 62;
 
 /// Whether a batch comes from the spool, and then whether this client had written it.
@@ -58,8 +58,8 @@ impl Open {
 }
 
 impl Ledger {
-    /// Opens a batch that `fill` takes out of the rings; none if it took nothing. The batch is in the ledger
-    /// before its records leave the rings, so that a flush sees them in one or the other.
+    /// Opens a batch that `fill` takes out of the rings; `None` if it took nothing. The batch is in the ledger before
+    /// its records leave the rings, so that a flush sees them in one or the other.
     pub(crate) fn begin(&self, fill: impl FnOnce() -> u64) -> Option<u64> {
         let id = {
             let mut open = self.open.lock();
@@ -76,7 +76,7 @@ impl Ledger {
             open.batches.insert(id, spans);
         }
         drop(open);
-        // Whoever waits for rings to be drained, too.
+        // Also wakes threads that wait for rings to be drained.
         self.changed.notify_all();
         (spans > 0).then_some(id)
     }
@@ -96,8 +96,8 @@ impl Ledger {
         self.open.lock().batches.range(RESTORED..).map(|(id, _)| *id).collect()
     }
 
-    /// Settles `spans` spans of a batch and tells `count` how many that were: fewer, or none, if their fate was
-    /// decided before. The last of them close the batch.
+    /// Settles `spans` spans of a batch and calls `count` with how many that were: fewer, or none, if their fate was
+    /// decided before. The batch closes with its last spans.
     pub(crate) fn settle(&self, id: u64, spans: u64, acknowledged: Option<Instant>, count: impl FnOnce(u64)) {
         let mut open = self.open.lock();
         if let Some(left) = open.batches.get_mut(&id) {
@@ -106,7 +106,7 @@ impl Ledger {
             if *left == 0 {
                 open.batches.remove(&id);
             }
-            // Under the lock: whoever sees the spans gone sees them counted.
+            // Under the lock: a thread that sees the spans gone sees them counted.
             count(spans);
             open.acknowledged = acknowledged.or(open.acknowledged);
         }
@@ -114,7 +114,7 @@ impl Ledger {
         self.changed.notify_all();
     }
 
-    /// Closes every batch there is; whoever still works on one counts nothing.
+    /// Closes every batch; later settling of any of them counts nothing.
     pub(crate) fn write_off(&self, count: impl FnOnce(u64)) {
         let mut open = self.open.lock();
         let spans = std::mem::take(&mut open.batches).into_values().sum();
@@ -133,7 +133,7 @@ impl Ledger {
         self.open.lock().acknowledged
     }
 
-    /// Waits until `done` holds or `until` comes; true if it holds. `done` is asked after each change.
+    /// Waits until `done` holds or `until` comes; true if it holds. `done` is checked after each change.
     pub(crate) fn wait_until(&self, until: Instant, mut done: impl FnMut(&Open) -> bool) -> bool {
         let mut open = self.open.lock();
         loop {
@@ -146,7 +146,7 @@ impl Ledger {
         }
     }
 
-    /// Wakes whoever waits, so that it asks again.
+    /// Wakes all waiting threads, so that they check again.
     pub(crate) fn nudge(&self) {
         drop(self.open.lock());
         self.changed.notify_all();

@@ -1,4 +1,4 @@
-//! What was measured in an interval: the counters and the meter, read twice.
+//! Measurements of an interval: the counters and the meter, read at its beginning and its end.
 
 use std::{
     sync::atomic::Ordering,
@@ -11,7 +11,7 @@ use crate::{
     stats::{Histogram, NetworkUsage, PerformanceMetrics},
 };
 
-/// What had been counted at some time.
+/// The counts at some time.
 #[derive(Clone, Default)]
 struct Reading {
     exported: u64,
@@ -36,13 +36,13 @@ pub(crate) struct Interval {
 }
 
 impl Interval {
-    /// Begins with the client.
+    /// The first interval, which begins with the client.
     pub(crate) fn new() -> Self {
         Self { begun: Instant::now(), before: Reading::default() }
     }
 }
 
-/// Spans so far, by how far they came. Cheap to read, and of no single moment.
+/// Counts of spans by how far they came. Cheap to read; the counts are not of one moment.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Flow {
     /// Started, and recorded.
@@ -71,7 +71,7 @@ impl Exporter {
         self.recorder.sampling.set(threshold);
     }
 
-    /// What was measured since `interval` began; and another one begins.
+    /// Returns the measurements since `interval` began, and begins another one.
     pub(crate) fn measure(&self, interval: &mut Interval) -> PerformanceMetrics {
         let (now, reading) = (Instant::now(), self.reading());
         let metrics = self.compare(&interval.before, &reading, now - interval.begun);
@@ -137,7 +137,7 @@ impl Exporter {
         metrics
     }
 
-    /// Adds what the calling thread, one of the client's, has spent since `spent` was last given.
+    /// Adds the CPU time that the calling thread, one of the client's, has used since `spent`, which is updated.
     pub(crate) fn spend(&self, spent: &mut Duration) {
         self.meter.spend(spent);
     }

@@ -1,4 +1,4 @@
-//! What is measured beside the counters: times, and CPU. Nothing here is touched by a thread that records.
+//! Measurements besides the counters: times, and CPU. Threads that record touch nothing here.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -13,12 +13,12 @@ use crate::{
     sync::locks::Mutex,
 };
 
-/// Of a smaller body the receiver's own time would count for more than the network's.
+/// For smaller bodies the receiver's own time would outweigh the network's.
 const TELLING_BYTES: usize = 16 * 1024;
 
-/// Measures what somebody asked for.
+/// Takes the measurements that are enabled.
 pub(crate) struct Meter {
-    /// Times from the end of a span until it was accepted. What is longer than 71 minutes counts as that.
+    /// Times from the end of a span until it was accepted. More than 71 minutes count as 71 minutes.
     pub(super) latency: Option<Mutex<Histogram>>,
     /// CPU time of the client's threads, in nanoseconds.
     pub(super) cpu: Option<AtomicU64>,
@@ -44,10 +44,10 @@ impl Meter {
         }
     }
 
-    /// One request with a body of so many bytes, from its beginning to the end of its answer.
+    /// One request with a body of `body` bytes, from its beginning to the end of its answer.
     ///
-    /// The bandwidth is taken from the time that large bodies need beyond a round trip: how soon the system takes
-    /// them tells nothing, since its buffers hold most of them whole.
+    /// The bandwidth is derived from the time that large bodies need beyond a round trip: how soon the system takes
+    /// them says nothing, because its buffers hold most of them whole.
     pub(super) fn request(&self, body: usize, took: Duration, round_trip: Duration, outcome: &Outcome) {
         if body >= TELLING_BYTES && outcome.status().is_some() {
             let transfer = took.saturating_sub(round_trip).as_nanos() as u64;
@@ -76,7 +76,7 @@ impl Meter {
         }
     }
 
-    /// Adds what the calling thread, one of the client's, has spent since `spent` was last given.
+    /// Adds the CPU time that the calling thread, one of the client's, has used since `spent`, which is updated.
     pub(super) fn spend(&self, spent: &mut Duration) {
         if let Some(cpu) = &self.cpu {
             let now = thread_cpu_time();

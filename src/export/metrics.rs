@@ -31,8 +31,8 @@ use crate::{
     wire::Buffer,
 };
 
-/// Where metrics go: over connections of their own, so that they take none from the spans, count as no progress of
-/// theirs, and bring none of theirs into discredit. None unless somebody asked for metrics.
+/// Where metrics go: over connections of their own, so that they take none from the spans, do not count as their
+/// progress, and do not make their connections doubted. `None` unless metrics are enabled.
 pub(super) fn destination(settings: &Settings) -> Option<Destination> {
     let mut settings = Settings { endpoint: settings.metrics_endpoint()?, ..settings.clone() };
     settings.connections.prewarmed = 0;
@@ -42,15 +42,16 @@ pub(super) fn destination(settings: &Settings) -> Option<Destination> {
 }
 
 impl Exporter {
-    /// The last word, of a program that may have run for less than an interval; from one that has used the client.
+    /// Exports the metrics a last time, because the program may have run for less than an interval. Only if it has used
+    /// the client.
     pub(super) fn export_last_metrics(&self, timeout: Duration) {
         if self.recorder.doorbell.has_worked() {
-            // A fault of ours must not unwind into the program.
+            // A fault of this crate must not unwind into the program.
             let _ = catch_unwind(AssertUnwindSafe(|| self.export_metrics(timeout)));
         }
     }
 
-    /// Sends the metrics as they are now, tries again as spans are, and waits at most for `timeout`.
+    /// Sends the current metrics, with the retries of spans, and blocks at most for `timeout`.
     pub(crate) fn export_metrics(&self, timeout: Duration) {
         if self.metrics.is_none() {
             return;
@@ -68,11 +69,11 @@ impl Exporter {
     fn pack_metrics(&self, now: SystemTime) -> Result<Request, NoMemory> {
         let message = self.metrics(now);
         let plain = message.as_slice();
-        // Whatever the spans' receiver was found to understand: this may be another one.
+        // Independent of what the spans' receiver was found to accept: this may be another one.
         let encoding = if self.settings.compression == Compression::None { Encoding::NONE } else { Encoding::GZIP };
         let mut encoder = Encoder::new(encoding);
         let mut body = Vec::new();
-        encoder.encode(&mut body, |sink| sink(plain))?;
+        encoder.encode(&mut body, plain.len(), |sink| sink(plain))?;
         let mut request = Request::new(0, 0, body);
         request.signal = Signal::Metrics;
         (request.compression, request.uncompressed) = (encoder.compression(), plain.len());
@@ -87,7 +88,7 @@ impl Exporter {
     }
 }
 
-/// What there is to tell.
+/// The metrics to export.
 fn metrics(exporter: &Exporter) -> Vec<Metric> {
     let (snapshot, recorder) = (exporter.snapshot(), &exporter.recorder);
     let processor = component("batching_span_processor", exporter.number);
@@ -132,7 +133,7 @@ fn metrics(exporter: &Exporter) -> Vec<Metric> {
     metrics
 }
 
-/// What the conventions have no name for.
+/// Metrics that the conventions have no name for.
 fn own(exporter: &Exporter, snapshot: &Snapshot, sender: &Attributes) -> Vec<Metric> {
     let tuning = exporter.tuning();
     let way = [("compression", tuning.compression.name()), ("effort", tuning.effort.name())];
@@ -140,7 +141,7 @@ fn own(exporter: &Exporter, snapshot: &Snapshot, sender: &Attributes) -> Vec<Met
     vec![
         gauge("otlp.exporter.batch_size", "{span}", tuning.batch_size as u64, sender.clone()),
         gauge("otlp.exporter.connections", "{connection}", tuning.connections as u64, sender.clone()),
-        // Its value is always 1: the attributes are what it tells.
+        // Its value is always 1: the attributes are the information.
         gauge("otlp.exporter.compression", "1", 1, way),
         gauge("otlp.exporter.memory", "By", snapshot.memory_bytes, sender.clone()),
         counter("otlp.exporter.requests", "{request}", [(snapshot.requests, sender.clone())]),
@@ -186,11 +187,11 @@ fn durations(operations: Vec<Operation>, sender: &Attributes) -> Metric {
     Metric { name: "otel.sdk.exporter.operation.duration", unit: "s", data }
 }
 
-/// Spans by what became of them: each once, after the last attempt.
+/// Spans by their fate: each once, after the last attempt.
 fn exported(exporter: &Exporter, snapshot: &Snapshot, sender: &Attributes) -> Vec<(u64, Attributes)> {
     let mut values = vec![(snapshot.exported, sender.clone())];
     values.extend(exporter.operations.lost().into_iter().map(|(error, spans)| (spans, with_error(sender, error))));
-    // What was lost without an attempt that decided it.
+    // Spans lost without an attempt that decided it.
     for reason in [DropReason::Rejected, DropReason::Shutdown, DropReason::Panicked, DropReason::Expired] {
         let spans = snapshot.dropped.get(reason);
         if spans > 0 {
@@ -200,7 +201,7 @@ fn exported(exporter: &Exporter, snapshot: &Snapshot, sender: &Attributes) -> Ve
     values
 }
 
-/// The same name in every run of the program, and another for each client of it.
+/// The same name in every run of the program, and a different one for each of its clients.
 fn component(kind: &'static str, client: usize) -> Attributes {
     let name = format!("{kind}/{client}");
     vec![KeyValue::new("otel.component.type", kind), KeyValue::new("otel.component.name", name)]
@@ -210,7 +211,7 @@ fn with_error(attributes: &Attributes, error: impl Into<Cow<'static, str>>) -> A
     attributes.iter().cloned().chain([KeyValue::new("error.type", error.into())]).collect()
 }
 
-/// Says what became of metrics. The next ones hold what these did.
+/// Reports the fate of metrics. The next ones include the values of these.
 struct OwnMetrics;
 
 impl Settle for OwnMetrics {
@@ -221,14 +222,14 @@ impl Settle for OwnMetrics {
             (Fate::Lost(_), _) => Some("the client's own metrics of this interval were not delivered"),
         };
         if let Some(line) = line {
-            // At the end of the program they are the least of what may be missing.
+            // At the end of the program missing metrics matter least.
             let level = if exporter.recorder.is_closed() { LogLevel::Debug } else { LogLevel::Warn };
             exporter.say_failure(level, request, outcome, format_args!("{line}"));
         }
         ControlFlow::Continue(())
     }
 
-    /// Newer ones come.
+    /// Newer metrics follow.
     fn waits_for_pauses(&self, _: &Exporter) -> bool {
         false
     }

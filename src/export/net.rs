@@ -1,5 +1,5 @@
-//! Bytes both ways: names resolved, proxies asked, sockets opened, TLS agreed on, and one HTTP/1.1 exchange over what
-//! comes of it. Nothing here knows what the bytes mean.
+//! Networking: resolves names, asks proxies, opens sockets, agrees on TLS, and makes one HTTP/1.1 exchange over the
+//! result. Nothing here knows what the bytes mean.
 
 pub(super) mod buffers;
 pub(super) mod circumstances;

@@ -2,10 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use super::{
-    destination::Pause,
-    request::{Body, Request},
-};
+use super::{destination::Pause, encode::Body, request::Request};
 use crate::{
     capture::{MemoryBudget, Reservation},
     config::{DropStrategy, Settings},

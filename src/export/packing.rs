@@ -7,7 +7,7 @@ use memmap2::MmapMut;
 use super::{
     Exporter,
     encode::{
-        compress::{self, Encoder, NoMemory},
+        compress::{Encoder, NoMemory},
         protobuf::{CopiedRuns, Frame, Runs, runs_by_scope},
     },
     queue::Batch,
@@ -40,15 +40,12 @@ impl Exporter {
         Ok(request)
     }
 
-    /// Packs spans that are in no ring.
+    /// Packs spans that are in no ring, in memory that was reserved for that.
     pub(super) fn pack_records(&self, id: u64, spans: u64, runs: &Runs<'_>) -> Result<Request, NoMemory> {
-        let mut request =
-            self.pack_runs(runs, &mut Encoder::new(self.encoding()), Request::new(id, spans, Vec::new()))?;
-        request.account(&self.recorder.budget);
-        Ok(request)
+        self.with_encoder(|encoder| self.pack_runs(runs, encoder, Request::new(id, spans, Vec::new())))
     }
 
-    /// Packs a request that stands in memory: as it is, or compressed from there.
+    /// Packs a request that stands in memory: as it is, or compressed from there, in memory that was reserved for that.
     pub(super) fn pack_request(
         &self,
         id: u64,
@@ -57,17 +54,15 @@ impl Exporter {
         len: usize,
     ) -> Result<Request, NoMemory> {
         let mut request = Request::new(id, spans, Vec::new());
-        let mut encoder = Encoder::new(self.encoding());
-        (request.compression, request.uncompressed) = (encoder.compression(), len);
-        if request.compression == Compression::None {
+        request.uncompressed = len;
+        if self.encoding().compression == Compression::None {
             request.lend(pages, len);
         } else {
-            let body = request.body.buffer();
-            // Without memory for so much it may still do with less.
-            let _ = body.try_reserve_exact(compress::usual_len(request.compression, len));
-            encoder.encode_whole(body, &pages[..len])?;
+            request.compression = self.with_encoder(|encoder| {
+                encoder.encode_whole(&mut request.body, &pages[..len])?;
+                Ok(encoder.compression())
+            })?;
         }
-        request.account(&self.recorder.budget);
         Ok(request)
     }
 
@@ -77,10 +72,7 @@ impl Exporter {
         request.traced = self.own_tracing.as_ref().is_some_and(|own| own.is_worth_it(runs));
         request.compression = encoder.compression();
         request.uncompressed = frame.len();
-        let body = request.body.buffer();
-        body.clear();
-        let _ = body.try_reserve_exact(compress::usual_len(request.compression, request.uncompressed));
-        encoder.encode(body, |sink| frame.pieces(sink))?;
+        encoder.encode_body(&mut request.body, request.uncompressed, |sink| frame.pieces(sink))?;
         Ok(request)
     }
 }

@@ -21,11 +21,18 @@ pub(super) struct RecordingReports {
     before_overflow: AtomicU64,
     /// Spans of which the limits left something out.
     limited: AtomicU64,
+    /// Spans of which something was left out for want of memory.
+    no_memory: AtomicU64,
 }
 
 impl Default for RecordingReports {
     fn default() -> Self {
-        Self { full: AtomicU64::new(0), before_overflow: AtomicU64::new(NONE), limited: AtomicU64::new(0) }
+        Self {
+            full: AtomicU64::new(0),
+            before_overflow: AtomicU64::new(NONE),
+            limited: AtomicU64::new(0),
+            no_memory: AtomicU64::new(0),
+        }
     }
 }
 
@@ -34,6 +41,7 @@ impl RecordingReports {
     pub(super) fn report(&self, recorder: &Recorder, load: f64, diagnostics: &Diagnostics) {
         self.report_on_queue(recorder, load, diagnostics);
         self.report_on_limits(recorder, diagnostics);
+        self.report_on_memory(recorder, diagnostics);
         recorder.notices.take().for_each(|notice| report_on_use(notice, diagnostics));
     }
 
@@ -78,6 +86,22 @@ impl RecordingReports {
                      there were too many; OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT, OTEL_SPAN_EVENT_COUNT_LIMIT, \
                      OTEL_SPAN_LINK_COUNT_LIMIT, OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT and OTEL_LINK_ATTRIBUTE_COUNT_LIMIT \
                      say how many there may be"
+                ),
+            );
+        }
+    }
+
+    /// Spans that are open found no memory to grow.
+    fn report_on_memory(&self, recorder: &Recorder, diagnostics: &Diagnostics) {
+        let lacking = recorder.stats.no_memory();
+        let new = lacking.saturating_sub(self.no_memory.swap(lacking, Ordering::Relaxed));
+        if new > 0 {
+            diagnostics.say(
+                LogLevel::Warn,
+                Subject::Memory,
+                format_args!(
+                    "{new} more spans go out without some of their attributes, events or links, {lacking} in all, since \
+                     there was no memory for them; raise OTLP_MAX_MEMORY_USAGE, or keep fewer large spans open at once"
                 ),
             );
         }

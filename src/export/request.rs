@@ -12,7 +12,10 @@ use std::{
 use memmap2::MmapMut;
 
 use super::{
-    encode::compress::{self, Encoder},
+    encode::{
+        Body,
+        compress::{self, Encoder, NoMemory},
+    },
     outcome::Outcome,
     spool::{Claimed, Contents},
 };
@@ -23,14 +26,16 @@ use crate::{
 };
 
 mod ages;
-mod body;
 mod split;
 
 pub(super) use ages::Ages;
-pub(super) use body::Body;
+use split::Plan;
 
 /// Single spans of one batch that a receiver may find too large before the rest of the batch is not tried any more.
 const TOO_LARGE_ALONE: u32 = 3;
+
+/// What is set aside for each worker beside its stack and its encoder: so many bytes need not be asked for.
+const SPARE_BYTES: usize = 256 * 1024;
 
 /// What a request carries: it decides where the request goes, and what it counts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +128,12 @@ impl Request {
         self.memory = Reservation::hold(budget, self.memory());
     }
 
+    /// The memory it takes was reserved before.
+    pub(super) fn take_over(&mut self, mut reserved: Reservation) {
+        reserved.resize(self.memory());
+        self.memory = reserved;
+    }
+
     /// Makes the body take no more memory than it needs, and answers the buffer that was freed by that, if one was.
     pub(super) fn park(&mut self) -> Option<Vec<u8>> {
         let buffer = self.body.park();
@@ -130,9 +141,9 @@ impl Request {
         buffer
     }
 
-    /// Takes the body out, which is accounted for no longer.
+    /// Takes the body out, which is accounted for no longer. What is not used again is free by then.
     pub(super) fn take_body(&mut self) -> Body {
-        let body = mem::take(&mut self.body);
+        let body = mem::take(&mut self.body).into_spare();
         self.memory.resize(self.memory());
         body
     }
@@ -178,6 +189,11 @@ impl Request {
         self.attempts -= 1;
     }
 
+    /// Its time runs from then on.
+    pub(super) fn begin_at(&mut self, begun: Instant) {
+        self.begun = Some(begun);
+    }
+
     /// For how long its delivery has been tried.
     pub(super) fn age(&self) -> Duration {
         // What begins after a pause has no age yet.
@@ -196,44 +212,63 @@ impl Request {
         self.too_large.as_ref().is_some_and(|too_large| too_large.load(Ordering::Relaxed) >= TOO_LARGE_ALONE)
     }
 
-    /// Two requests with half of the spans each; none for a single span. They share the batch and its time.
-    pub(super) fn halves(&mut self) -> Option<[Self; 2]> {
+    /// Two requests with half of the spans each; none for a single span, or what is no request. They share the batch and
+    /// its time. The body is read in pieces, and what that takes is reserved before.
+    pub(super) fn halves(&mut self) -> Result<Option<[Self; 2]>, NoMemory> {
         if self.signal != Signal::Traces {
-            return None;
+            return Ok(None);
         }
-        let plain = compress::decode(&self.body, self.compression, self.uncompressed)?;
+        let (body, compression, uncompressed) = (&self.body, self.compression, self.uncompressed);
+        // Both halves together are about as long as the whole.
+        let needed = body.len() + body.len() / 4 + split::MEMORY_BYTES;
+        let coding =
+            compress::decoder_bytes(compression, uncompressed) + compress::encoder_bytes(compression, body.len());
+        let mut reserved = self.reserve_beside(needed + coding)?;
+        let open = || compress::reader(body, compression);
+        let Some(plan) = Plan::of(open, uncompressed, self.spans) else { return Ok(None) };
         let too_large = Arc::clone(self.too_large.get_or_insert_default());
-        let mut encoder = Encoder::new(Encoding { compression: self.compression, effort: Effort::Least });
-        let halves = split::halves(&plain)?.map(|half| {
+        let mut encoder = Encoder::new(Encoding { compression, effort: Effort::Least });
+        let mut half = |half| {
             let mut request = Self {
                 begun: self.begun,
                 traced: self.traced,
                 too_large: Some(Arc::clone(&too_large)),
-                ..Self::new(self.id, half.spans, Vec::new())
+                ..Self::new(self.id, plan.spans(half), Vec::new())
             };
-            request.compression = encoder.compression();
-            request.uncompressed = half.request.len();
-            encoder.encode(request.body.buffer(), |sink| sink(&half.request)).ok()?;
-            request.memory = self.memory.beside(request.memory());
-            Some(request)
-        });
-        let [Some(first), Some(second)] = halves else { return None };
-        Some([first, second])
+            (request.compression, request.uncompressed) = (encoder.compression(), plan.len(half));
+            let (reader, mut written) = (open().ok_or(NoMemory)?, Ok(()));
+            let write = |sink: &mut dyn FnMut(&[u8])| written = plan.write(half, reader, sink);
+            encoder.encode_body(&mut request.body, request.uncompressed, write)?;
+            written.map_err(|_| NoMemory)?;
+            request.take_over(reserved.part(request.memory()));
+            Ok(request)
+        };
+        Ok(Some([half(0)?, half(1)?]))
     }
 
     /// Makes the body one that every receiver understands; false if it is one, or there is no memory for another.
     pub(super) fn recompress(&mut self) -> bool {
-        if self.compression == Compression::Gzip {
-            return false;
-        }
-        let Some(plain) = compress::decode(&self.body, self.compression, self.uncompressed) else { return false };
-        let (mut encoder, mut body) = (Encoder::new(Encoding::GZIP), Vec::new());
-        if encoder.encode(&mut body, |sink| sink(&plain)).is_err() {
-            return false;
-        }
-        (self.compression, self.body) = (encoder.compression(), Body::Buffer(body));
+        self.compression != Compression::Gzip && self.recompress_in_pieces().is_ok()
+    }
+
+    fn recompress_in_pieces(&mut self) -> Result<(), NoMemory> {
+        let (from, len) = (self.compression, self.uncompressed);
+        let needed = self.body.len() + compress::decoder_bytes(from, len) + compress::ENCODER_BYTES;
+        let _reserved = self.reserve_beside(needed)?;
+        let mut reader = compress::reader(&self.body, from).ok_or(NoMemory)?;
+        let (mut encoder, mut body, mut poured) = (Encoder::new(Encoding::GZIP), Body::default(), Ok(()));
+        let pour = |sink: &mut dyn FnMut(&[u8])| poured = compress::pour(&mut *reader, len, sink);
+        encoder.encode_body(&mut body, len, pour)?;
+        poured.map_err(|_| NoMemory)?;
+        drop(reader);
+        (self.compression, self.body) = (encoder.compression(), body);
         self.memory.resize(self.memory());
-        true
+        Ok(())
+    }
+
+    /// Room for what its thread needs beside what is set aside for each.
+    fn reserve_beside(&self, bytes: usize) -> Result<Reservation, NoMemory> {
+        self.memory.reserve_beside(bytes.saturating_sub(SPARE_BYTES)).ok_or(NoMemory)
     }
 
     /// Sends the first `len` bytes of `pages` as they are.

@@ -7,6 +7,7 @@ use memmap2::MmapMut;
 use super::{
     Exporter,
     idle_buffers::{PAGE_BYTES, mapped},
+    room::Room,
 };
 use crate::{
     capture::{Record, SpanData},
@@ -14,6 +15,9 @@ use crate::{
     proto::{resource_spans::SCOPE_SPANS, traces::RESOURCE_SPANS},
     wire::{PADDED_HEAD_BYTES, put_padded_head},
 };
+
+/// Spans up to this size are encoded in memory that nobody asks for.
+const SMALL_BYTES: usize = 64 * 1024;
 
 /// The share of the bound that buffers may take together which wait to be handed out again.
 const IDLE_SHARE: usize = 16;
@@ -45,6 +49,7 @@ struct Written {
     spans: u64,
     truncated: u64,
     limited: u64,
+    no_memory: u64,
     /// The scope that was written last, and where its `ScopeSpans` begin.
     open: Option<(u32, usize)>,
 }
@@ -75,8 +80,16 @@ impl SpanBuffer {
             let limit = exporter.settings.max_memory_usage;
             return Err(Error::NoMemory { needed: self.capacity, limit });
         };
+        let limits = exporter.recorder.span_limits;
+        let largest = spans.iter().map(|span| span.most_encoded_len(limits)).max().unwrap_or(0);
+        // What is small is not worth a look at what all threads share.
+        let room = (largest > SMALL_BYTES).then(|| Room::try_of(&exporter.recorder, largest));
+        if matches!(room, Some(None)) {
+            let limit = exporter.settings.max_memory_usage;
+            return Err(Error::NoMemory { needed: largest, limit });
+        }
         let mut writer = Writer { memory: &mut pages[..self.capacity], written: self.written, closed: Vec::new() };
-        if writer.write(exporter, spans).is_none() {
+        if writer.write(exporter, spans, largest).is_none() {
             return Err(Error::BufferFull { capacity: self.capacity, left: self.capacity - self.written.len });
         }
         self.written = writer.close();
@@ -111,6 +124,11 @@ impl SpanBuffer {
     /// Spans in it that would have been too large, and those of which the limits left something out.
     pub(super) fn lacking(&self) -> (u64, u64) {
         (self.written.truncated, self.written.limited)
+    }
+
+    /// Spans in it of which something was left out because the system gave no memory for it.
+    pub(super) fn lacking_memory(&self) -> u64 {
+        self.written.no_memory
     }
 
     /// Takes the memory out, for a request to be sent from; none if there is none.
@@ -150,7 +168,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// None if there is no room for all of them.
-    fn write(&mut self, exporter: &Exporter, spans: &[SpanData]) -> Option<()> {
+    fn write(&mut self, exporter: &Exporter, spans: &[SpanData], largest: usize) -> Option<()> {
         let scopes: Vec<_> = spans.iter().map(|span| exporter.recorder.scopes.id(&span.scope)).collect();
         let open = self.written.open.map(|(scope, _)| scope);
         let mut order: Vec<_> = (0..spans.len()).collect();
@@ -160,13 +178,14 @@ impl Writer<'_> {
             self.room(PADDED_HEAD_BYTES)?;
             self.put(exporter.resource.as_slice())?;
         }
-        let mut record = Record::within(exporter.recorder.span_limits);
+        let mut record = Record::for_spans_of(exporter.recorder.span_limits, largest);
         for at in order {
             self.enter(exporter, scopes[at])?;
             self.put(spans[at].encode(&mut record))?;
             self.written.spans += 1;
             self.written.truncated += u64::from(record.is_truncated());
             self.written.limited += u64::from(record.is_limited());
+            self.written.no_memory += u64::from(record.lacks_memory());
         }
         Some(())
     }

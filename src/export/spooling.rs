@@ -169,6 +169,7 @@ impl Exporter {
         let Some(mut batch) = batch else { return false };
         let packed = catch_unwind(AssertUnwindSafe(|| {
             let unsettled = LoseOnPanic::packed(self, batch.id);
+            let _room = self.room_for_large(&batch);
             match self.pack_or_spare(&mut batch, encoder, Vec::new()) {
                 Ok(request) => self.set_aside_or_lose(request, DropReason::Shutdown),
                 Err(NoMemory) => self.lose_batch(batch.id, u64::MAX, DropReason::NoMemory),
@@ -250,6 +251,7 @@ impl Exporter {
         };
         loop {
             let found = spooling.spool.claim(SystemTime::now(), room);
+            let memory = reserved.take().pop();
             match found {
                 Some(Found::Body { claimed, header, body }) => {
                     let (spans, is_own) = (header.spans, claimed.is_own());
@@ -258,8 +260,7 @@ impl Exporter {
                     let mut request = Request::new(id, spans, body);
                     (request.compression, request.uncompressed) = (header.compression, header.uncompressed);
                     request.claimed = Some(claimed);
-                    request.account(&self.recorder.budget);
-                    reserved.take();
+                    request.take_over(memory.unwrap_or_default());
                     self.send_restored(request);
                     return true;
                 }
@@ -316,6 +317,38 @@ impl Exporter {
         }
         let until = deadline.min(Instant::now() + self.settings.exit_budget.stall);
         self.ledger.wait_until(until, |open| open.restored() == 0 && !self.may_restore(spooling));
+    }
+
+    /// Puts a body from the spool aside that is too large and cannot be halved: it is not what its header says. False for
+    /// one that is not from there.
+    pub(super) fn put_aside(&self, request: &mut Request) -> bool {
+        let Some(claimed) = request.claimed.take() else { return false };
+        let (path, spans, limit) = (claimed.set_aside(), request.spans, self.settings.max_request_bytes);
+        self.put_back(request.id, spans);
+        let path = path.display();
+        self.diagnostics.say(
+            LogLevel::Warn,
+            Subject::Spool,
+            format_args!(
+                "a spooled file was set aside, {path}: it inflates to more than max_request_bytes = {limit} and cannot be \
+                 halved; its {spans} spans are not sent"
+            ),
+        );
+        true
+    }
+
+    /// Says that there was no memory to halve a body that is too large.
+    pub(super) fn say_unsplit(&self, request: &Request) {
+        let what = if request.claimed.is_some() { "it stays in the spool" } else { "its spans are lost" };
+        let (bytes, limit) = (request.body.len(), self.settings.max_memory_usage);
+        self.diagnostics.say(
+            LogLevel::Warn,
+            Subject::Memory,
+            format_args!(
+                "max_memory_usage = {limit} leaves no room to halve a body of {bytes} bytes that is too large; {what}; \
+                 raise OTLP_MAX_MEMORY_USAGE"
+            ),
+        );
     }
 
     /// Settles a body from the spool that is too large: from now on its halves are there instead.

@@ -98,7 +98,8 @@ impl<'a> Place<'a> {
     fn take(exporter: &'a Exporter, number: usize) -> Option<Self> {
         let is_taken = exporter.recorder.doorbell.begin(number);
         exporter.ledger.nudge();
-        is_taken.then_some(Self { exporter, number, is_left: false })
+        // Made only then: one that is dropped counts a worker off.
+        is_taken.then(|| Self { exporter, number, is_left: false })
     }
 }
 
@@ -331,11 +332,13 @@ impl Exporter {
         if encoder.encoding() != self.encoding() || encoder.is_makeshift() {
             *encoder = Encoder::new(self.encoding());
         }
+        // Until the body is accounted for.
+        let room = self.room_for_large(&batch);
         let packed = self.pack_or_spare(&mut batch, encoder, self.spare_body());
         std::mem::forget(unsettled);
         let Ok(request) = packed else { return self.lose_unpacked(batch) };
         self.put(request);
-        drop(batch);
+        drop((batch, room));
         self.recorder.overflow.made_room();
         self.report_recording();
     }
@@ -536,6 +539,17 @@ mod tests {
             assert!(exporter.flush(Patience::Until(Duration::from_secs(30))).is_complete());
             assert_eq!(receiver.span_count(), sent);
         }
+    }
+
+    #[test]
+    fn a_worker_that_begins_after_its_place_was_given_up_leaves_and_counts_nobody_off() {
+        let receiver = Receiver::start().unwrap();
+        let (exporter, tracer) = held_up(&receiver);
+        exporter.recorder.doorbell.give_up_unbegun();
+        run(&exporter, 0);
+        assert_eq!(exporter.recorder.doorbell.workers(), (0, 0));
+        tracer.start("next").end();
+        assert!(receiver.wait_for_spans(1, Duration::from_secs(30)));
     }
 
     #[test]

@@ -80,6 +80,7 @@ impl fmt::Debug for Snapshot {
             restored,
             truncated,
             limited,
+            no_memory,
             requests,
             uncompressed_bytes,
             sent_bytes,
@@ -102,6 +103,7 @@ impl fmt::Debug for Snapshot {
             .field("restored", restored)
             .field("truncated", truncated)
             .field("limited", limited)
+            .field("no_memory", no_memory)
             .field("requests", requests)
             .field("uncompressed_bytes", uncompressed_bytes)
             .field("sent_bytes", sent_bytes)

@@ -5,7 +5,7 @@ use std::{
     io,
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 #[cfg(unix)]
@@ -35,7 +35,7 @@ pub(crate) const BEGIN_GRACE: Duration = Duration::from_millis(20);
 static IS_FORKED: AtomicBool = AtomicBool::new(false);
 
 /// Threads that the standard library was to start, and that have not begun; and when it was last asked for one, in
-/// milliseconds of the clock on the wall. Once that is the grace ago, it starts none.
+/// milliseconds of the monotonic clock. Once that is the grace ago, it starts none.
 static AWAITED: AtomicU32 = AtomicU32::new(0);
 static ASKED: AtomicU64 = AtomicU64::new(0);
 
@@ -92,8 +92,16 @@ pub(crate) fn are_held_up() -> bool {
     AWAITED.load(Ordering::Relaxed) > 0 && since() >= BEGIN_GRACE
 }
 
+#[cfg(unix)]
 fn milliseconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64)
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| Duration::from(now).as_millis() as u64)
+}
+
+/// Elsewhere there is no fork, and what was asked for begins.
+#[cfg(not(unix))]
+fn milliseconds() -> u64 {
+    0
 }
 
 /// This is the child of a fork from now on. Called in the midst of it: touches an atomic and nothing else.

@@ -27,7 +27,7 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 
 /// own. What it can read it counts and, if the answer is 2xx (the default), keeps; what is malformed it refuses and
 /// notes in [`errors`](Self::errors).
 ///
-/// CaptureLimits: 64 KiB of headers, 64 MiB of body as sent, 256 MiB inflated; what is larger is answered 413.
+/// Limits: 64 KiB of headers, 64 MiB of body as sent, 256 MiB inflated; what is larger is answered 413.
 ///
 /// Reading methods return copies and wait for nothing, [`wait_for_spans`](Self::wait_for_spans) excepted.
 /// A request is recorded before its answer is sent: whoever has the answer finds its spans here.

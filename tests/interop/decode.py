@@ -91,10 +91,22 @@ def check_known(message, path):
                 check_known(element, f"{path}.{field.name}")
 
 
+def unzstd(body):
+    import zstandard
+
+    # It refuses a frame that does not say how long it is, and passes over what follows the first one.
+    plain = zstandard.ZstdDecompressor().decompress(body)
+    stream = zstandard.ZstdDecompressor().decompressobj()
+    assert stream.decompress(body) == plain and stream.eof and not stream.unused_data, "more than one frame"
+    return plain
+
+
 def main(encoding):
     body = sys.stdin.buffer.read()
     if encoding == "gzip":
         body = gzip.decompress(body)
+    elif encoding == "zstd":
+        body = unzstd(body)
     request = ExportTraceServiceRequest.FromString(body)
     check_known(request, "request")
     again = ExportTraceServiceRequest.FromString(request.SerializeToString())

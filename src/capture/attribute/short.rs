@@ -1,5 +1,5 @@
-//! The form that nearly all attributes have: every length is a single byte. It is written into a window of fixed size,
-//! so that all bounds are known when this is compiled: nothing is checked as it runs, and nothing is called.
+//! The form of nearly all attributes: every length is a single byte. It is written into a window of fixed size, so that
+//! all bounds are known at compile time: nothing is checked at run time, and nothing is called.
 
 use super::{BOOL, DOUBLE, INT, KEY, STRING, VALUE};
 use crate::{
@@ -10,17 +10,17 @@ use crate::{
 /// Lengths below this are a single byte.
 const LONG: usize = 0x80;
 
-/// Bytes of the heads of a message in this form.
+/// Bytes of the message heads in this form.
 pub(crate) const HEAD: usize = 2;
 
-/// Bytes of the longest attribute in this form.
+/// The most bytes of an attribute in this form.
 pub(crate) const LONGEST: usize = HEAD + LONG - 1;
 
-/// Room to write one in. It is larger than what is written: two lengths that are each known to be short may add up to
-/// more for the compiler.
+/// Room to write one attribute. It is larger than any attribute in this form, because the compiler may assume that two
+/// short lengths add up to more.
 pub(crate) type Window = [u8; 288];
 
-/// A length that is known to be short, in a form that the compiler knows it from.
+/// Returns a length that is known to be short, in a way that lets the compiler know it too.
 #[inline(always)]
 fn short(len: usize) -> usize {
     len & (LONG - 1)
@@ -33,7 +33,7 @@ pub(crate) fn text_message(key: &str, text: &str) -> Option<usize> {
     (message < LONG).then_some(message)
 }
 
-/// Writes the attribute `key = text`, of so many bytes, to the front of `to`.
+/// Writes the attribute `key = text`, whose message has `message` bytes, to the front of `to`.
 #[inline(always)]
 pub(crate) fn put_text(to: &mut Window, field: u32, message: usize, key: &str, text: &str) {
     let at = put_key(to, field, message, key);
@@ -48,7 +48,7 @@ pub(crate) fn scalar_message(key: &str, scalar: Scalar) -> Option<usize> {
     (key.len() < LONG - Scalar::LONGEST - 2).then_some(key.len() + scalar.len() + 2)
 }
 
-/// Writes the attribute `key = scalar`, of so many bytes, to the front of `to`.
+/// Writes the attribute `key = scalar`, whose message has `message` bytes, to the front of `to`.
 #[inline(always)]
 pub(crate) fn put_scalar(to: &mut Window, field: u32, message: usize, key: &str, scalar: Scalar) {
     let at = put_key(to, field, message, key);
@@ -56,7 +56,7 @@ pub(crate) fn put_scalar(to: &mut Window, field: u32, message: usize, key: &str,
     put_at(to, at + 8, scalar.high.to_le_bytes());
 }
 
-/// Writes the heads of the attribute and of its key, and the key; answers where the value goes.
+/// Writes the heads of the attribute and of its key, and the key. Returns where the value goes.
 #[inline(always)]
 fn put_key(to: &mut Window, field: u32, message: usize, key: &str) -> usize {
     put_at(to, 0, heads([tag(field, LEN), message as u32, tag(KEY, LEN), key.len() as u32]));
@@ -64,7 +64,7 @@ fn put_key(to: &mut Window, field: u32, message: usize, key: &str) -> usize {
     4 + short(key.len())
 }
 
-/// Four bytes, each below 128, as one word: added up, which takes fewer steps than putting them side by side.
+/// Four bytes, each below 128, as one word. Adding them up takes fewer steps than putting them side by side.
 #[inline(always)]
 fn heads([a, b, c, d]: [u32; 4]) -> [u8; 4] {
     (a.wrapping_add(b << 8).wrapping_add(c << 16).wrapping_add(d << 24)).to_le_bytes()
@@ -75,7 +75,7 @@ fn put_at<const N: usize, const ROOM: usize>(to: &mut [u8; ROOM], at: usize, byt
     to[at..at + N].copy_from_slice(&bytes);
 }
 
-/// Copies fewer than 128 bytes to `at`, as two pieces of a fixed length that overlap: that costs less than a call.
+/// Copies fewer than 128 bytes to `at`, as two overlapping pieces of a fixed length: cheaper than a call.
 #[inline(always)]
 pub(crate) fn copy<const ROOM: usize>(to: &mut [u8; ROOM], at: usize, from: &[u8]) {
     let len = from.len();
@@ -88,7 +88,7 @@ pub(crate) fn copy<const ROOM: usize>(to: &mut [u8; ROOM], at: usize, from: &[u8
     } else if len >= 4 {
         copy_ends::<4, ROOM>(to, at, from);
     } else if let [first, .., last] = from {
-        // The first, the middle and the last are all there are.
+        // At most three bytes: the first, the middle and the last.
         to[at] = *first;
         to[at + ((len / 2) & 1)] = from[len / 2];
         to[at + ((len - 1) & 3)] = *last;
@@ -97,7 +97,7 @@ pub(crate) fn copy<const ROOM: usize>(to: &mut [u8; ROOM], at: usize, from: &[u8
     }
 }
 
-/// Copies `N` to fewer than twice `N` bytes, as their first and their last `N`.
+/// Copies `N` to `2 * N - 1` bytes, as their first and their last `N`.
 #[inline(always)]
 fn copy_ends<const N: usize, const ROOM: usize>(to: &mut [u8; ROOM], at: usize, from: &[u8]) {
     if let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) {
@@ -114,7 +114,7 @@ pub(crate) struct Scalar {
 }
 
 impl Scalar {
-    /// Bytes of the longest: head, tag and a varint of ten bytes.
+    /// The most bytes: head, tag and a varint of ten bytes.
     const LONGEST: usize = 2 + 1 + 10;
 
     #[inline(always)]
@@ -136,7 +136,7 @@ impl Scalar {
         Self::of(tag(DOUBLE, FIXED64), 8, bits, bits >> 40)
     }
 
-    /// With the bytes `first` of the body, of which five count, and those behind them.
+    /// Makes a scalar from the bytes `first` of the body, of which five count, and the bytes `rest` behind them.
     #[inline(always)]
     fn of(case: u32, len: usize, first: u64, rest: u64) -> Self {
         Self {
@@ -145,13 +145,13 @@ impl Scalar {
         }
     }
 
-    /// Bytes it takes.
+    /// The number of bytes.
     #[inline(always)]
     fn len(self) -> usize {
         2 + usize::from(self.low.to_le_bytes()[1])
     }
 
-    /// The value it was made of.
+    /// The value this scalar was made of.
     #[cold]
     pub(crate) fn value(self) -> Value<'static> {
         let body = (u128::from(self.low) | u128::from(self.high) << 64) >> 24;

@@ -1,4 +1,4 @@
-//! Attributes against what prost writes for the same message.
+//! Attributes compared with what prost writes for the same message.
 
 use std::{borrow::Cow, thread};
 
@@ -13,10 +13,10 @@ fn value_len(value: &Value<'_>) -> usize {
     super::value_len(value, Bounds::WIDEST)
 }
 
-/// Where lengths take another byte, and the lengths next to nothing.
+/// Lengths around each point where a length takes another byte, and the smallest ones.
 pub(in crate::capture) const LENGTHS: [usize; 9] = [0, 1, 2, 126, 127, 128, 16_383, 16_384, 16_385];
 
-/// What a receiver has to see for `value`, made without the encoder.
+/// What a receiver must see for `value`, made without the encoder.
 pub(in crate::capture) fn expected(value: &Value<'_>) -> proto::AnyValue {
     expected_at(value, 1)
 }
@@ -60,7 +60,7 @@ fn last_of_each_key(entries: &[KeyValue<'_>], depth: usize) -> Vec<proto::KeyVal
     kept
 }
 
-/// What a receiver has to see for the attributes of an event, a link, a scope or a resource.
+/// What a receiver must see for the attributes of an event, a link, a scope or a resource.
 pub(in crate::capture) fn expected_attributes(entries: &[KeyValue<'_>]) -> Vec<proto::KeyValue> {
     let mut kept = last_of_each_key(entries, 1);
     kept.retain(|entry| !entry.key.is_empty());
@@ -159,7 +159,7 @@ proptest! {
 
     #[test]
     fn a_value_decodes_to_what_it_was(value in value()) {
-        // Compared as bytes, since no NaN equals itself.
+        // Compared as bytes, because a NaN does not equal itself.
         let written = put("k", &value);
         let decoded = proto::KeyValue::decode(&written[written.len() - key_value_len("k", value_len(&value))..]);
         let decoded = decoded.expect("valid protobuf");
@@ -192,7 +192,7 @@ fn lengths_around_every_power_of_128_are_written_as_prost_writes_them() {
                 Value::from(vec![Value::Empty; len]),
                 Value::from(vec![KeyValue::new(text, Value::from(text))]),
             ];
-            // prost leaves an empty key out, which reads the same.
+            // prost leaves an empty key out, which decodes to the same message.
             let last = values.len() - usize::from(len == 0);
             for value in &values[..last] {
                 assert!(put(key, value) == attribute_field(key, expected(value)), "{key_len} and {len}");
@@ -275,7 +275,7 @@ fn nested(levels: usize, maps: bool) -> Value<'static> {
     })
 }
 
-/// How deep the written value is nested, and the bytes of what is innermost.
+/// How deep the written value is nested, and the bytes of the innermost value.
 fn unwrap(mut bytes: &[u8]) -> (usize, &[u8]) {
     let mut levels = 0;
     while let Some(field) = crate::wire::Fields::new(bytes, 0).next() {
@@ -309,7 +309,7 @@ fn what_is_nested_deeper_than_30_levels_becomes_an_empty_value() {
             assert_eq!(unwrap(body), (kept, innermost), "{levels}");
         }
     }
-    // A scalar is no level of its own, an array of scalars is.
+    // A scalar is not a level of its own; an array of scalars is.
     let deep: Value<'_> = (0..30).fold([1, 2].into(), |inner, _| Value::List(vec![inner]));
     let written = put("k", &deep);
     assert_eq!(unwrap(&written[written.len() - value_len(&deep)..]), (30, &[][..]));
@@ -346,7 +346,8 @@ fn borrowed_and_owned_values_are_written_alike() {
     }
 }
 
-/// The entries that are recorded where there may be `most`, one compared with another, and how many keys are left out.
+/// The entries that are recorded if at most `most` are allowed, found by pairwise comparison, and how many keys are
+/// left out.
 fn compared<'e>(entries: &'e [KeyValue<'static>], most: usize) -> (Vec<&'e KeyValue<'static>>, u32) {
     let mut names: Vec<&str> = Vec::new();
     for entry in entries.iter().filter(|entry| !entry.key.is_empty()) {
@@ -374,7 +375,7 @@ proptest! {
         let (recorded, left_out) = recorded_of(&entries, most);
         prop_assert_eq!((recorded.collect::<Vec<_>>(), left_out), compared(&entries, most));
         prop_assert_eq!(super::recorded(&entries).collect::<Vec<_>>(), compared(&entries, usize::MAX).0);
-        // prost leaves an empty key out, which reads the same.
+        // prost leaves an empty key out, which decodes to the same message.
         let map = Value::Map(entries.into_iter().filter(|entry| !entry.key.is_empty()).collect());
         let written = put("k", &map);
         prop_assert_eq!(&written, &attribute_field("k", expected(&map)));

@@ -1,4 +1,4 @@
-//! The clock against simulated sources of time, and against the real ones.
+//! The clock against simulated and real sources of time.
 
 use std::{cell::Cell, sync::mpsc, thread};
 
@@ -7,18 +7,18 @@ use super::*;
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000_000_000;
 
-/// Sources under the test's control. Every look at one takes 20 ns, unless it is interrupted.
+/// Simulated sources of time. Every look at one takes 20 ns, unless it is interrupted.
 struct Simulation {
-    /// Time as it passes, in nanoseconds.
+    /// The simulated time, in nanoseconds.
     now: Cell<u64>,
     ticks_per_micro: Cell<u64>,
     ticks_ahead: Cell<u64>,
-    /// How much faster than time the monotonic clock runs, from its last change on.
+    /// How much faster than time the monotonic clock runs since its last change.
     slew_ppm: Cell<i64>,
     slewed_at: Cell<(u64, u64)>,
     /// UNIX nanoseconds at `now` == 0.
     wall: Cell<i64>,
-    /// So many of the next looks take 50 µs.
+    /// How many of the next looks take 50 µs.
     interrupted: Cell<u32>,
     looks_at_tsc: Cell<u32>,
 }
@@ -47,7 +47,7 @@ impl Simulation {
         self.pass(if interrupted > 0 { 50_000 } else { 20 });
     }
 
-    /// What the monotonic clock shows, without looking.
+    /// The value of the monotonic clock, read at no cost in time.
     fn monotonic(&self) -> u64 {
         let (from, at) = self.slewed_at.get();
         let passed = self.now.get() - from;
@@ -80,7 +80,7 @@ impl Sources for Simulation {
 }
 
 impl Clock {
-    /// `now`, reading the simulation.
+    /// Calls `now` with the simulation.
     fn read(&mut self, shared: &Shared<Simulation>) -> u64 {
         if self.anchor.window != 0
             && let Some(nanos) = self.anchor.at(shared.sources.ticks())
@@ -94,7 +94,7 @@ impl Clock {
         self.anchor.window != 0
     }
 
-    /// Reads every 5 ms, for so many seconds.
+    /// Reads every 5 ms, for `seconds` seconds.
     fn warm(&mut self, shared: &Shared<Simulation>, seconds: u64) {
         for _ in 0..200 * seconds {
             shared.sources.pass(5 * MILLI);
@@ -248,7 +248,7 @@ fn readings_follow_the_monotonic_clock_through_slewing() {
             shared.sources.pass(MILLI);
             let nanos = clock.read(&shared);
             assert!(nanos >= last, "a step backwards");
-            // An anchor from before the change, or one with a rate from before: at most 1,000 ppm of 100 ms off.
+            // The anchor, or its rate, is from before the change: at most 1,000 ppm of 100 ms off.
             assert_near(nanos, shared.sources.monotonic(), 100_500);
             last = nanos;
         }
@@ -262,7 +262,7 @@ fn a_new_anchor_never_steps_back() {
     let shared = trusted();
     let mut clock = Clock::new();
     clock.warm(&shared, 1);
-    // 90 ms later by an anchor whose rate is 900 ppm too fast: 81 µs ahead.
+    // 90 ms later, an anchor whose rate is 900 ppm too fast is 81 µs ahead.
     clock.anchor.scale += clock.anchor.scale * 9 / 10_000;
     while clock.anchor.at(shared.sources.ticks()).is_some() {
         clock.read(&shared);
@@ -296,7 +296,7 @@ fn a_suspended_machine_costs_one_relearning() {
     let shared = trusted();
     let mut clock = Clock::new();
     clock.warm(&shared, 1);
-    // The counter and the wall clock ran on for an hour; the monotonic clock stood.
+    // The TSC and the wall clock ran on for an hour; the monotonic clock stood still.
     shared.sources.ticks_ahead.set(shared.sources.ticks_ahead.get() + 3_600 * 2_600 * MILLI);
     shared.sources.wall.set(shared.sources.wall.get() + 3_600 * SECOND as i64);
     let nanos = clock.read(&shared);
@@ -432,7 +432,7 @@ fn a_wrong_shared_scale_is_unlearnt() {
     assert_near(shared.scale.load(Relaxed), (1_000 << 32) / 2_600, 2_000);
 }
 
-/// Monotonic time by the operating system, on the scale of the real clocks. After a clock's first reading.
+/// Monotonic time by the operating system, on the scale of the real clocks. Call it after a clock's first reading.
 fn os_nanos() -> u64 {
     SHARED.get().unwrap().sources.nanos()
 }
@@ -449,7 +449,7 @@ fn on_four_threads_readings_agree_with_instant() {
             let nanos = clock.now();
             let after = os_nanos();
             assert!(nanos >= last, "a step backwards");
-            // How far outside of its bracket; NTP may slew by 500 ppm, twice as much as is allowed for here.
+            // How far outside its bracket a reading lies. NTP may slew by 500 ppm; twice that is allowed here.
             let error = before.saturating_sub(nanos).max(nanos.saturating_sub(after));
             assert!(error <= 25_000, "off by {error} ns");
             sharp += u64::from(error <= 1_000);
@@ -491,9 +491,9 @@ fn starts_are_within_a_millisecond_of_the_wall_clock() {
         let start = clock.unix(nanos);
         let after = unix_nanos(SystemTime::now()) as u64;
         passed += u32::from((before - MILLI..=after + MILLI).contains(&start));
-        // Not waiting for anything: the readings have to be spread over more than an anchor's age.
+        // This waits for nothing: the readings have to be spread over more than an anchor's age.
         thread::sleep(Duration::from_millis(7));
     }
-    // All but those after which somebody set the clock.
+    // All readings but those around a change of the system clock.
     assert!(passed >= 10, "{passed} of 20");
 }

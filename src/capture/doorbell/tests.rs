@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// What a worker does that sleeps without a deadline: takes records until it has `enough`.
+/// A worker that sleeps without a deadline: takes records until it has `enough`.
 fn work(bell: &Doorbell, ring: &Ring, enough: u64) {
     while ring.taken() < enough {
         ring.detach(&mut Limit { records: u32::MAX, bytes: usize::MAX }, &mut Vec::new());
@@ -30,14 +30,20 @@ fn record(bell: &Doorbell, producer: &mut Producer, budget: &MemoryBudget) {
     bell.after_record();
 }
 
+/// One more worker beside `started` others, which runs.
+fn run_worker(bell: &Doorbell, started: usize) {
+    let number = bell.admit(started).unwrap();
+    assert!(bell.begin(number));
+}
+
 /// A lost wake leaves the worker asleep for ever, which loom reports as a deadlock.
 #[test]
 fn loom_no_lost_wake() {
-    // All of them take half a minute.
+    // Exploring all interleavings takes half a minute.
     explore(Some(5), || {
         let (bell, budget) = (Arc::new(Doorbell::new(1, false)), MemoryBudget::new(1 << 20));
         let (ring, mut producer) = Ring::new(0);
-        bell.admit(0).unwrap();
+        run_worker(&bell, 0);
         let working = {
             let bell = Arc::clone(&bell);
             spawn(move || work(&bell, &ring, 2))
@@ -51,12 +57,12 @@ fn loom_no_lost_wake() {
 /// One of two workers is about to be blocked for ever; the other one has to come for the record.
 #[test]
 fn loom_no_lost_wake_while_a_worker_is_away() {
-    // Three threads: all interleavings take too long.
+    // Three threads: exploring all interleavings takes too long.
     explore(Some(4), || {
         let (bell, budget) = (Arc::new(Doorbell::new(2, false)), MemoryBudget::new(1 << 20));
         let (ring, mut producer) = Ring::new(0);
-        bell.admit(0).unwrap();
-        bell.admit(1).unwrap();
+        run_worker(&bell, 0);
+        run_worker(&bell, 1);
         let working = {
             let (bell, ring) = (Arc::clone(&bell), Arc::clone(&ring));
             spawn(move || work(&bell, &ring, 1))
@@ -71,15 +77,15 @@ fn loom_no_lost_wake_while_a_worker_is_away() {
     });
 }
 
-/// The only worker leaves, because it has had nothing to do for long; it takes the record, or another one is started.
+/// The only worker leaves after a long time without work; it takes the record, or another worker is started.
 #[test]
 fn loom_no_lost_wake_while_the_only_worker_leaves() {
     explore(None, || {
-        // Not loom's: the bell must not keep itself alive.
+        // A std `Arc`, not loom's: the bell must not keep itself alive.
         let bell = std::sync::Arc::new(Doorbell::new(1, false));
         let started = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let (ring, mut producer) = Ring::new(0);
-        bell.admit(0).unwrap();
+        run_worker(&bell, 0);
         let starting = (std::sync::Arc::downgrade(&bell), std::sync::Arc::clone(&started));
         bell.when_unanswered(move || {
             let is_first = starting.0.upgrade().is_some_and(|bell| bell.admit(0).is_some());
@@ -102,12 +108,12 @@ fn loom_no_lost_wake_while_the_only_worker_leaves() {
 /// One of two workers leaves; the other one has to come for the record.
 #[test]
 fn loom_no_lost_wake_while_one_of_two_workers_leaves() {
-    // Three threads: all interleavings take too long.
+    // Three threads: exploring all interleavings takes too long.
     explore(Some(3), || {
         let (bell, budget) = (Arc::new(Doorbell::new(2, false)), MemoryBudget::new(1 << 20));
         let (ring, mut producer) = Ring::new(0);
-        bell.admit(0).unwrap();
-        bell.admit(1).unwrap();
+        run_worker(&bell, 0);
+        run_worker(&bell, 1);
         let working = {
             let (bell, ring) = (Arc::clone(&bell), Arc::clone(&ring));
             spawn(move || work(&bell, &ring, 1))
@@ -116,7 +122,7 @@ fn loom_no_lost_wake_while_one_of_two_workers_leaves() {
             let bell = Arc::clone(&bell);
             spawn(move || {
                 if !bell.leave(1, true, || ring.waiting() > 0) {
-                    // It would look itself, which here is the other one's.
+                    // A producer would look itself; here the other worker does.
                     bell.ring();
                 }
             })
@@ -148,7 +154,7 @@ mod on_real_threads {
         Some(Instant::now() + Duration::from_secs(3600))
     }
 
-    /// Runs `meanwhile` while a worker rests as it is told; it has to wake the worker.
+    /// Runs `meanwhile` while a worker rests with these arguments; `meanwhile` has to wake the worker.
     fn while_one_rests(bell: &Doorbell, until: Option<Instant>, watches: bool, meanwhile: impl FnOnce()) {
         let (before, (_, resting)) = (rings(bell), bell.workers());
         thread::scope(|threads| {
@@ -161,7 +167,7 @@ mod on_real_threads {
                 assert!(rings(bell) > before, "the bell is silent");
             }));
             if woken.is_err() {
-                // The test fails, and does not hang.
+                // Lets the test fail instead of hang.
                 bell.ring_all();
             }
             worker.join().unwrap();
@@ -171,7 +177,7 @@ mod on_real_threads {
 
     fn bell_with(workers: usize) -> Doorbell {
         let bell = Doorbell::new(workers, false);
-        assert!((0..workers).all(|started| bell.admit(started).is_some()));
+        (0..workers).for_each(|started| run_worker(&bell, started));
         bell
     }
 
@@ -184,13 +190,17 @@ mod on_real_threads {
         bell.after_record();
         assert_eq!(started.load(Ordering::Relaxed), 1);
         assert_eq!((bell.admit(0), bell.admit(0)), (Some(0), None));
+        assert!(bell.begin(0));
         bell.after_record();
         assert_eq!(started.load(Ordering::Relaxed), 1, "somebody is awake");
         bell.after_batch();
         assert_eq!(started.load(Ordering::Relaxed), 2, "another one could help");
         assert_eq!((bell.admit(1), bell.admit(2)), (Some(1), None));
         bell.after_batch();
-        assert_eq!(started.load(Ordering::Relaxed), 2, "there may be no more");
+        assert_eq!(started.load(Ordering::Relaxed), 3, "what was started may never run");
+        assert!(bell.begin(1));
+        bell.after_batch();
+        assert_eq!(started.load(Ordering::Relaxed), 3, "there may be no more");
     }
 
     #[test]
@@ -350,8 +360,8 @@ mod on_real_threads {
         assert!(bell.workers.lock().watching.is_empty());
     }
 
-    /// Single records to workers that sleep without a deadline, each sent as soon as the one before is taken:
-    /// every round races the worker that goes to sleep.
+    /// Sends single records to workers that sleep without a deadline, each as soon as the previous one is taken: every
+    /// round races the worker that goes to sleep.
     fn play(workers: usize, rounds: u64) {
         within_a_minute(move || {
             let (bell, budget) = (&bell_with(workers), &*MemoryBudget::new(1 << 20));
@@ -361,19 +371,19 @@ mod on_real_threads {
                 for _ in 0..workers {
                     threads.spawn(|| {
                         work(bell, ring, rounds);
-                        // Whoever took the last one sends the others home.
+                        // The worker that took the last record sends the others home.
                         bell.ring_all();
                     });
                 }
                 for round in 1..=rounds {
-                    // Meets the worker on its way to sleep, some nanoseconds later each time.
+                    // Meets the worker on its way to sleep, a few nanoseconds later each time.
                     (0..round % 512).for_each(|step| _ = black_box(step));
                     record(bell, &mut producer, budget);
                     for spin in 0_u32.. {
                         if ring.taken() >= round {
                             break;
                         }
-                        // With a CPU of its own the worker comes at once.
+                        // If the worker has a CPU of its own, it comes at once.
                         if spin % 10_000 < 9_999 { spin_loop() } else { yield_now() }
                     }
                 }

@@ -46,7 +46,7 @@ pub(crate) struct Holdings {
 impl MemoryBudget {
     /// A budget of at most `limit` bytes.
     pub(crate) fn with_pool(limit: usize, pooling: Pooling) -> Arc<Self> {
-        // Where nothing is used again there is always too much to keep a record: the one that ends counts.
+        // Without recycling no record is worth keeping, so the record that has just ended counts as too much.
         let ample = if pooling.recycles { limit / 4 } else { 0 };
         Arc::new_cyclic(|this| Self {
             limit,
@@ -87,7 +87,7 @@ impl MemoryBudget {
         if capacity > self.pool.max_bytes() {
             return None;
         }
-        // Looked at before anything is written: most of what a full client does is to find no room.
+        // Checked before anything is written: most calls of a full client end here.
         while !self.pool.has_room(capacity) {
             self.pool.take()?.free();
         }
@@ -125,7 +125,7 @@ impl MemoryBudget {
         self.emergency.is_given_up()
     }
 
-    /// The system gave no memory. Idle chunks go back to it, for whoever needs some.
+    /// Notes that the system gave no memory, and gives idle chunks back to it.
     #[cold]
     pub(crate) fn note_want(&self) {
         self.emergency.give_up();
@@ -138,7 +138,7 @@ impl MemoryBudget {
         if self.is_in_want() { DropReason::NoMemory } else { DropReason::QueueFull }
     }
 
-    /// Makes so many idle chunks, or as many as there is room for.
+    /// Makes `chunks` idle chunks, or fewer if there is no room.
     fn make_ahead(&self, chunks: usize, is_touched: bool) {
         let capacity = self.pool.chunk_bytes();
         for _ in 0..chunks {
@@ -168,7 +168,7 @@ impl MemoryBudget {
 
     /// Accounts for `bytes` if they fit as it is.
     fn try_account(&self, bytes: usize) -> bool {
-        // Never added in advance: a large request that fails must not make a small one fail beside it.
+        // Never added in advance: a large request that fails must not make a small one fail at the same time.
         let fits = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= self.limit);
         self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
     }
@@ -231,7 +231,7 @@ impl MemoryBudget {
         self.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Accounts for a span that is about to start, if there is room for it.
+    /// Accounts for a span that is about to start, or to grow, if there is room for it.
     pub(in crate::capture) fn reserve_span(&self, bytes: usize) -> bool {
         let reserved = self.could_start(bytes) == Prospect::Room && self.has_memory() && self.account(bytes);
         if reserved {
@@ -240,14 +240,7 @@ impl MemoryBudget {
         reserved
     }
 
-    /// Accounts for a span that has grown from `before` bytes, or shrunk.
-    pub(in crate::capture) fn resize_span(&self, before: usize, bytes: usize) {
-        self.spans.fetch_add(bytes, Ordering::Relaxed);
-        self.account_anyway(bytes);
-        self.release_span(before);
-    }
-
-    /// Gives the bytes of a span back.
+    /// Gives bytes of a span back.
     pub(in crate::capture) fn release_span(&self, bytes: usize) {
         self.spans.fetch_sub(bytes, Ordering::Relaxed);
         self.held.fetch_sub(bytes, Ordering::Relaxed);
@@ -300,7 +293,8 @@ impl MemoryBudget {
         self.held().saturating_sub(self.pool.idle()) as f64 / self.limit as f64
     }
 
-    /// The same by what holds them. Each is read on its own: together they are exact when nothing happens meanwhile.
+    /// The bytes held, by their holder. Each number is read on its own: together they are exact only while nothing
+    /// changes.
     pub(crate) fn holdings(&self) -> Holdings {
         let chunks_idle = self.pool.idle();
         Holdings {
@@ -339,7 +333,7 @@ impl MemoryBudget {
         self.pool.trims()
     }
 
-    /// Whether chunks of so many bytes are shared by many records.
+    /// Whether chunks of `capacity` bytes are standard ones, shared by many records.
     pub(in crate::capture) fn is_standard(&self, capacity: usize) -> bool {
         self.pool.is_standard(capacity)
     }
@@ -357,7 +351,7 @@ impl Home for MemoryBudget {
 
     fn take_back(&self, chunk: ChunkRef) {
         if self.held() > self.limit || self.emergency.is_given_up() {
-            // Bodies took what the rings had: the chunk makes room for them. Or the system has none, for anybody.
+            // Bodies took the room of the rings, so the chunk makes room for them. Or the system has no memory left.
             chunk.free();
             return;
         }

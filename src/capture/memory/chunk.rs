@@ -30,7 +30,7 @@ pub(super) trait Home: Send + Sync {
     /// Takes a chunk back, to be kept or freed.
     fn take_back(&self, chunk: ChunkRef);
 
-    /// The memory of a chunk of this many bytes is gone.
+    /// Notes that the memory of a chunk of `capacity` bytes is gone.
     fn freed(&self, capacity: usize);
 }
 
@@ -76,7 +76,8 @@ pub(in crate::capture) struct Chunk {
 
 // SAFETY: `memory` is owned by the chunk; P and C order every access to it.
 unsafe impl Send for Chunk {}
-// SAFETY: as above; everything else in a chunk is atomic or never changes while it is shared.
+// SAFETY: `memory` is owned by the chunk, and P and C order every access to it; everything else in a chunk is atomic or
+// never changes while it is shared.
 unsafe impl Sync for Chunk {}
 
 impl Chunk {
@@ -135,8 +136,8 @@ impl Chunk {
         #[cfg(loom)]
         self.shadow.write(entry, ENTRY_BYTES);
         let end = at + bytes.len();
-        // SAFETY: inside the memory by the caller's promise, the entry at a multiple of 8; nobody reads here before it
-        // is published.
+        // SAFETY: inside the memory by the caller's promise, the entry at a multiple of 8; no thread reads here before
+        // it is published.
         unsafe {
             self.memory.as_ptr().add(entry).cast::<u64>().write(end as u64 | u64::from(scope) << 32);
             ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory.as_ptr().add(at), bytes.len());
@@ -156,7 +157,7 @@ impl Chunk {
     }
 
     /// Forgets what is in it. The caller is the ring's producer, holds the consumer's claim and has seen that the
-    /// chain's reference is the only one: nobody reads what is written here from now on until it is published.
+    /// chain's reference is the only one, so what is written from now on is not read until it is published.
     pub(in crate::capture) fn rewind(&self) {
         self.published.store(0, Ordering::Relaxed);
         #[cfg(loom)]
@@ -233,7 +234,7 @@ pub(in crate::capture) struct ChunkRef(NonNull<Chunk>);
 
 // SAFETY: a reference count of an object that is Send and Sync.
 unsafe impl Send for ChunkRef {}
-// SAFETY: as above.
+// SAFETY: a reference count of an object that is Send and Sync.
 unsafe impl Sync for ChunkRef {}
 
 impl Deref for ChunkRef {
@@ -246,7 +247,7 @@ impl Deref for ChunkRef {
 }
 
 impl ChunkRef {
-    /// Where the chunk is, for the one who knows that it stays alive.
+    /// The chunk's address, for a caller that knows the chunk stays alive.
     pub(in crate::capture) fn as_ptr(&self) -> NonNull<Chunk> {
         self.0
     }
@@ -291,8 +292,8 @@ unsafe fn release(chunk: NonNull<Chunk>, recycle: bool) {
     while let Some(chunk) = last.take() {
         // SAFETY: we own a reference.
         let shared = unsafe { chunk.as_ref() };
-        // Release: what was read through this reference happens before the memory is reused. Acquire (the
-        // fence): the one who reuses it comes after everybody's release.
+        // Release: what was read through this reference happens before the memory is reused. Acquire (the fence): reuse
+        // happens after every other release.
         if shared.refs.fetch_sub(1, Ordering::Release) != 1 {
             break;
         }

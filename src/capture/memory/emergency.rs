@@ -1,27 +1,27 @@
-//! Room that is set aside for when the system gives no more memory.
+//! Address space that is set aside for when the system gives no more memory.
 //!
 //! A bound that is larger than what the process may have (`RLIMIT_AS`, a machine without overcommit) would otherwise be
-//! filled to the last page, and the next thing that anybody in the process allocates, however small, would abort it.
-//! So a client keeps some address space that nothing is ever written to, and that takes no memory. It gives it up when
-//! it is refused memory, or finds now and then that little is left, and takes no more until there is twice as much.
+//! filled to the last page, and the next allocation anywhere in the process, however small, would abort it. So a client
+//! keeps some address space that nothing is ever written to, and that takes no memory. It gives it up when it is
+//! refused memory, or finds now and then that little is left, and takes no more until there is twice as much.
 
 use memmap2::MmapMut;
 
 use crate::sync::{AtomicU32, Mutex, Ordering};
 
-/// Enough for a worker's stack and what it needs to compress and send, with some left to the program.
+/// Enough for a worker's stack and for its compressing and sending, with some left for the program.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
-/// Of the bound.
+/// The share of the bound: one eighth.
 const SHARE: usize = 8;
-/// How often it is asked before it looks what is left: chunks of that time take a quarter of what it looks for.
+/// How many calls pass between two looks at what is left: the chunks of that time take a quarter of what it looks for.
 const LOOK_EVERY: u32 = 32;
 
 pub(super) struct EmergencyReserve {
     bytes: usize,
     pages: Mutex<Option<MmapMut>>,
-    /// 1 while it is given up.
+    /// 1 while the space is given up.
     given_up: AtomicU32,
-    /// How often it was asked since there might last have been more.
+    /// How many calls there were since more might have become free.
     asked: AtomicU32,
 }
 
@@ -38,21 +38,21 @@ impl EmergencyReserve {
         }
     }
 
-    /// Whether it is there; it is taken back if it can be. Asked before each chunk.
+    /// Whether the space is there; takes it back if possible. Asked before each chunk.
     pub(super) fn is_there(&self) -> bool {
         let looks = self.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY);
         if self.is_given_up() {
-            // Looking takes for a moment what is there: not in vain while nothing has changed.
+            // Looking may take for a moment what is there: not in vain while nothing has changed.
             return looks && self.take_back();
         }
-        if looks && self.bytes > 0 && map(self.bytes / 2).is_none() {
+        if looks && self.bytes > 0 && !has(self.bytes / 2) {
             self.give_up();
             return false;
         }
         true
     }
 
-    /// Something was given back to the system.
+    /// Notes that something was given back to the system.
     pub(super) fn note_freed(&self) {
         if self.is_given_up() {
             self.asked.store(0, Ordering::Relaxed);
@@ -67,7 +67,7 @@ impl EmergencyReserve {
     fn take_back(&self) -> bool {
         let Some(mut pages) = self.pages.try_lock() else { return false };
         // With as much again beside it: what was given up is for others.
-        if pages.is_none() && map(2 * self.bytes).is_some() {
+        if pages.is_none() && has(2 * self.bytes) {
             *pages = map(self.bytes);
         }
         let is_there = pages.is_some();
@@ -77,18 +77,36 @@ impl EmergencyReserve {
         is_there
     }
 
-    /// Gives it up, for whoever needs memory now.
+    /// Gives the space up, for any allocation that needs memory now.
     pub(super) fn give_up(&self) {
         if self.bytes == 0 {
             return;
         }
         self.given_up.store(1, Ordering::Relaxed);
         self.asked.store(1, Ordering::Relaxed);
-        // Nothing of the allocator's: pages come from the system and go back to it. Who holds it is giving it up too.
+        // Pages come from the system and go back to it, not to the allocator. A thread that holds the lock is giving
+        // the space up too.
         if let Some(mut pages) = self.pages.try_lock() {
             *pages = None;
         }
     }
+}
+
+/// Whether the system has so many bytes. To try takes them for a moment in which others may need a few: not where limits
+/// tell as much, unless plenty is left.
+fn has(bytes: usize) -> bool {
+    match left() {
+        Some(left) if left < 2 * bytes => left >= bytes,
+        _ => map(bytes).is_some(),
+    }
+}
+
+/// More bytes that the limits of the process allow, where that can be told.
+fn left() -> Option<usize> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    return super::process_limits::left();
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    None
 }
 
 fn map(bytes: usize) -> Option<MmapMut> {
@@ -111,5 +129,26 @@ mod tests {
         let none = EmergencyReserve::new(0);
         none.give_up();
         assert!(none.is_there(), "a bound too small for one has none to give up");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn to_look_under_a_limit_takes_nothing_from_others() {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+        const GIB: usize = 1 << 30;
+        let bytes_of = |what: &str| {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+        };
+        // As far away as that it stands in the way of no other test.
+        let (soft, hard) = getrlimit(Resource::RLIMIT_AS).unwrap();
+        setrlimit(Resource::RLIMIT_AS, (bytes_of("VmSize:") + 64 * GIB) as u64, hard).unwrap();
+        let before = bytes_of("VmPeak:");
+        assert!(has(40 * GIB) && !has(80 * GIB));
+        assert!(bytes_of("VmPeak:") < before + 40 * GIB);
+        setrlimit(Resource::RLIMIT_AS, soft, hard).unwrap();
+        assert!(has(1 << 20), "tried where nothing limits it");
     }
 }

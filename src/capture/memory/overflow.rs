@@ -10,7 +10,7 @@ use crate::{
     sync::{AtomicU32, Condvar, Mutex, Ordering, fence},
 };
 
-/// How often one span sheds for the room it needs: one that takes 4 MiB may need as many bodies.
+/// How often one span sheds to get the room it needs: a span of 4 MiB may have to shed that many bodies.
 const SHEDS: usize = 64;
 
 /// How long a thread waits at most where only spans that others end would make room: they may be its own.
@@ -35,7 +35,7 @@ pub(crate) enum Shed {
     Done,
     /// There is nothing to drop.
     Nothing,
-    /// Another thread is at it. Nobody waits for that.
+    /// Another thread is shedding. No thread waits for that.
     Busy,
 }
 
@@ -67,9 +67,19 @@ impl Overflow {
         self.room.is_waited_for()
     }
 
-    /// There may be room: whoever waits for it looks again. Cheap where nobody does.
+    /// Wakes threads that wait for room, to look again. Cheap if none waits.
     pub(crate) fn made_room(&self) {
         self.room.made();
+    }
+
+    /// Repeats an `attempt` until it finds room, or `until` comes. `announce` tells the workers that a thread waits.
+    pub(crate) fn wait_for_room<T>(
+        &self,
+        until: Instant,
+        announce: impl FnOnce(),
+        attempt: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        self.room.wait_for(until.saturating_duration_since(Instant::now()), announce, attempt)
     }
 
     /// Repeats an `attempt` that found no room for as long as the strategy makes some: `shed_records` drops the
@@ -103,12 +113,12 @@ impl Overflow {
 
 /// Where threads wait for room.
 ///
-/// A thread counts itself as waiting, fences, and only then tries again; whoever frees something fences and only
+/// A thread counts itself as waiting, fences, and only then tries again; a thread that frees something fences and only
 /// then looks for threads that wait. One of the two sees the other.
 #[derive(Default)]
 struct Room {
     waiting: AtomicU32,
-    /// How often room was made while somebody waited.
+    /// How often room was made while a thread waited.
     made: Mutex<u64>,
     changed: Condvar,
 }

@@ -10,7 +10,7 @@ use crate::{
     sync::{AtomicUsize, Ordering},
 };
 
-/// Bytes of the largest standard chunk that nobody asked for. Large enough that linking one costs a span less than a
+/// Bytes of the largest standard chunk if none is configured. Large enough that linking one costs a span less than a
 /// nanosecond, small enough that a thousand mostly idle threads hold a quarter of the default bound.
 #[cfg(not(loom))]
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -24,8 +24,8 @@ const PAGE_BYTES: usize = 4 * 1024;
 /// Idle chunks that are probably still in a cache: handed out first, and given up last.
 const WARM_CHUNKS: usize = 64;
 
-/// A pool that is smaller counts as one of so many chunks when the share of idle ones is judged, or of so many bytes
-/// where chunks are large: what one burst takes and gives back is not worth a system call each.
+/// A pool that is smaller counts as one of this many chunks (or, if chunks are large, of the same number of bytes) when
+/// the share of idle ones is judged: what one burst takes and gives back is not worth a system call each.
 const SMALL_POOL_CHUNKS: usize = 80;
 const SMALL_POOL_BYTES: usize = SMALL_POOL_CHUNKS * 16 * 1024;
 
@@ -85,7 +85,7 @@ pub(super) struct Pool {
     cold: Idle,
     is_prepared: AtomicBool,
     is_growing: AtomicBool,
-    /// How often idle memory went back to the system because nobody needed it, and how many bytes that were.
+    /// How often idle memory went back to the system because it was not needed, and how many bytes that were.
     trims: AtomicU64,
     trimmed: AtomicU64,
 }
@@ -146,7 +146,7 @@ impl Pool {
         self.idle.load(Ordering::Relaxed)
     }
 
-    /// Whether one more chunk of so many bytes may be made. Writes nothing.
+    /// Whether one more chunk of `capacity` bytes may be made. Writes nothing.
     pub(super) fn has_room(&self, capacity: usize) -> bool {
         self.config.max_bytes == usize::MAX || self.total().saturating_add(capacity) <= self.config.max_bytes
     }
@@ -161,7 +161,7 @@ impl Pool {
         self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
     }
 
-    /// A chunk of so many bytes is gone.
+    /// Notes that a chunk of `capacity` bytes is gone.
     pub(super) fn gone(&self, capacity: usize) {
         self.total.fetch_sub(capacity, Ordering::Relaxed);
     }

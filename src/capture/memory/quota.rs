@@ -21,8 +21,8 @@ impl Arrivals {
         Self { arrived: CachePadded::default(), taken: CachePadded::default(), ready: AtomicU64::new(ready as u64) }
     }
 
-    /// How many spans one of so many threads records before it calls [`arrive`](Self::arrive): never more than its
-    /// share of what a batch lacks, so that a thread that records alone makes it full exactly.
+    /// How many spans one of `threads` threads records before it calls [`arrive`](Self::arrive): never more than its
+    /// share of what a batch lacks, so that a thread that records alone completes it exactly.
     pub(crate) fn step(&self, threads: usize) -> u32 {
         match self.lacking() {
             // While a full batch waits there is no hurry.
@@ -55,7 +55,7 @@ impl Arrivals {
         self.ready.load(Ordering::Relaxed)
     }
 
-    /// Changes that. Threads go by it once they have made the steps they are at.
+    /// Changes how many waiting spans make a batch. Threads apply it after their current step.
     pub(crate) fn set_ready(&self, spans: usize) {
         self.ready.store(spans as u64, Ordering::Relaxed);
     }
@@ -72,7 +72,7 @@ impl Quota {
         Self { max, granted: AtomicUsize::new(0) }
     }
 
-    /// Without a bound in spans nothing is counted.
+    /// Whether there is a bound in spans; without one nothing is counted.
     #[inline]
     pub(crate) fn is_bounded(&self) -> bool {
         self.max != usize::MAX

@@ -1,10 +1,11 @@
-//! Bytes of bodies: whoever has them has one of these beside them, and they are given back when it is gone.
+//! Reserved bytes of the memory budget, held beside a body and given back when dropped.
 
 use std::{fmt, sync::Arc};
 
 use super::MemoryBudget;
 
-/// Bytes that a budget knows of, for as long as this lives. The default one belongs to no budget, and counts nowhere.
+/// Bytes that a budget has accounted for while this value lives. The default one belongs to no budget, and counts
+/// nowhere.
 #[derive(Default)]
 pub(crate) struct Reservation {
     budget: Option<Arc<MemoryBudget>>,
@@ -12,23 +13,30 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// For `bytes` that are not there yet; none where they do not fit.
+    /// Reserves `bytes` that are not allocated yet; `None` if they do not fit.
     pub(crate) fn reserve(budget: &Arc<MemoryBudget>, bytes: usize) -> Option<Self> {
         budget.reserve(bytes).then(|| Self { budget: Some(Arc::clone(budget)), bytes })
     }
 
-    /// For `bytes` that are there already, and count even where they do not fit.
+    /// Accounts for `bytes` that exist already, even if they do not fit.
     pub(crate) fn hold(budget: &Arc<MemoryBudget>, bytes: usize) -> Self {
         budget.hold(bytes);
         Self { budget: Some(Arc::clone(budget)), bytes }
     }
 
-    /// Another one in the same budget, for `bytes` that are there already.
-    pub(crate) fn beside(&self, bytes: usize) -> Self {
-        self.budget.as_ref().map_or_else(Self::default, |budget| Self::hold(budget, bytes))
+    /// Another one in the same budget, for `bytes` that are not there yet; none where they do not fit.
+    pub(crate) fn reserve_beside(&self, bytes: usize) -> Option<Self> {
+        self.budget.as_ref().map_or_else(|| Some(Self::default()), |budget| Self::reserve(budget, bytes))
     }
 
-    /// What it stands for has grown to `bytes`, or shrunk.
+    /// Of what is reserved, `bytes` or as many as there are.
+    pub(crate) fn part(&mut self, bytes: usize) -> Self {
+        let part = bytes.min(self.bytes);
+        self.bytes -= part;
+        Self { budget: self.budget.clone(), bytes: part }
+    }
+
+    /// Changes the reservation to `bytes`, after what it stands for has grown or shrunk.
     pub(crate) fn resize(&mut self, bytes: usize) {
         let before = std::mem::replace(&mut self.bytes, bytes);
         let Some(budget) = &self.budget else { return };
@@ -61,16 +69,21 @@ mod tests {
         let budget = MemoryBudget::new(1000);
         let mut first = Reservation::reserve(&budget, 600).unwrap();
         assert!(Reservation::reserve(&budget, 401).is_none());
-        let beside = first.beside(100);
+        let mut beside = first.reserve_beside(100).unwrap();
+        assert!(first.reserve_beside(301).is_none());
         first.resize(900);
         assert_eq!(budget.held(), 1000);
         first.resize(50);
         assert_eq!((budget.held(), budget.holdings().bodies), (150, 150));
+        let part = beside.part(60);
         drop(first);
         drop(beside);
+        assert_eq!(budget.held(), 60);
+        drop(part);
         assert_eq!((budget.held(), budget.holdings().bodies), (0, 0));
         let mut nowhere = Reservation::default();
         nowhere.resize(10);
+        assert!(nowhere.reserve_beside(10_000).is_some());
         assert_eq!(budget.held(), 0);
     }
 }

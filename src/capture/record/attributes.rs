@@ -1,8 +1,8 @@
-//! The attributes of a span: each key once, with its last value, and no more than there may be.
+//! The attributes of a span: each key once, with its last value, and no more than the limit.
 
 use std::borrow::Cow;
 
-use super::{FIELDS_AT, Record, keys::key_bit};
+use super::{FIELDS_AT, Lack, Record, keys::key_bit, prefix};
 use crate::{
     capture::attribute::{
         bounded_field_len, put_bounded,
@@ -14,16 +14,15 @@ use crate::{
 };
 
 impl Record {
-    /// Whether the key of this bit may be known, or one too many.
+    /// Whether the key of this bit may be in the span already, or exceed the limit.
     #[inline(always)]
     pub(crate) fn may_stop(&self, bit: u64) -> bool {
         self.keys.may_stop(bit)
     }
 
-    /// Sets `key`, which is not empty and not [stopped](Self::may_stop), to text, if that is short and the record has
-    /// room; false, and nothing is done, if it is not: [`attribute_otherwise`](Self::attribute_otherwise) is for all
-    /// that there is.
-    // Inlined where the key is known, so that its bit is too when the program is compiled.
+    /// Sets `key`, which is not empty and not [stopped](Self::may_stop), to `text`, if that is short and the record has
+    /// room. Otherwise does nothing and returns false: use [`attribute_otherwise`](Self::attribute_otherwise) then.
+    // Inlined, so that the bit of a key that is known at compile time is computed then.
     #[inline(always)]
     pub(crate) fn try_text(&mut self, key: &str, bit: u64, text: &str) -> bool {
         let Some(message) = short::text_message(key, text) else { return false };
@@ -32,7 +31,7 @@ impl Record {
         true
     }
 
-    /// Sets `key` to a value of a few bytes, as `try_text` does.
+    /// Sets `key` to a value of a few bytes, under the conditions of `try_text`.
     #[inline(always)]
     pub(crate) fn try_scalar(&mut self, key: &str, bit: u64, scalar: Scalar) -> bool {
         let Some(message) = short::scalar_message(key, scalar) else { return false };
@@ -41,7 +40,7 @@ impl Record {
         true
     }
 
-    /// Where to write a short attribute whose key was not stopped, if there is room.
+    /// The place to write a short attribute whose key was not stopped, if there is room.
     #[inline(always)]
     fn window(&mut self, bit: u64, message: usize) -> Option<&mut Window> {
         if !self.has_room_for_short() {
@@ -73,7 +72,7 @@ impl Record {
         }
     }
 
-    /// Sets `key`, which is not empty, where it could not be tried to any avail.
+    /// Sets `key`, which is not empty, after `try_text` or `try_scalar` could not.
     #[inline(never)]
     pub(crate) fn attribute_otherwise(&mut self, key: &str, bit: u64, value: &Value<'_>) {
         if self.keys.admit(bit) {
@@ -83,21 +82,25 @@ impl Record {
         }
     }
 
-    /// Sets `key`, which the span may have already, or which may be one too many: a value it has is replaced, and a new
-    /// key is only taken where there is room for another (LIM-02).
+    /// Sets `key`, which the span may have already or which may exceed the limit: an existing value is replaced, and a
+    /// new key is only taken while the limit allows it (LIM-02).
     #[cold]
     #[inline(never)]
     fn attribute_looked_at(&mut self, key: &str, bit: u64, value: &Value<'_>) {
-        // The keys are more than the gate now.
+        // From here on the gate alone no longer describes the keys.
         self.has_extras = true;
         let is_known = self.keys.may_have(bit) && self.forget(key);
         if is_known || self.keys.add(bit, self.limits.attributes) {
             self.attribute_long(key, value);
         } else {
-            let extras = self.extras();
-            extras.lack(false);
-            extras.drop_attribute();
+            self.drop_attribute(Lack::Limit);
         }
+    }
+
+    fn drop_attribute(&mut self, lack: Lack) {
+        let extras = self.extras();
+        extras.lack(lack);
+        extras.drop_attribute();
     }
 
     /// Removes the attribute `key`, if there is one.
@@ -119,29 +122,31 @@ impl Record {
         true
     }
 
-    /// A value of any type and length, cut or left out where it does not fit.
+    /// Writes a value of any type and length, cut or left out if it does not fit.
     #[inline(never)]
     fn attribute_long(&mut self, key: &str, value: &Value<'_>) {
         let bounds = self.limits.values;
-        if self.fits(bounded_field_len(key, value, bounds)) {
-            put_bounded(&mut self.buffer, ATTRIBUTES, key, value, bounds);
-            return;
+        match self.make_room(bounded_field_len(key, value, bounds)) {
+            Ok(()) => return put_bounded(&mut self.buffer, ATTRIBUTES, key, value, bounds),
+            Err(Lack::TooLarge) => {}
+            // Cut at any place that memory happens to give out at, it would say something else.
+            Err(lack) => return self.drop_attribute(lack),
         }
         // The key's own field, the heads of attribute, value and text: at most 6 bytes each.
         let overhead = key.len() + 24;
-        self.extras().lack(true);
+        self.extras().lack(Lack::TooLarge);
         match value {
             Value::String(text) if overhead < self.left() => {
-                let text = self.cut(text, overhead);
-                if !self.buffer.has_room(overhead + text.len()) {
-                    return self.extras().drop_attribute();
+                let text = prefix(text, self.left() - overhead);
+                if !self.has_room(overhead + text.len()) {
+                    return self.drop_attribute(Lack::NoMemory);
                 }
                 put_bounded(&mut self.buffer, ATTRIBUTES, key, &Value::String(Cow::Borrowed(text)), bounds);
             }
             Value::Bytes(bytes) if overhead < self.left() => {
                 let bytes = &bytes[..bytes.len().min(self.left() - overhead)];
                 if !self.has_room(overhead + bytes.len()) {
-                    return self.extras().drop_attribute();
+                    return self.drop_attribute(Lack::NoMemory);
                 }
                 put_bounded(&mut self.buffer, ATTRIBUTES, key, &Value::Bytes(Cow::Borrowed(bytes)), bounds);
             }

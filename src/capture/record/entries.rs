@@ -1,6 +1,6 @@
-//! What a span may have several of, beside attributes: events and links.
+//! Events and links: what a span may have several of, besides attributes.
 
-use super::{HAS_IS_REMOTE, IS_REMOTE, Record};
+use super::{HAS_IS_REMOTE, IS_REMOTE, Lack, Record};
 use crate::{
     capture::{
         attribute::{bounded_field_len, put_bounded, recorded_of},
@@ -29,10 +29,10 @@ impl Record {
         let attributes_len: usize =
             attributes.clone().map(|entry| bounded_field_len(&entry.key, &entry.value, bounds)).sum();
         let body = 9 + field_len(name.len()) + attributes_len + count_len(left_out);
-        let (fits, is_allowed) = (self.fits(field_len(body)), self.extras.events < self.limits.events);
-        if !fits || !is_allowed {
+        let is_allowed = self.extras.events < self.limits.events;
+        if let Err(lack) = if is_allowed { self.make_room(field_len(body)) } else { Err(Lack::Limit) } {
             let extras = self.extras();
-            extras.lack(is_allowed);
+            extras.lack(lack);
             extras.dropped_events = extras.dropped_events.saturating_add(1);
             return;
         }
@@ -42,7 +42,7 @@ impl Record {
         self.buffer.bytes_field(NAME, name.as_bytes());
         attributes.for_each(|entry| put_bounded(&mut self.buffer, ATTRIBUTES, &entry.key, &entry.value, bounds));
         if left_out > 0 {
-            self.extras().lack(false);
+            self.extras().lack(Lack::Limit);
             self.buffer.varint_field(DROPPED_ATTRIBUTES, left_out.into());
         }
     }
@@ -50,7 +50,7 @@ impl Record {
     /// Appends a link to another span.
     pub(crate) fn link(&mut self, to: &SpanContext, attributes: &[KeyValue<'_>]) {
         use link::{ATTRIBUTES, DROPPED_ATTRIBUTES, FLAGS, SPAN_ID, TRACE_ID, TRACE_STATE};
-        // SPAN-14: a link to nowhere is kept for what it says, if it says anything.
+        // SPAN-14: a link with an invalid context is kept only if it has attributes or a trace state.
         if !to.is_valid() && attributes.is_empty() && to.trace_state().is_empty() {
             return;
         }
@@ -62,10 +62,10 @@ impl Record {
         let state = to.trace_state().text(&mut scratch);
         let state_len = if state.is_empty() { 0 } else { field_len(state.len()) };
         let body = 18 + 10 + state_len + 5 + attributes_len + count_len(left_out);
-        let (fits, is_allowed) = (self.fits(field_len(body)), self.extras.links < self.limits.links);
-        if !fits || !is_allowed {
+        let is_allowed = self.extras.links < self.limits.links;
+        if let Err(lack) = if is_allowed { self.make_room(field_len(body)) } else { Err(Lack::Limit) } {
             let extras = self.extras();
-            extras.lack(is_allowed);
+            extras.lack(lack);
             extras.dropped_links = extras.dropped_links.saturating_add(1);
             return;
         }
@@ -79,7 +79,7 @@ impl Record {
         }
         attributes.for_each(|entry| put_bounded(&mut self.buffer, ATTRIBUTES, &entry.key, &entry.value, bounds));
         if left_out > 0 {
-            self.extras().lack(false);
+            self.extras().lack(Lack::Limit);
             self.buffer.varint_field(DROPPED_ATTRIBUTES, left_out.into());
         }
         self.buffer.fixed32_field(FLAGS, flags);

@@ -1,6 +1,6 @@
-//! What few spans have: events, links, a status, and what was left out of them.
+//! What few spans have: events, links, a status, and counts of what was left out.
 
-use super::{MAX_RECORD_BYTES, Record, TAIL_BYTES, prefix};
+use super::{Lack, MAX_RECORD_BYTES, Record, TAIL_BYTES, prefix};
 use crate::{
     capture::{local, status::Status},
     proto::{
@@ -11,9 +11,12 @@ use crate::{
 };
 
 /// The most that is appended beside the description: three counts, the code and the heads.
-const TAIL_MARGIN: usize = 64;
+pub(super) const TAIL_MARGIN: usize = 64;
 
-/// What is kept of a span beside its bytes. Most spans end without having touched it.
+/// The heads of the status and its description, and the code.
+const STATUS_HEADS: usize = 16;
+
+/// What is kept of a span besides its bytes. Most spans end without touching it.
 #[derive(Default)]
 pub(super) struct Extras {
     pub(super) events: u32,
@@ -26,13 +29,15 @@ pub(super) struct Extras {
     pub(super) lacks: Lacks,
 }
 
-/// Whether a span was given more than its record holds, and why that is.
+/// Whether and why a span's record lacks something it was given.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Lacks {
     /// The record would have been too large.
     pub(super) truncated: bool,
     /// A limit left something out.
     pub(super) limited: bool,
+    /// There was no memory for it.
+    pub(super) no_memory: bool,
 }
 
 impl Extras {
@@ -41,7 +46,7 @@ impl Extras {
         self.description.capacity()
     }
 
-    /// As of a span that has none; the memory stays.
+    /// Resets it to that of a new span; keeps the memory.
     pub(super) fn clear(&mut self) {
         self.description.clear();
         *self = Self { description: std::mem::take(&mut self.description), ..Self::default() };
@@ -52,16 +57,18 @@ impl Extras {
         self.dropped_attributes = self.dropped_attributes.saturating_add(1);
     }
 
-    /// Notes that something was left out: because a limit does not allow it, else because the record would be too
-    /// large.
-    pub(super) fn lack(&mut self, is_allowed: bool) {
-        self.lacks.truncated |= is_allowed;
-        self.lacks.limited |= !is_allowed;
+    /// Notes why something was left out.
+    pub(super) fn lack(&mut self, lack: Lack) {
+        match lack {
+            Lack::TooLarge => self.lacks.truncated = true,
+            Lack::Limit => self.lacks.limited = true,
+            Lack::NoMemory => self.lacks.no_memory = true,
+        }
     }
 }
 
 impl Record {
-    /// Counts attributes, events and links that the span was given elsewhere and does not have.
+    /// Adds to the counts of attributes, events and links that were left out elsewhere.
     pub(crate) fn add_dropped(&mut self, [attributes, events, links]: [u32; 3]) {
         let extras = self.extras();
         extras.dropped_attributes = extras.dropped_attributes.saturating_add(attributes);
@@ -74,14 +81,19 @@ impl Record {
         [self.extras.dropped_attributes, self.extras.dropped_events, self.extras.dropped_links]
     }
 
-    /// Something was cut or left out because the record would have been too large.
+    /// Whether something was cut or left out because the record would have been too large.
     pub(crate) fn is_truncated(&self) -> bool {
         self.extras.lacks.truncated
     }
 
-    /// Attributes, events or links were left out because there were more than the limits allow.
+    /// Whether attributes, events or links were left out because of the limits.
     pub(crate) fn is_limited(&self) -> bool {
         self.extras.lacks.limited
+    }
+
+    /// Something was left out because there was no memory for it, within the bound or at all.
+    pub(crate) fn lacks_memory(&self) -> bool {
+        self.extras.lacks.no_memory
     }
 
     /// Ok is final, Unset changes nothing, the last Error wins.
@@ -97,20 +109,36 @@ impl Record {
         }
     }
 
-    /// A failure, unless the status is Ok already.
+    /// Sets the status to an error, unless it is Ok already.
     pub(crate) fn set_error(&mut self, description: &str) {
         let extras = self.extras();
         if extras.status != status::OK {
             extras.status = status::ERROR;
             extras.description.clear();
-            // The rest would be cut at the end; it need not take memory until then.
+            // The rest would be cut at the end anyway; it need not take memory until then.
             let description = prefix(description, MAX_RECORD_BYTES);
-            if local::inside(|| extras.description.try_reserve_exact(description.len())).is_ok() {
-                extras.description.push_str(description);
+            if self.has_room_to_describe(description.len()) {
+                self.extras.description.push_str(description);
             } else {
-                extras.lack(true);
+                self.extras.lack(Lack::NoMemory);
             }
         }
+    }
+
+    /// Whether the description, which is empty, has room for so many bytes, or can be made to.
+    fn has_room_to_describe(&mut self, bytes: usize) -> bool {
+        let before = self.extras.description.capacity();
+        if bytes <= before {
+            return true;
+        }
+        local::inside(|| self.extras.description = String::new());
+        self.memory.shrink(before);
+        if !self.memory.grow(bytes, !self.extras.lacks.no_memory) {
+            return false;
+        }
+        let made = local::inside(|| self.extras.description.try_reserve_exact(bytes)).is_ok();
+        self.memory.shrink(bytes - self.extras.description.capacity().min(bytes));
+        made
     }
 
     /// Whether a status was set.
@@ -118,13 +146,13 @@ impl Record {
         self.extras.status != 0
     }
 
-    /// Appends what waits for the end: counts change until then, and of two statuses the parts would be merged.
+    /// Appends what is only known at the end: counts change until then, and a second status would be merged with the
+    /// first.
     #[cold]
     #[inline(never)]
     pub(super) fn finish_extras(&mut self) {
-        if !self.has_room(TAIL_MARGIN) {
-            return self.extras.lack(true);
-        }
+        // Whatever was appended before has left room for these.
+        debug_assert!(self.buffer.has_room(TAIL_MARGIN));
         let counts = [DROPPED_ATTRIBUTES, DROPPED_EVENTS, DROPPED_LINKS].into_iter().zip(self.dropped());
         for (field, count) in counts.filter(|(_, count)| *count > 0) {
             self.buffer.varint_field(field, count.into());
@@ -136,11 +164,13 @@ impl Record {
         // The tail is kept free: short descriptions always fit, long ones as far as there is room.
         let fits = self.left().max(TAIL_BYTES - 128);
         let mut text = prefix(&description, fits);
-        if !self.has_room(text.len() + TAIL_MARGIN) {
-            text = prefix(text, self.buffer.free().saturating_sub(TAIL_MARGIN));
-        }
         if text.len() < description.len() {
-            self.extras.lacks.truncated = true;
+            self.extras.lack(Lack::TooLarge);
+        }
+        if !text.is_empty() && !self.has_room(text.len()) {
+            // Beside its heads and the code there is room for some bytes.
+            text = prefix(text, self.buffer.free().saturating_sub(STATUS_HEADS));
+            self.extras.lack(Lack::NoMemory);
         }
         let message_len = if text.is_empty() { 0 } else { field_len(text.len()) };
         self.buffer.len_head(STATUS, message_len + 2);

@@ -1,42 +1,43 @@
-//! Which attributes a span has, and how many, for little more than one bit each.
+//! The keys of a span's attributes and their number, for little more than one bit each.
 
-/// The keys set so far: a filter that says at once of most new keys that they are new.
+/// The keys set so far: a filter that recognises most new keys as new at once.
 ///
-/// A key that the filter lets through sets a bit of it, so that there are no more of those than bits. As long as the
-/// limit is further away than that nobody has to count: only where the filter stops a key are attributes looked at.
+/// A key that the filter admits sets a bit of it, so there are never more admitted keys than bits. While the limit is
+/// further away than that, nothing has to be counted: attributes are searched only for keys that the filter stops.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keys {
-    /// One bit for each key, by a hash: a clear bit means the key is new, and allowed. Where each key has to be looked
-    /// at, all are set.
+    /// One bit for each key, by a hash: a clear bit means the key is new and allowed. All bits are set if each key has
+    /// to be searched for.
     gate: u64,
-    /// The same once all are set there.
+    /// The bits of all known keys, kept even while `gate` has all bits set.
     seen: u64,
-    /// Attributes that the gate did not let in.
+    /// How many attributes were added past the gate.
     others: u32,
-    /// Each key is looked at.
+    /// Whether each key is searched for.
     is_exact: bool,
 }
 
 impl Keys {
-    /// No keys yet, of `most`. With `is_exact` each will be looked at, whatever the limit.
+    /// No keys yet, and at most `most`. With `is_exact` each key is searched for, whatever the limit.
     pub(super) fn none(most: u32, is_exact: bool) -> Self {
         let keys = Self { gate: 0, seen: 0, others: 0, is_exact: false };
         if is_exact || most < u64::BITS { keys.exact() } else { keys }
     }
 
-    /// As `none`, the keys before: where none was [added](Self::add) the rest is as it was.
+    /// Resets to `none`, the state without keys. Sufficient only if no key was [added](Self::add): the rest is not
+    /// touched.
     #[inline]
     pub(super) fn forget_admitted(&mut self, none: &Self) {
         self.gate = none.gate;
     }
 
-    /// Whether the key of this bit may be known, or one too many.
+    /// Whether the key of this bit may be in the span already, or exceed the limit.
     #[inline(always)]
     pub(super) fn may_stop(&self, bit: u64) -> bool {
         self.gate & bit != 0
     }
 
-    /// Takes the key of this bit for a new one, if it is certain that it is one and that it is allowed.
+    /// Admits the key of this bit if it is certainly new and allowed.
     #[inline]
     pub(super) fn admit(&mut self, bit: u64) -> bool {
         let is_new = self.gate & bit == 0;
@@ -44,12 +45,12 @@ impl Keys {
         is_new
     }
 
-    /// Whether the key of this bit may be known.
+    /// Whether the key of this bit may be in the span already.
     pub(super) fn may_have(&self, bit: u64) -> bool {
         !self.is_exact || self.seen & bit != 0
     }
 
-    /// Adds one that was not admitted and is new; false if there are `most` already.
+    /// Adds a new key that was not admitted; false if there are `most` already.
     pub(super) fn add(&mut self, bit: u64, most: u32) -> bool {
         if self.count() >= most {
             return false;

@@ -1,4 +1,4 @@
-//! Records against the `Span` messages of opentelemetry-proto.
+//! Records compared with the `Span` messages of opentelemetry-proto.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ const END: u64 = 20;
 mod limit;
 mod span_limits;
 
-/// What a receiver sees of a finished record.
+/// Decodes a finished record as a receiver would.
 fn decode(record: &[u8]) -> proto::Span {
     let mut message = ScopeSpans::decode(record).expect("valid protobuf");
     assert_eq!(message.spans.len(), 1);
@@ -47,14 +47,14 @@ fn span(build: impl FnOnce(&mut Record)) -> proto::Span {
     span_in(Record::new(), build)
 }
 
-/// The same in this record.
+/// The span that `build` makes of a root span called "name", in this record.
 fn span_in(mut record: Record, build: impl FnOnce(&mut Record)) -> proto::Span {
     begin(&mut record, "name");
     build(&mut record);
     let finished = record.finish(END);
     let span = decode(finished);
     let canonical = ScopeSpans { spans: vec![span], ..ScopeSpans::default() };
-    // prost leaves an empty name out, which reads the same.
+    // prost leaves an empty name out, which decodes to the same message.
     let nameless = if canonical.spans[0].name.is_empty() { 2 } else { 0 };
     assert_eq!(canonical.encoded_len() + nameless, finished.len(), "prost writes as many bytes");
     canonical.spans.into_iter().next().expect("one span")
@@ -76,7 +76,7 @@ fn text_of(value: &Option<AnyValue>) -> &str {
     }
 }
 
-/// Of each shape a trace state has.
+/// A trace state of each shape.
 fn trace_state() -> impl Strategy<Value = TraceState> {
     let list = "([a-z]{1,3}=[0-9:;]{1,60},){0,4}";
     prop_oneof![
@@ -124,7 +124,7 @@ fn apply(record: &mut Record, call: &Call) {
     }
 }
 
-/// The same calls on a message. Attributes are in the order of their last call.
+/// What the calls make of a message. Attributes are in the order of their last call.
 fn model(calls: &[Call]) -> proto::Span {
     let mut span = proto::Span {
         trace_id: vec![1; 16],
@@ -180,7 +180,7 @@ proptest! {
         before in prop::collection::vec(call(), 0..8),
         calls in prop::collection::vec(call(), 0..24),
     ) {
-        // SPAN-11, SPAN-12, SPAN-13, SPAN-15, ENC-04. The record was used before: nothing of that may show.
+        // SPAN-11, SPAN-12, SPAN-13, SPAN-15, ENC-04. The record was used before, and nothing of that may show.
         let mut record = Record::new();
         begin(&mut record, "before");
         before.iter().for_each(|call| apply(&mut record, call));
@@ -189,7 +189,7 @@ proptest! {
         calls.iter().for_each(|call| apply(&mut record, call));
         prop_assert!(!record.is_truncated());
         let span = decode(record.finish(END));
-        // As bytes, since no NaN equals itself.
+        // Compared as bytes, because a NaN does not equal itself.
         let model = model(&calls);
         prop_assert!(span.encode_to_vec() == model.encode_to_vec(), "{:?}\nis not\n{:?}", span, model);
     }
@@ -363,7 +363,7 @@ fn of_two_statuses_ok_is_final_and_unset_changes_nothing() {
         let expected = (code != 0).then(|| proto::Status { code, message: message.to_owned() });
         assert_eq!(status, expected, "{calls:?}");
     }
-    // An empty description is none, also in place of one.
+    // An empty description counts as none, also if it replaces one.
     let status = span(|record| {
         record.set_error("first");
         record.set_error("");
@@ -409,7 +409,7 @@ fn a_link_to_nowhere_is_kept_for_its_trace_state() {
 
 #[test]
 fn events_and_links_with_nothing_in_them_are_kept() {
-    // SPAN-12, SPAN-14. Compared as messages: prost leaves zeros out, which reads the same.
+    // SPAN-12, SPAN-14. Compared as messages: prost leaves zeros out, which decodes to the same message.
     let mut record = Record::new();
     begin(&mut record, "name");
     record.event("", 0, &[KeyValue::new("", 1)]);

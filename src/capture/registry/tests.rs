@@ -7,7 +7,7 @@ use crate::{
     sync::scenario::{explore, spawn},
 };
 
-/// What a worker does to the rings it knows of; answers how many records it took.
+/// Drains the rings that the worker knows of, and returns how many records it took.
 fn take_all(registry: &Registry, version: &mut usize, rings: &mut Vec<Arc<Ring>>) -> u64 {
     registry.refresh(version, rings);
     let mut slices = Vec::new();
@@ -46,7 +46,7 @@ fn loom_close_race() {
 
 #[test]
 fn loom_registry_register_retire_reap() {
-    // Three threads with several locks each: all interleavings take hours.
+    // Three threads with several locks each: exploring all interleavings takes hours.
     explore(Some(3), || {
         let budget = MemoryBudget::new(1 << 20);
         let registry = std::sync::Arc::new(Registry::new());

@@ -1,6 +1,6 @@
 //! How many spans of each kind a thread started or ended.
 
-// Not loom's: nothing else depends on what is counted here, so there is nothing to model.
+// Not loom's atomics: nothing else depends on what is counted here, so there is nothing to model.
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters with the producer as their only writer: a load and a store instead of a locked addition.
@@ -13,7 +13,7 @@ impl<const KINDS: usize> Default for Counters<KINDS> {
 }
 
 impl<const KINDS: usize> Counters<KINDS> {
-    /// Counts a span of the kind with this index. Only the producer does.
+    /// Counts a span of the kind with this index. Only the producer calls it.
     #[inline]
     pub(super) fn count(&self, kind: usize) {
         let counter = &self.0[kind];

@@ -11,7 +11,7 @@ pub struct RingPair {
 }
 
 impl RingPair {
-    /// A ring that may take so many bytes.
+    /// Makes a ring that may take `bytes` bytes.
     pub fn new(bytes: usize) -> Self {
         let (ring, producer) = Ring::new(0);
         Self { budget: MemoryBudget::with_pool(bytes, Default::default()), ring, producer }
@@ -22,7 +22,7 @@ impl RingPair {
         self.producer.push(&self.budget, 0, record).is_ok()
     }
 
-    /// Takes out all there are, and answers how many.
+    /// Takes out all records, and returns how many.
     pub fn drain(&mut self) -> u64 {
         let before = self.ring.taken();
         let mut slices = Vec::new();

@@ -1,7 +1,7 @@
 use super::*;
 use crate::sync::scenario::{explore, spawn, yield_now};
 
-/// Everything there is.
+/// No limit: takes everything.
 const ALL: Limit = Limit { records: u32::MAX, bytes: usize::MAX };
 
 /// Eight bytes: under loom two records fill a chunk.
@@ -21,7 +21,7 @@ fn detach(ring: &Ring, mut limit: Limit) -> Vec<Slice> {
     slices
 }
 
-/// The bound was never exceeded and nothing is held any more: all of it can be had.
+/// Asserts that the bound was never exceeded and that nothing is held any more: all of it can be reserved.
 fn assert_all_is_returned(budget: &MemoryBudget, limit: usize) {
     assert!(budget.reserve(limit), "{} bytes are still held", budget.held());
     budget.release(limit);
@@ -137,7 +137,7 @@ fn loom_ring_rewinds_a_drained_chunk_where_there_is_no_other() {
         assert_eq!(seen[..2], expected);
         assert_eq!(seen.len() as u64, ring.pushed());
         assert!(seen.is_sorted());
-        // Nobody reads any more: there is room again.
+        // No reader is left: there is room again.
         producer.push(&budget, 0, &record(9)).unwrap();
         assert_eq!(numbers(&detach(&ring, ALL)), [9]);
         assert_eq!(ring.count_queued(), 0);
@@ -182,7 +182,7 @@ fn loom_claim_by_producer() {
             let ring = Arc::clone(&ring);
             spawn(move || [1, u32::MAX].map(|records| numbers(&detach(&ring, Limit { records, ..ALL }))).concat())
         };
-        // As a producer does that sheds its oldest records.
+        // A producer does this when it sheds its oldest records.
         producer.push(&budget, 0, &record(2)).unwrap();
         let mut shed = numbers(&detach(&ring, Limit { records: 1, ..ALL }));
         producer.push(&budget, 0, &record(3)).unwrap();

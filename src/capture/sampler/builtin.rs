@@ -14,10 +14,10 @@ use crate::capture::{
     tracestate::TraceState,
 };
 
-/// Hex digits of a threshold that matter: `ot=th:` says a probability to one part in 65,536.
+/// Significant hex digits of a threshold: `ot=th:` gives a probability to one part in 65,536.
 const PRECISION: i32 = 4;
 
-/// Samples every span, whatever its parent does.
+/// Samples every span, whatever the parent's decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AlwaysOn;
 
@@ -31,7 +31,7 @@ impl Sampler for AlwaysOn {
     }
 }
 
-/// Samples no span, whatever its parent does.
+/// Samples no span, whatever the parent's decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AlwaysOff;
 
@@ -45,19 +45,19 @@ impl Sampler for AlwaysOff {
     }
 }
 
-/// Samples a share of all traces by their ids alone, and says nothing of it in the trace state. The specification
-/// deprecates it: [`ProbabilitySampler`] decides alike and says so.
+/// Samples a share of all traces by their ids alone, and does not record that in the trace state. The specification
+/// deprecates it: [`ProbabilitySampler`] makes the same decisions and records them.
 ///
 /// A trace is sampled if the last 56 bits of its id, as a number, are at least (1 − ratio) · 2⁵⁶, so that a higher
-/// ratio samples all that a lower one does. It does not look at the parent: usually it is the root of a
-/// [`ParentBased`], and the client says so once where it is asked about the child of another span.
+/// ratio samples everything that a lower one does. It ignores the parent: usually it is the root sampler of a
+/// [`ParentBased`]. If it is asked about the child of another span, the client logs that once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TraceIdRatioBased {
     ratio: f64,
 }
 
 impl TraceIdRatioBased {
-    /// Samples this share of all traces, from 0 to 1; what is no number counts as 1.
+    /// Samples this share of all traces, from 0 to 1; NaN counts as 1.
     pub fn new(ratio: f64) -> Self {
         Self { ratio: if ratio.is_nan() { 1.0 } else { ratio.clamp(0.0, 1.0) } }
     }
@@ -74,20 +74,20 @@ impl Sampler for TraceIdRatioBased {
     }
 
     fn description(&self) -> Cow<'_, str> {
-        // The shortest digits that read back as the same number.
+        // The shortest digits that parse to the same number.
         format!("TraceIdRatioBased{{{}}}", self.ratio).into()
     }
 }
 
-/// Samples a share of all traces by their randomness, and says so in the trace state (`ot=th:…`), so that what was
-/// there can be estimated from what arrives
+/// Samples a share of all traces by their randomness, and records it in the trace state (`ot=th:…`), so that the
+/// original number can be estimated from what arrives
 /// ([ProbabilitySampler](https://opentelemetry.io/docs/specs/otel/trace/sdk/#probabilitysampler), in development
 /// there).
 ///
-/// The randomness of a trace is `rv` in the `ot` member of its trace state, else the last 56 bits of its id; it is
-/// sampled if that is at least the threshold, (1 − p) · 2⁵⁶ to four significant hex digits. The parent's decision does
-/// not count: usually it is the root of a [`ParentBased`]. Where neither the parent's trace state nor its Random flag
-/// says so, the id is presumed to be random, and the client says that once.
+/// The randomness of a trace is `rv` in the `ot` member of its trace state, else the last 56 bits of its id. The trace
+/// is sampled if that is at least the threshold, (1 − p) · 2⁵⁶ to four significant hex digits. The parent's decision is
+/// ignored: usually this is the root sampler of a [`ParentBased`]. If neither the parent's trace state nor its Random
+/// flag says that the id is random, that is assumed, and the client logs it once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProbabilitySampler {
     probability: f64,
@@ -95,7 +95,7 @@ pub struct ProbabilitySampler {
 }
 
 impl ProbabilitySampler {
-    /// Samples this share of all traces, from 2⁻⁵⁶ to 1; what is less counts as 2⁻⁵⁶, what is more, or no number, as 1.
+    /// Samples this share of all traces, from 2⁻⁵⁶ to 1. Less counts as 2⁻⁵⁶; more, or NaN, counts as 1.
     pub fn new(probability: f64) -> Self {
         let probability = if probability.is_nan() { 1.0 } else { probability.clamp(1.0 / VALUES as f64, 1.0) };
         Self { probability, threshold: threshold(probability) }
@@ -124,10 +124,10 @@ impl Sampler for ProbabilitySampler {
     }
 }
 
-/// The rejection threshold that keeps a trace with this probability, to the significant digits.
+/// The rejection threshold that keeps a trace with this probability, rounded to the significant digits.
 pub(super) fn threshold(probability: f64) -> u64 {
     let probability = probability.clamp(1.0 / VALUES as f64, 1.0);
-    // Digits that are all f, or all 0, are not significant.
+    // Leading digits that are all f, or all 0, are not significant.
     let leading = |share: f64| if share > 0.0 { (-share.log2() / 4.0).floor() as i32 } else { 0 };
     let digits = (PRECISION + leading(probability).max(leading(1.0 - probability))).min(14);
     let unit = 1_u64 << (4 * (14 - digits));
@@ -138,9 +138,9 @@ fn exact_threshold(probability: f64) -> u64 {
     VALUES - (probability * VALUES as f64).round() as u64
 }
 
-/// Decides by the parent: one sampler for spans without, and one for each kind of parent.
+/// Decides by the parent: one sampler for spans without a parent, and one for each kind of parent.
 ///
-/// By default spans do as their parent did, and roots as the sampler that [`new`](Self::new) was given.
+/// By default spans follow their parent's decision, and roots are decided by the sampler given to [`new`](Self::new).
 #[derive(Debug, Clone)]
 pub struct ParentBased {
     root: Arc<dyn Sampler>,
@@ -151,7 +151,7 @@ pub struct ParentBased {
 }
 
 impl ParentBased {
-    /// Spans without a parent are left to `root`.
+    /// Has `root` decide on spans without a parent.
     pub fn new(root: impl Sampler + 'static) -> Self {
         let (on, off): (Arc<dyn Sampler>, Arc<dyn Sampler>) = (Arc::new(AlwaysOn), Arc::new(AlwaysOff));
         Self {
@@ -163,28 +163,28 @@ impl ParentBased {
         }
     }
 
-    /// Who decides where the parent is of another process and sampled. Default [`AlwaysOn`].
+    /// Sets the sampler for spans whose parent is in another process and sampled. Default [`AlwaysOn`].
     #[must_use]
     pub fn with_remote_parent_sampled(mut self, sampler: impl Sampler + 'static) -> Self {
         self.remote_sampled = Arc::new(sampler);
         self
     }
 
-    /// Who decides where the parent is of another process and not sampled. Default [`AlwaysOff`].
+    /// Sets the sampler for spans whose parent is in another process and not sampled. Default [`AlwaysOff`].
     #[must_use]
     pub fn with_remote_parent_not_sampled(mut self, sampler: impl Sampler + 'static) -> Self {
         self.remote_not_sampled = Arc::new(sampler);
         self
     }
 
-    /// Who decides where the parent is of this process and sampled. Default [`AlwaysOn`].
+    /// Sets the sampler for spans whose parent is in this process and sampled. Default [`AlwaysOn`].
     #[must_use]
     pub fn with_local_parent_sampled(mut self, sampler: impl Sampler + 'static) -> Self {
         self.local_sampled = Arc::new(sampler);
         self
     }
 
-    /// Who decides where the parent is of this process and not sampled. Default [`AlwaysOff`].
+    /// Sets the sampler for spans whose parent is in this process and not sampled. Default [`AlwaysOff`].
     #[must_use]
     pub fn with_local_parent_not_sampled(mut self, sampler: impl Sampler + 'static) -> Self {
         self.local_not_sampled = Arc::new(sampler);
@@ -218,13 +218,13 @@ impl Sampler for ParentBased {
     }
 }
 
-/// Records what another sampler drops, without exporting it
+/// Records the spans that another sampler drops, without exporting them
 /// ([AlwaysRecord](https://opentelemetry.io/docs/specs/otel/trace/sdk/#alwaysrecord)).
 #[derive(Debug, Clone)]
 pub struct AlwaysRecord(Arc<dyn Sampler>);
 
 impl AlwaysRecord {
-    /// Does as `sampler`, but records what it drops.
+    /// Follows `sampler`, but records the spans that it drops.
     pub fn new(sampler: impl Sampler + 'static) -> Self {
         Self(Arc::new(sampler))
     }

@@ -1,4 +1,4 @@
-//! What a sampler is asked and what it answers.
+//! The interface of samplers: their input and their result.
 
 use std::{borrow::Cow, fmt};
 
@@ -18,14 +18,14 @@ use crate::{
 /// Decides which spans are recorded ([Sampler](https://opentelemetry.io/docs/specs/otel/trace/sdk/#sampler)); given to
 /// [`ClientBuilder::with_sampler`](crate::ClientBuilder::with_sampler).
 ///
-/// It is asked once for each span, on the thread that starts it, before the span has an id. It should be fast and must
-/// not block; the thread's current span is what it was. If it panics, the panic ends here and the span is decided upon
-/// as the default sampler would.
+/// It is called once for each span, on the thread that starts it, before the span has an id. It should be fast and must
+/// not block. The thread's current span is still the previous one. If it panics, the panic is caught and the default
+/// sampler decides.
 pub trait Sampler: Send + Sync {
-    /// Whether the span is recorded, and what is added to it.
+    /// Decides whether the span is recorded, and what is added to it.
     fn should_sample(&self, input: &SamplingInput<'_>) -> SamplingResult;
 
-    /// The sampler's name and settings, for people to read.
+    /// The sampler's name and settings, in readable form.
     fn description(&self) -> Cow<'_, str>;
 }
 
@@ -35,7 +35,7 @@ impl fmt::Debug for dyn Sampler {
     }
 }
 
-/// What becomes of a span ([Decision](https://opentelemetry.io/docs/specs/otel/trace/sdk/#shouldsample)).
+/// The fate of a span ([Decision](https://opentelemetry.io/docs/specs/otel/trace/sdk/#shouldsample)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SamplingDecision {
     /// The span is not recorded, and its children learn that it was not sampled.
@@ -51,46 +51,46 @@ pub enum SamplingDecision {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct SamplingResult {
-    /// What becomes of the span.
+    /// Whether the span is recorded and sampled.
     pub decision: SamplingDecision,
-    /// Attributes to be set on it, beside those it was started with; of equal keys these win.
+    /// Attributes to set on the span, besides those it was started with; among equal keys, these win.
     pub attributes: Vec<KeyValue<'static>>,
-    /// The span's trace state, in place of the one in the input; an empty one clears it.
+    /// The span's trace state, replacing the one in the input; an empty one clears it.
     pub trace_state: TraceState,
-    /// Of a sampler that decides by chance and does not say so in the trace state: it keeps a trace if the last 56 bits
-    /// of its id are at least this. 0 for all others. Only where the client itself asks for fewer traces does it
-    /// matter.
+    /// For samplers that decide by probability without recording it in the trace state: the sampler keeps a trace if
+    /// the last 56 bits of its id are at least this. 0 for all other samplers. It matters only while the client itself
+    /// reduces the number of traces.
     pub untold_threshold: u64,
 }
 
 impl SamplingResult {
-    /// This decision, with no attributes and with the trace state as it is.
+    /// Makes a result with this decision, no attributes, and the trace state of the input.
     pub fn new(decision: SamplingDecision, input: &SamplingInput<'_>) -> Self {
         Self { decision, attributes: Vec::new(), trace_state: input.trace_state.clone(), untold_threshold: 0 }
     }
 
-    /// Adds attributes that the span is to have, beside those it was started with; of equal keys these win.
+    /// Adds attributes to set on the span, besides those it was started with; among equal keys, these win.
     #[must_use]
     pub fn with_attributes(mut self, attributes: impl IntoIterator<Item = KeyValue<'static>>) -> Self {
         self.attributes.extend(attributes);
         self
     }
 
-    /// Sets the span's trace state, in place of the one in the input; an empty one clears it.
+    /// Sets the span's trace state, replacing the one in the input; an empty one clears it.
     #[must_use]
     pub fn with_trace_state(mut self, trace_state: TraceState) -> Self {
         self.trace_state = trace_state;
         self
     }
 
-    /// Sets the [threshold that the trace state does not tell](Self::untold_threshold).
+    /// Sets the [threshold that is missing from the trace state](Self::untold_threshold). Default 0.
     #[must_use]
     pub fn with_untold_threshold(mut self, threshold: u64) -> Self {
         self.untold_threshold = threshold;
         self
     }
 
-    /// Exports the span, or drops it.
+    /// The result that exports the span, or drops it.
     pub(super) fn sample(is_sampled: bool, input: &SamplingInput<'_>) -> Self {
         Self::new(if is_sampled { SamplingDecision::RecordAndSample } else { SamplingDecision::Drop }, input)
     }
@@ -108,10 +108,10 @@ pub struct SamplingInput<'a> {
     notices: Option<&'a Notices>,
 }
 
-/// Where attributes and links are.
+/// Where the attributes and links are stored.
 #[derive(Clone, Copy)]
 enum Given<'a> {
-    /// In the record, where they were written when they were given to the builder.
+    /// In the record, where the builder wrote them.
     Record(&'a Record),
     Lists(&'a [KeyValue<'a>], &'a [(SpanContext, Vec<KeyValue<'a>>)]),
 }
@@ -123,14 +123,15 @@ impl fmt::Debug for Given<'_> {
 }
 
 impl<'a> SamplingInput<'a> {
-    /// The root of the trace `trace_id`, called `name`: what a sampler is asked in its own tests.
+    /// Makes the input for the root of the trace `trace_id`, called `name`, as tests of a sampler need it.
     pub fn new(trace_id: TraceId, name: &'a str) -> Self {
         const NONE: &TraceState = &TraceState::EMPTY;
         let given = Given::Lists(&[], &[]);
         Self { parent: None, trace_id, trace_state: NONE, name, kind: SpanKind::Internal, given, notices: None }
     }
 
-    /// Makes the span a child of `parent`, in its trace; a root with its trace state, if `parent` is invalid.
+    /// Makes the span a child of `parent`, in the same trace; if `parent` is invalid, a root with the parent's trace
+    /// state.
     #[must_use]
     pub fn with_parent(mut self, parent: &'a SpanContext) -> Self {
         self.parent = Some(parent).filter(|parent| parent.is_valid());
@@ -139,21 +140,21 @@ impl<'a> SamplingInput<'a> {
         self
     }
 
-    /// Says what the span does. Default [`SpanKind::Internal`].
+    /// Sets the span's kind. Default [`SpanKind::Internal`].
     #[must_use]
     pub fn with_kind(mut self, kind: SpanKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// Gives the span these attributes and links.
+    /// Sets the span's attributes and links.
     #[must_use]
     pub fn with_lists(mut self, attributes: &'a [KeyValue<'a>], links: &'a [(SpanContext, Vec<KeyValue<'a>>)]) -> Self {
         self.given = Given::Lists(attributes, links);
         self
     }
 
-    /// The same with what stands in `record`, if there is one.
+    /// Returns this input with the attributes and links in `record`, if there is one.
     pub(in crate::capture) fn with_record(mut self, record: Option<&'a Record>) -> Self {
         if let Some(record) = record {
             self.name = decode::name(record.as_slice());
@@ -162,19 +163,19 @@ impl<'a> SamplingInput<'a> {
         self
     }
 
-    /// The same with this trace state.
+    /// Returns this input with this trace state.
     pub(in crate::capture) fn with_trace_state(mut self, trace_state: &'a TraceState) -> Self {
         self.trace_state = trace_state;
         self
     }
 
-    /// The same, with a place for what the samplers of this crate notice.
+    /// Returns this input with a place for the notices of this crate's samplers.
     pub(in crate::capture) fn with_notices(mut self, notices: &'a Notices) -> Self {
         self.notices = Some(notices);
         self
     }
 
-    /// Has a worker say so, if a client asks.
+    /// Leaves a notice for a worker to log, if a client asks the sampler.
     pub(super) fn note(&self, notice: Notice) {
         if let Some(notices) = self.notices {
             notices.note(notice);
@@ -186,7 +187,7 @@ impl<'a> SamplingInput<'a> {
         self.parent
     }
 
-    /// The trace the span is in: its parent's, or a new one.
+    /// The trace of the span: its parent's, or a new one.
     pub fn trace_id(&self) -> TraceId {
         self.trace_id
     }
@@ -196,8 +197,8 @@ impl<'a> SamplingInput<'a> {
         self.trace_state
     }
 
-    /// The span's name. Empty where memory was short and the span will be lost anyway, if it is sampled; attributes
-    /// and links are missing then too.
+    /// The span's name. If memory was short and the span will be lost anyway (should it be sampled), the name is empty,
+    /// and attributes and links are missing.
     pub fn name(&self) -> &'a str {
         self.name
     }
@@ -207,8 +208,8 @@ impl<'a> SamplingInput<'a> {
         self.kind
     }
 
-    /// The attributes the span was started with, of equal keys the last. Arrays are lists. Allocates the list, but no
-    /// texts.
+    /// The attributes the span was started with; each key once, with its last value. Arrays become lists. Allocates the
+    /// list, but copies no texts.
     pub fn attributes(&self) -> Vec<KeyValue<'a>> {
         match self.given {
             Given::Record(record) => decode::attributes(record.as_slice()),

@@ -85,7 +85,7 @@ fn a_trace_is_recorded_whole_or_not_at_all_and_says_by_which_threshold() {
     for _ in 0..200 {
         let root = tracer.span("root").root().start();
         let _entered = root.enter();
-        // Whatever changes meanwhile, the trace stays as it is.
+        // Whatever changes meanwhile, the trace keeps its decision.
         recorder.sampling.set(if root.is_recording() { VALUES - 1 } else { 0 });
         let child = tracer.start("child");
         let grandchild = tracer.span("grandchild").parent(&child.context()).start();
@@ -175,8 +175,8 @@ fn what_finds_no_memory_is_lost_only_where_it_would_have_been_recorded() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// SMP-10: the threshold's share of traces is kept, and what is kept, each counted by its own threshold, estimates
-    /// all there were (Horvitz and Thompson), also where the threshold changes on the way.
+    /// SMP-10: the threshold's share of traces is kept, and the kept traces, each weighted by its own threshold,
+    /// estimate the original number (Horvitz and Thompson), even if the threshold changes on the way.
     #[test]
     fn what_is_kept_estimates_what_there_was(first in 0.02_f64..1.0, second in 0.02_f64..1.0) {
         const TRACES: u32 = 20_000;
@@ -205,7 +205,7 @@ proptest! {
         prop_assert!((estimate - f64::from(TRACES)).abs() <= 5.0 * variance.sqrt() + 1e-6, "{estimate} estimated");
     }
 
-    /// Consistent: who keeps fewer traces keeps a part of those that others keep.
+    /// Consistency: a higher threshold keeps a subset of the traces that a lower one keeps.
     #[test]
     fn a_higher_threshold_keeps_a_subset(low: u64, first in 0.0_f64..=1.0, second in 0.0_f64..=1.0) {
         let (less, more) = (first.min(second), first.max(second));

@@ -1,13 +1,13 @@
-//! Hosts that are not reached by proxy: how a list of `NO_PROXY` is read.
+//! Hosts that are reached without a proxy: the syntax of `NO_PROXY`.
 //!
-//! Whatever curl exempts is exempt. So is what other programs exempt and curl passes over without a word: a host with its
-//! port, a parent domain behind `*.`, an asterisk among others, a network of IPv6 in brackets or of no bits at all. Who
-//! writes such an entry does not want a proxy to be asked.
+//! Whatever curl exempts is exempt. So is what other programs exempt and curl silently ignores: a host with its port, a
+//! parent domain behind `*.`, an asterisk among others, a network of IPv6 in brackets or of no bits at all. The author
+//! of such an entry does not want a proxy to be used.
 
 use std::net::IpAddr;
 
-/// Whether an entry of `list` is about this host and port. The host is as it stands in a URL; names are not looked up.
-/// Entries stand between commas, blanks or both; one that cannot be read is about nobody.
+/// Whether an entry of `list` matches this host and port. The host is in the form it has in a URL; names are not looked
+/// up. Entries are separated by commas, blanks or both; an entry that cannot be parsed matches nothing.
 pub(super) fn is_exempt(list: &str, host: &str, port: u16) -> bool {
     let host = without_dot(host.trim_matches(['[', ']']));
     let address: Option<IpAddr> = host.parse().ok();
@@ -21,15 +21,15 @@ pub(super) fn is_exempt(list: &str, host: &str, port: u16) -> bool {
     })
 }
 
-/// The entry without its port, if that is this one.
+/// The entry without its port; `None` if that is another port.
 fn of_port(entry: &str, port: u16) -> Option<&str> {
     let (entry, digits) = entry.rsplit_once(':')?;
-    // Otherwise it is the end of an address of IPv6.
+    // Otherwise it is the end of an IPv6 address.
     let is_port = !entry.contains(':') || entry.ends_with(']');
     (is_port && digits.parse() == Ok(port)).then_some(entry)
 }
 
-/// A domain holds itself and all that is below it, with a dot in front of it or not.
+/// A domain matches itself and all its subdomains, with or without a leading dot.
 fn holds_name(entry: &str, host: &str) -> bool {
     let entry = entry.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(entry);
     let domain = without_dot(entry.strip_prefix('.').unwrap_or(entry));
@@ -38,7 +38,7 @@ fn holds_name(entry: &str, host: &str) -> bool {
     is_below && host.as_bytes()[at..].eq_ignore_ascii_case(domain.as_bytes())
 }
 
-/// An address holds itself, a network all whose first bits are its own.
+/// An address matches itself; a network matches all addresses with its first bits.
 fn holds_address(entry: &str, address: IpAddr) -> bool {
     // `[2001:db8::]/32` and `[2001:db8::/32]`.
     let bare = entry.replace(['[', ']'], "");
@@ -63,7 +63,7 @@ fn holds_address(entry: &str, address: IpAddr) -> bool {
     }
 }
 
-/// The root of all names is there whether it is written or not.
+/// The trailing dot of the root is optional.
 fn without_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }

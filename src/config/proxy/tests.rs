@@ -9,14 +9,14 @@ pub(crate) fn proxy_for_tests(url: &str) -> Proxy {
     Proxy::parse("http_proxy", url).unwrap()
 }
 
-/// How curl takes an entry, and in which releases it was seen to do so: 7.88.1 and 8.23.0.
+/// How curl treats an entry, as seen in releases 7.88.1 and 8.23.0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Says {
-    /// As here.
+    /// The same result as here.
     Same,
-    /// It is asked for by proxy, and here not.
+    /// curl uses the proxy, and this crate does not.
     Proxy,
-    /// Some releases do as here.
+    /// Some releases give the same result as here.
     Some,
 }
 
@@ -116,13 +116,13 @@ fn a_list_of_exempt_hosts_is_read_as_curl_reads_it_and_entries_that_it_passes_ov
 
 type Variables = &'static [(&'static str, &'static str)];
 
-/// Schemes of receivers, variables, and the proxy that is used: `a`, `b` or `c`, or none. What is not alike in curl says
-/// what that does.
+/// Schemes of receivers, variables, and the proxy that is used: `a`, `b` or `c`, or none. If curl differs, its result
+/// follows.
 #[rustfmt::skip]
 const CHOICES: &[(&str, Variables, &str, &str)] = &[
     ("http", &[], "direct", "direct"),
     ("http", &[("http_proxy", "http://{a}"), ("HTTP_PROXY", "http://{b}")], "a", "a"),
-    // curl reads it in lower case alone, and most others do as is done here.
+    // curl reads it in lower case only; most others read both, as is done here.
     ("http", &[("HTTP_PROXY", "http://{b}")], "b", "direct"),
     ("http", &[("HTTP_PROXY", "http://{b}"), ("REQUEST_METHOD", "GET")], "direct", "direct"),
     ("http", &[("http_proxy", "http://{a}"), ("REQUEST_METHOD", "GET")], "a", "a"),
@@ -149,7 +149,7 @@ const CHOICES: &[(&str, Variables, &str, &str)] = &[
     ("http", &[("all_proxy", "SOCKS5H://{a}")], "a", "a"),
     ("http", &[("http_proxy", " http://{a} ")], "a", "error"),
     ("http", &[("http_proxy", "http://u:p@w@{a}")], "a", "error"),
-    // Where curl gives up, there is a warning and the next one counts.
+    // Where curl gives up, this crate warns and takes the next one.
     ("http", &[("http_proxy", "foo://{a}"), ("all_proxy", "http://{b}")], "b", "error"),
     ("http", &[("http_proxy", "foo://{a}")], "direct", "error"),
     ("http", &[("http_proxy", "http:{a}")], "direct", "error"),
@@ -164,7 +164,7 @@ fn a_proxy_is_chosen_by_the_scheme_of_the_receiver_and_lower_case_comes_first() 
         CHOICES.iter().filter(|(scheme, ..)| cfg!(feature = "tls") || *scheme == "http")
     {
         let url = format!("{scheme}://collector.test:4318/v1/traces");
-        // Where there is no curl, anything is as good as an address.
+        // Without curl any port serves as an address.
         let ports = curl.as_ref().map_or([1, 2, 3], Curl::ports);
         let filled = variables.iter().map(|(name, value)| (*name, curl::filled(value, ports)));
         let (proxy, warnings) = Proxy::on_the_way(&Endpoint::parse(&url).unwrap(), &Environment::from_pairs(filled));

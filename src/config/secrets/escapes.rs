@@ -1,6 +1,6 @@
-//! Ways in which a character is written when it cannot stand for itself, and what it was.
+//! Ways to escape a character, and how to undo them.
 
-/// A byte, and the place of what stands for it in the text that was first given.
+/// A byte, and the place of its written form in the original text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Byte {
     pub(super) value: u8,
@@ -8,10 +8,10 @@ pub(super) struct Byte {
     pub(super) to: usize,
 }
 
-/// The longest number of an escape, in digits.
+/// The most digits of an escape.
 const DIGITS: usize = 8;
 
-/// Characters that HTML has names for, as far as they stand in secrets.
+/// Characters that HTML has names for and that occur in secrets.
 const ENTITIES: &[(&[u8], u8)] = &[
     (b"amp;", b'&'),
     (b"apos;", b'\''),
@@ -28,7 +28,7 @@ pub(super) fn plain(text: &[u8]) -> Vec<Byte> {
     text.iter().enumerate().map(|(at, value)| Byte { value: *value, from: at, to: at + 1 }).collect()
 }
 
-/// The same with every escape replaced by what it stands for; none if there is no escape.
+/// Returns `bytes` with every escape replaced by its meaning; `None` if there is no escape.
 pub(super) fn unescaped(bytes: &[Byte]) -> Option<Vec<Byte>> {
     if !bytes.iter().any(|byte| matches!(byte.value, b'%' | b'\\' | b'&')) {
         return None;
@@ -57,7 +57,7 @@ enum Meant {
     Char(char),
 }
 
-/// What the escape that `bytes` begin with stands for, and its length.
+/// The meaning of the escape that `bytes` begin with, and its length.
 fn escape(bytes: &[Byte]) -> Option<(Meant, usize)> {
     let at = |at: usize| bytes.get(at).map(|byte| byte.value);
     match at(0)? {
@@ -93,7 +93,7 @@ fn escape(bytes: &[Byte]) -> Option<(Meant, usize)> {
     }
 }
 
-/// The number that `bytes` begin with, of at least and at most so many digits, and how many it has.
+/// The number that `bytes` begin with, of `least` to `most` digits, and how many digits it has.
 fn number(bytes: &[Byte], radix: u32, least: usize, most: usize) -> Option<(u32, usize)> {
     let digits = bytes.iter().take(most).map_while(|byte| char::from(byte.value).to_digit(radix));
     let (value, count) =

@@ -91,7 +91,7 @@ fn user_information_and_queries_are_secrets_and_words_that_all_use_are_none() {
     assert_eq!(cookies.cleaned("s3ss at collector.test: text/plain"), "**** at collector.test: text/plain");
 }
 
-/// Ways in which a receiver may write down what it was sent.
+/// Ways in which a receiver may repeat what it was sent.
 fn written(secret: &str, way: u8, odd: &[bool]) -> String {
     let mut odd = odd.iter().copied().cycle();
     let mut escaped = |escape: &dyn Fn(char) -> String| -> String {
@@ -116,7 +116,7 @@ fn written(secret: &str, way: u8, odd: &[bool]) -> String {
     }
 }
 
-/// All of a text that could be meant, however it was escaped.
+/// All meanings that a text could have, however it was escaped.
 fn meanings(text: &str) -> Vec<Vec<u8>> {
     let mut all = vec![escapes::plain(text.as_bytes())];
     while all.len() < 5 {

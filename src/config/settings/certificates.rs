@@ -1,4 +1,4 @@
-//! Which certificates count, and that none do where TLS is not compiled in.
+//! Which certificates count, and that none are usable if TLS is not compiled in.
 
 use std::path::PathBuf;
 
@@ -13,12 +13,12 @@ use crate::{
     error::Error,
 };
 
-/// What is said of a certificate, or a key, that would never be used.
+/// The error for a certificate or key that would never be used.
 #[cfg(not(feature = "tls"))]
 const NOT_COMPILED_IN: &str = "must be left out: it needs the cargo feature `tls`";
 
 impl Chooser<'_> {
-    /// The files of TLS. A client certificate and its key count only together (OTLPV-13).
+    /// Reads the files for TLS. A client certificate and its key count only together (OTLPV-13).
     #[cfg(feature = "tls")]
     pub(super) fn tls(&mut self, roots: Option<PathBuf>, pair: Option<(PathBuf, PathBuf)>) -> Result<Tls, Error> {
         let knob = "with_client_certificate";
@@ -46,7 +46,7 @@ impl Chooser<'_> {
         Ok(Tls { roots, identity: None })
     }
 
-    /// Whoever names certificates means to be safe: it is told that nothing of that holds.
+    /// Fails if a file is named: a user who names certificates expects security that would be missing.
     #[cfg(not(feature = "tls"))]
     pub(super) fn tls(&mut self, roots: Option<PathBuf>, pair: Option<(PathBuf, PathBuf)>) -> Result<Tls, Error> {
         let in_code = [("with_certificate", roots), ("with_client_certificate", pair.map(|(chain, _)| chain))];

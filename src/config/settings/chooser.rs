@@ -1,4 +1,4 @@
-//! Which source of a setting counts, and what there is to say about the others.
+//! Which source of a setting counts, and what to report about the others.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::{
 
 const DEFAULT_ENDPOINT: &str = "http://localhost:4318/v1/traces";
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     Code,
@@ -20,11 +20,11 @@ pub(super) enum Source {
     Default,
 }
 
-/// Chooses among the sources of each setting and collects what there is to say about it.
+/// Chooses among the sources of each setting and collects what to report.
 pub(super) struct Chooser<'a> {
     pub(super) environment: &'a Environment,
     pub(super) warnings: Vec<String>,
-    /// The section that the values in code are now part of, if it was given as a whole.
+    /// The section that the values in code are currently part of, if it was given as a whole.
     pub(super) section: Option<&'static str>,
     pub(super) lost: Vec<Lost>,
 }
@@ -37,7 +37,7 @@ impl<'a> Chooser<'a> {
 
 impl Chooser<'_> {
     /// Takes the first usable value: code, the variables in their order, the default. Each variable is read even if
-    /// another source wins, so that a bad one is always told.
+    /// another source wins, so that a bad value is always reported.
     pub(super) fn value<T: fmt::Debug>(
         &mut self,
         code: Option<T>,
@@ -66,7 +66,7 @@ impl Chooser<'_> {
         chosen
     }
 
-    /// A setting with one variable.
+    /// Resolves a setting with one variable.
     pub(super) fn one<T: fmt::Debug>(
         &mut self,
         code: Option<T>,
@@ -77,7 +77,7 @@ impl Chooser<'_> {
         self.value(code, &[variable], |_, text| read(text), default).0
     }
 
-    /// A setting with a variable of the signal and a general one (OTLPV-01).
+    /// Resolves a setting with a variable of the signal and a general one (OTLPV-01).
     pub(super) fn signal<T: fmt::Debug>(
         &mut self,
         code: Option<T>,
@@ -88,14 +88,14 @@ impl Chooser<'_> {
         self.value(code, &variables, |_, text| read(text), default).0
     }
 
-    /// What a variable adds by itself; an unusable one adds nothing.
+    /// Reads a variable that adds to a setting; an unusable one adds nothing.
     pub(super) fn text<T>(&mut self, variable: &'static str, read: impl Fn(&str) -> Result<T, Rejected>) -> Option<T> {
         let value = self.environment.get(variable)?.and_then(read);
         let tell = |why: &Rejected| format!("{variable}={}: {}; using nothing of it", why.value, why.must);
         value.inspect_err(|why| self.warnings.push(tell(why))).ok()
     }
 
-    /// A setting that is a list: of one with unusable names the others count.
+    /// Resolves a setting that is a list. In a list with unusable names the others count.
     pub(super) fn list<T: fmt::Display>(
         &mut self,
         code: Option<T>,
@@ -113,7 +113,7 @@ impl Chooser<'_> {
         chosen
     }
 
-    /// Tells of a protocol that is not spoken, unless something that counts more has named another (OTLPV-10).
+    /// Reports a protocol that is not supported, unless a source of higher rank has named another (OTLPV-10).
     pub(super) fn protocol(&mut self, in_code: Option<Protocol>) {
         let mut is_decided = in_code.is_some();
         for variable in [env::TRACES_PROTOCOL, env::PROTOCOL] {
@@ -135,7 +135,7 @@ impl Chooser<'_> {
         }
     }
 
-    /// Tells of a configuration file, which nobody will read.
+    /// Reports a configuration file, which is not supported.
     pub(super) fn config_file(&mut self) {
         let Some((variable, text)) =
             env::CONFIG_FILES.iter().find_map(|name| Some((name, self.environment.get(name)?)))
@@ -195,8 +195,8 @@ impl Chooser<'_> {
         for name in [env::TRACES_HEADERS, env::HEADERS] {
             if let Some((headers, unusable)) = self.text(name, |text| Ok(headers::parse_list(text))) {
                 self.warnings.extend(unusable_entries(name, &unusable));
-                // A list without a usable entry still replaces the general one: credentials for one receiver must
-                // not go to another because of a typing error.
+                // A list without a usable entry still replaces the general one: credentials for one receiver must not
+                // go to another because of a typo.
                 chosen.get_or_insert(headers);
             }
         }
@@ -209,7 +209,7 @@ impl Chooser<'_> {
         headers
     }
 
-    /// Who decides which spans are recorded. An argument counts only beside a name that has one (SDKV-09).
+    /// Resolves the sampler. An argument counts only if the sampler's name takes one (SDKV-09).
     pub(super) fn sampler(&mut self, in_code: Option<String>) -> SamplerChoice {
         let named = |text: &str| {
             let (is_parent_based, root) = env::choice(text, &SamplerChoice::NAMES)?;
@@ -222,7 +222,7 @@ impl Chooser<'_> {
     }
 }
 
-/// How many unusable entries of a header list are told.
+/// How many unusable entries of a header list are reported.
 const TOLD: usize = 8;
 
 /// The one warning about a header list; it shows nothing of the list.
@@ -241,7 +241,7 @@ fn unusable_entries(name: &str, unusable: &[usize]) -> Option<String> {
     ))
 }
 
-/// A variable that is set, would say something else, and does not count since code gives a section as a whole.
+/// A variable that is set to a different value but ignored, because code gives a section as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lost {
     pub(super) section: &'static str,
@@ -249,7 +249,7 @@ pub(super) struct Lost {
 }
 
 impl Chooser<'_> {
-    /// The one line about variables that do not count.
+    /// Reports all ignored variables in one line.
     pub(super) fn tell_lost(&mut self) {
         let variables: Vec<_> = self.lost.iter().map(|lost| lost.variable).collect();
         let mut sections: Vec<_> = self.lost.iter().map(|lost| lost.section).collect();

@@ -1,4 +1,4 @@
-//! Settings that bound something, where one depends on another: queue, batch, memory, time, disk.
+//! Limits that depend on one another: queue, batch, memory, time, disk.
 
 use std::{fmt, time::Duration};
 
@@ -16,14 +16,14 @@ use crate::{
 
 /// Memory of rings comes in whole pages.
 const PAGE_BYTES: usize = 4 * 1024;
-/// The bound leaves room for so many chunks, whatever their size.
+/// The bound leaves room for at least this many chunks, whatever their size.
 const CHUNKS_AT_LEAST: usize = 8;
 
 /// How many batches of the largest size the memory bound has room for, at least.
 const BATCHES_IN_MEMORY: usize = 8;
 
 impl Chooser<'_> {
-    /// The batch as it was given, as environment and default have it, with what companions said about its sizes.
+    /// Resolves the batch config from code, environment and default, with the sizes that companions asked for.
     pub(super) fn batch(
         &mut self,
         code: Option<BatchConfig>,
@@ -52,7 +52,7 @@ impl Chooser<'_> {
         let spans = |_, text: &str| whole_number(text, SPANS).map(Spans);
         let (Spans(max_queue_size), queue_source) =
             self.value(queue_size.map(Spans), &[env::BSP_MAX_QUEUE_SIZE], spans, Spans(default.max_queue_size));
-        // Of one struct the size is only the most there may be; who sets the one size by itself means it.
+        // In a struct the size is only an upper bound; a size that is set alone is meant exactly.
         if let Some((_, size)) = companions.batch
             && size > max_queue_size
             && queue_source == Source::Code
@@ -83,7 +83,7 @@ impl Chooser<'_> {
             max_queue_size,
             ..code.cloned().unwrap_or_default()
         };
-        // A batch and the body that is made of it are held at the same time.
+        // A batch and the body made of it are held at the same time.
         let most_bytes = max_memory_usage / BATCHES_IN_MEMORY;
         if batch.max_batch_bytes > max_memory_usage {
             self.warnings.push(format!(
@@ -96,7 +96,7 @@ impl Chooser<'_> {
         Ok(batch)
     }
 
-    /// The sizes of the pool, none of which exceeds the bound.
+    /// Resolves the sizes of the pool, none of which exceeds the bound.
     pub(super) fn memory_pool(
         &mut self,
         code: Option<MemoryPool>,
@@ -140,7 +140,7 @@ impl Chooser<'_> {
         Ok(buffer)
     }
 
-    /// Lowers what exceeds the memory bound to it, and says so.
+    /// Caps a size at the memory bound, and reports it.
     fn cap(&mut self, knob: &str, bytes: &mut usize, max_memory_usage: usize) {
         if *bytes > max_memory_usage {
             self.warnings.push(format!("{knob} = {bytes}: is more than the memory bound; using {max_memory_usage}"));
@@ -161,7 +161,7 @@ impl Chooser<'_> {
         Ok(ExitBudget { stall, total })
     }
 
-    /// What one span may hold: the span's own variable, then the general one where there is one (LIMV-03).
+    /// Resolves the limits of one span: the span's own variable, then the general one if there is one (LIMV-03).
     pub(super) fn span_limits(&mut self, code: Option<SpanLimits>) -> SpanLimits {
         let default = SpanLimits::default();
         self.section = code.as_ref().map(|_| "SpanLimits");
@@ -170,7 +170,7 @@ impl Chooser<'_> {
             self.value(code.as_ref().map(of), variables, read, of(&default)).0
         };
         let limits = SpanLimits {
-            // No variable sets it.
+            // It has no variable.
             attribute_depth_limit: code.as_ref().unwrap_or(&default).attribute_depth_limit,
             attribute_count_limit: count(&[env::SPAN_ATTRIBUTE_COUNT_LIMIT, env::ATTRIBUTE_COUNT_LIMIT], |limits| {
                 limits.attribute_count_limit
@@ -219,12 +219,12 @@ impl Chooser<'_> {
     }
 }
 
-/// How long a span waits for its batch, where zero is as soon as possible.
+/// Reads how long a span waits for its batch; zero means as soon as possible.
 pub(super) fn schedule_delay(text: &str) -> Result<Duration, Rejected> {
     Ok(milliseconds(text)?.max(SHORTEST_DELAY))
 }
 
-/// A number of spans, which says so where there is no limit.
+/// A number of spans, shown as "no limit" if there is none.
 struct Spans(usize);
 
 impl fmt::Debug for Spans {
@@ -236,7 +236,7 @@ impl fmt::Debug for Spans {
     }
 }
 
-/// A number of characters, which says so where there is no limit.
+/// A number of characters, shown as "no limit" if there is none.
 struct Length(Option<usize>);
 
 impl fmt::Debug for Length {

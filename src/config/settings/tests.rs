@@ -19,14 +19,14 @@ fn resolve(options: Options, pairs: &[(&str, &str)]) -> Result<(Settings, Vec<St
     Settings::resolve(options, Environment::from_pairs(pairs.iter().copied()))
 }
 
-/// Settings from an environment that gives no reason to warn.
+/// Settings from an environment that causes no warning.
 fn from_env(pairs: &[(&str, &str)]) -> Settings {
     let (settings, warnings) = resolve(Options::default(), pairs).unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
     settings
 }
 
-/// Settings from an environment that gives one reason to warn.
+/// Settings from an environment that causes one warning.
 fn with_warning(pairs: &[(&str, &str)]) -> (Settings, String) {
     let (settings, mut warnings) = resolve(Options::default(), pairs).unwrap();
     assert_eq!(warnings.len(), 1, "{pairs:?}: {warnings:?}");
@@ -176,7 +176,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     (env::RESOURCE_DETECTORS, "Host,os"),
 ];
 
-/// There is one protocol, so that what these do is to warn.
+/// Only one protocol is supported, so these variables can only cause warnings.
 const PROTOCOLS: [&str; 2] = [env::PROTOCOL, env::TRACES_PROTOCOL];
 
 #[test]
@@ -190,7 +190,7 @@ fn every_documented_variable_has_an_effect_and_none_is_missing() {
             with_warning(&[*example]);
             continue;
         }
-        // Half a pair is of no use.
+        // Half a pair is unusable.
         let other = match example.0 {
             env::CLIENT_CERTIFICATE | env::TRACES_CLIENT_CERTIFICATE => Some((env::CLIENT_KEY, KEY)),
             env::CLIENT_KEY | env::TRACES_CLIENT_KEY => Some((env::CLIENT_CERTIFICATE, CERTIFICATE)),
@@ -207,7 +207,7 @@ fn every_documented_variable_has_an_effect_and_none_is_missing() {
 fn a_documented_default_that_is_a_value_is_the_default() {
     // BSPV-01, LIMV-02, LIMV-04, OTLPV-09
     let comparable = |mut settings: Settings| {
-        // Only what is told, and how loudly, depends on whether somebody said so.
+        // Only reports and their level depend on whether the endpoint was configured.
         settings.endpoint_is_default = true;
         settings.log_level_is_asked = false;
         format!("{settings:?}")

@@ -1,5 +1,5 @@
-//! Sections that code gives as a whole: the variables that lose against them, and the same sections as the environment
-//! has them.
+//! Sections that code gives as a whole: the variables that are then ignored, and the sections as the environment sets
+//! them.
 
 use super::chooser::Chooser;
 use crate::{
@@ -12,16 +12,16 @@ use crate::{
 };
 
 impl OtlpConfig {
-    /// The default, with what the environment says of the sections that count as they stand: sizes and times of
+    /// Returns the default, with the environment's values for the sections that count as they stand: sizes and times of
     /// batches, the memory bound, the log level, the drop strategy, the exit budget, the spool and the span limits.
-    /// Reads the environment now; a value that cannot be used counts as unset, which is told when a client is made.
+    /// Reads the environment now. An unusable value counts as unset, and is reported when a client is made.
     pub fn from_env() -> Self {
         from_environment(&Environment::from_process())
     }
 }
 
-/// The default, with what the environment says of the sections that count as they stand. What cannot be used is left
-/// out in silence: it is told when the client is made.
+/// The default, with the environment's values for the sections that count as they stand. Unusable values are ignored
+/// silently: they are reported when the client is made.
 pub(super) fn from_environment(environment: &Environment) -> OtlpConfig {
     let mut choose = Chooser::new(environment);
     let spans = |text: &str| whole_number(text, SPANS);

@@ -1,5 +1,4 @@
-//! What the bytes of a file hold: certificates or a private key, as PEM or as DER, or something else that people take
-//! for one.
+//! The content of a file: certificates or a private key, as PEM or DER, or something that is often taken for one.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
@@ -18,16 +17,16 @@ use super::der;
 
 pub(crate) type Certificates = Vec<CertificateDer<'static>>;
 
-/// The bits of an RSA key that a client may sign with.
+/// Allowed bits of an RSA key for client signatures.
 const RSA_BITS: RangeInclusive<usize> = 2048..=4096;
 
 const PLAIN_KEY: &str = "`openssl pkey -in OLD -out NEW` writes it without its passphrase";
 const FROM_PKCS12: &str = "it is PKCS#12, from which `openssl pkcs12 -in OLD -nodes -out NEW` makes PEM";
 
-/// The certificates of a file, of which at least one can be trusted.
+/// Reads the certificates of a file, at least one of which can be trusted.
 pub(super) fn roots(file: &[u8]) -> Result<Certificates, String> {
     let certificates = certificates(file)?;
-    // One that is not understood spoils no bundle: a system's may hold some that are.
+    // A certificate that cannot be parsed does not spoil a bundle: a system's bundle may contain some.
     let (usable, _) = RootCertStore::empty().add_parsable_certificates(certificates.iter().cloned());
     match usable {
         0 => Err("must be a PEM or DER file whose certificates can be read".to_owned()),
@@ -35,7 +34,7 @@ pub(super) fn roots(file: &[u8]) -> Result<Certificates, String> {
     }
 }
 
-/// The certificates of a file in their order: at least one, of any kind.
+/// Reads the certificates of a file in their order: at least one, of any kind.
 pub(super) fn certificates(file: &[u8]) -> Result<Certificates, String> {
     let must = |why: &str| Err(format!("must be a PEM or DER file with at least one certificate; {why}"));
     let file = text(file);
@@ -62,7 +61,7 @@ pub(super) fn certificates(file: &[u8]) -> Result<Certificates, String> {
     }
 }
 
-/// The first private key of a file that is not encrypted.
+/// Reads the first unencrypted private key of a file.
 pub(super) fn private_key(file: &[u8], provider: &CryptoProvider) -> Result<Arc<dyn SigningKey>, String> {
     let must = |why: &str| format!("must be a PEM or DER file with a private key that is not encrypted; {why}");
     let file = text(file);
@@ -76,7 +75,7 @@ pub(super) fn private_key(file: &[u8], provider: &CryptoProvider) -> Result<Arc<
         }
     } else {
         match PrivateKeyDer::from_pem_slice(file) {
-            // What is encrypted as PKCS#1 or SEC 1 has lines in front that are not base64.
+            // Encrypted keys in PKCS#1 or SEC 1 have leading lines that are not Base64.
             _ if has(file, "Proc-Type: 4,ENCRYPTED") => return Err(must(&format!("it is; {PLAIN_KEY}"))),
             Ok(key) => key,
             Err(_) if has(file, "-----BEGIN ENCRYPTED PRIVATE KEY-----") => {
@@ -101,10 +100,10 @@ pub(super) fn private_key(file: &[u8], provider: &CryptoProvider) -> Result<Arc<
     })
 }
 
-/// Puts a key and its certificates together, or says what is wrong with them as such.
+/// Combines a key and its certificates, or returns what is wrong with them.
 pub(super) fn pair(certificates: &Certificates, key: &Arc<dyn SigningKey>) -> Result<CertifiedKey, &'static str> {
     let pair = |chain| CertifiedKey::new(chain, Arc::clone(key));
-    // What cannot be compared is taken as it is.
+    // A pair that cannot be compared is accepted.
     let matches = |pair: &CertifiedKey| {
         matches!(pair.keys_match(), Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)))
     };
@@ -124,12 +123,12 @@ fn unsupported(kind: impl std::fmt::Display) -> String {
     )
 }
 
-/// The file without what editors put in front of it.
+/// The file without what editors put in front of it (a byte order mark).
 fn text(file: &[u8]) -> &[u8] {
     file.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(file)
 }
 
-/// Whether it is one sequence of DER from its first byte to its last: no text is.
+/// Whether the file is one DER sequence from its first byte to its last; no text is.
 fn is_der(file: &[u8]) -> bool {
     match file {
         [0x30, 0x81..=0x84, ..] => true,
@@ -142,7 +141,7 @@ fn has(file: &[u8], text: &str) -> bool {
     memmem::find(file, text.as_bytes()).is_some()
 }
 
-/// Why nothing was found.
+/// Why the file contains nothing usable.
 fn nothing_in(file: &[u8]) -> &'static str {
     match file {
         [] => "it is empty",

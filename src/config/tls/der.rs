@@ -1,5 +1,5 @@
-//! What is read of the DER that certificates and keys are written in: until when a certificate holds, and which kind of
-//! key it is about. Whether anything of it is to be believed is decided elsewhere.
+//! A reader for the DER of certificates and keys: how long a certificate is valid, and the kind of its key. Whether it
+//! can be trusted is decided elsewhere.
 
 use std::ops::RangeInclusive;
 
@@ -15,7 +15,7 @@ const FIRST: u8 = 0xA0;
 
 const RSA: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x01];
 const EC: &[u8] = &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x02, 0x01];
-/// `pkcs-7`: what a PKCS#12 file begins with behind its version.
+/// `pkcs-7`: what follows the version in a PKCS#12 file.
 const PKCS7: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x07];
 /// Curves and other algorithms, by their common names.
 const NAMED: &[(&[u8], &str)] = &[
@@ -30,16 +30,16 @@ const NAMED: &[(&[u8], &str)] = &[
 ];
 const SUPPORTED: [&str; 3] = ["P-256", "P-384", "Ed25519"];
 
-/// What a key is.
+/// The kind of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeyKind {
-    /// RSA, with so many bits.
+    /// RSA, with this many bits.
     Rsa(usize),
     Named(&'static str),
 }
 
 impl KeyKind {
-    /// Whether the cryptography here can use it, where RSA keys may have so many bits.
+    /// Whether the cryptography here supports it, if RSA keys may have `rsa_bits` bits.
     pub(crate) fn is_supported(self, rsa_bits: &RangeInclusive<usize>) -> bool {
         match self {
             Self::Rsa(bits) => rsa_bits.contains(&bits),
@@ -57,14 +57,14 @@ impl std::fmt::Display for KeyKind {
     }
 }
 
-/// From when to when a certificate holds, in seconds since 1970, both included.
+/// When a certificate is valid, in seconds since 1970, both ends included.
 pub(crate) fn validity(certificate: &[u8]) -> Option<RangeInclusive<u64>> {
     let mut rest = behind_issuer(certificate)?;
     let mut validity = expect(&mut rest, SEQUENCE)?;
     Some(time(&mut validity)?..=time(&mut validity)?)
 }
 
-/// Which kind of key a certificate is about.
+/// The kind of a certificate's key.
 pub(crate) fn certified_key(certificate: &[u8]) -> Option<KeyKind> {
     let mut rest = behind_issuer(certificate)?;
     let (_validity, _subject) = (expect(&mut rest, SEQUENCE)?, expect(&mut rest, SEQUENCE)?);
@@ -75,7 +75,7 @@ pub(crate) fn certified_key(certificate: &[u8]) -> Option<KeyKind> {
     kind(algorithm, || rsa_bits(&mut expect(&mut bits.get(1..)?, SEQUENCE)?))
 }
 
-/// Which kind a private key is of, in whichever of the three forms.
+/// The kind of a private key, in any of the three forms.
 pub(super) fn private_key(mut key: &[u8]) -> Option<KeyKind> {
     let mut fields = expect(&mut key, SEQUENCE)?;
     let _version = expect(&mut fields, INTEGER)?;
@@ -100,7 +100,7 @@ pub(super) fn private_key(mut key: &[u8]) -> Option<KeyKind> {
     }
 }
 
-/// Whether it is a PKCS#12 file, as browsers and Windows write them.
+/// Whether it is a PKCS#12 file, written by browsers and Windows.
 pub(super) fn is_pkcs12(mut file: &[u8]) -> bool {
     let mut read = || {
         let mut fields = expect(&mut file, SEQUENCE)?;
@@ -110,7 +110,7 @@ pub(super) fn is_pkcs12(mut file: &[u8]) -> bool {
     read().unwrap_or(false)
 }
 
-/// Whether it is a private key under a passphrase, in PKCS#8: an algorithm comes first, where a version would be.
+/// Whether it is an encrypted private key in PKCS#8: it begins with an algorithm instead of a version.
 pub(super) fn is_encrypted_key(mut file: &[u8]) -> bool {
     let mut read = || {
         let mut fields = expect(&mut file, SEQUENCE)?;
@@ -120,7 +120,7 @@ pub(super) fn is_encrypted_key(mut file: &[u8]) -> bool {
     read().unwrap_or(false)
 }
 
-/// What stands behind the issuer of a certificate.
+/// What follows the issuer in a certificate.
 fn behind_issuer(mut certificate: &[u8]) -> Option<&[u8]> {
     let mut certificate = expect(&mut certificate, SEQUENCE)?;
     let mut rest = expect(&mut certificate, SEQUENCE)?;
@@ -144,7 +144,7 @@ fn named(object: &[u8]) -> Option<KeyKind> {
     NAMED.iter().find(|(known, _)| *known == object).map(|(_, name)| KeyKind::Named(name))
 }
 
-/// The length of the modulus, which comes next.
+/// Reads the modulus, and returns RSA with its number of bits.
 fn rsa_bits(rest: &mut &[u8]) -> Option<KeyKind> {
     let modulus = expect(rest, INTEGER)?;
     let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
@@ -153,7 +153,7 @@ fn rsa_bits(rest: &mut &[u8]) -> Option<KeyKind> {
     Some(KeyKind::Rsa(8 * significant.len() - unused))
 }
 
-/// Seconds since 1970.
+/// Reads a time, in seconds since 1970.
 fn time(rest: &mut &[u8]) -> Option<u64> {
     let (tag, text) = element(rest)?;
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
@@ -175,11 +175,11 @@ fn time(rest: &mut &[u8]) -> Option<u64> {
         return None;
     }
     let seconds = days(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
-    // A certificate that is older than 1970 began before any clock.
+    // A time before 1970 counts as 1970.
     Some(u64::try_from(seconds).unwrap_or(0))
 }
 
-/// Days from 1970 to a date of the Gregorian calendar, with years that begin in March.
+/// Days from 1970 to a date of the Gregorian calendar; its years begin in March.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
@@ -191,7 +191,7 @@ fn expect<'a>(rest: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     (found == tag).then_some(content)
 }
 
-/// The next element: its tag and what it holds.
+/// Reads the next element: its tag and its content.
 fn element<'a>(rest: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
     let (&tag, after) = rest.split_first()?;
     let (&length, after) = after.split_first()?;

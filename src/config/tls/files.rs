@@ -1,4 +1,4 @@
-//! The files that TLS needs, read and checked when they are named, and again when they change.
+//! The files that TLS needs, read and checked when they are configured, and again when they change.
 
 use std::{
     fmt, fs,
@@ -18,15 +18,15 @@ use super::{
 };
 use crate::{env::Rejected, error::Error};
 
-/// What a server's certificate is checked against where no file says otherwise.
+/// What a server's certificate is checked against by default.
 pub(in crate::config) const DEFAULT_ROOTS: &str =
     if cfg!(feature = "platform-verifier") { "the certificates this machine trusts" } else { "the bundled roots" };
 pub(in crate::config) const NO_IDENTITY: &str = "no client certificate";
 
-/// Every certificate a system trusts takes a quarter of a megabyte.
+/// All certificates that a system trusts take a quarter of a megabyte.
 const LARGEST_FILE: u64 = 16 << 20;
 
-/// A file that was changed so shortly before it was read may be changed again without looking any different.
+/// A file that was changed this shortly before it was read may be changed again without looking any different.
 const RECENT: Duration = Duration::from_secs(1);
 
 pub(crate) type Key = Arc<dyn SigningKey>;
@@ -34,21 +34,22 @@ pub(crate) type Key = Arc<dyn SigningKey>;
 /// How TLS is set up (OTLPV-13). Its `Debug` shows where keys come from, never what they are.
 #[derive(Debug, Clone)]
 pub(crate) struct Tls {
-    /// The only certificates that a server's may be derived from, where a file names some.
+    /// The only certificates trusted, if a file gives them: a server's must be signed by one of them, or be one of
+    /// them.
     pub(crate) roots: NamedFile<Certificates>,
-    /// What is shown to a server that asks.
+    /// The client certificate for servers that ask for one.
     pub(crate) identity: Option<Identity>,
 }
 
 impl Tls {
-    /// The cryptography of this client. The host may have made another one the default of its process, which could
-    /// refuse a key that was found usable here.
+    /// The cryptography of this client. The program may have set another one as the default of its process, which could
+    /// refuse a key that is usable here.
     pub(crate) fn provider() -> Arc<CryptoProvider> {
         Arc::new(ring::default_provider())
     }
 }
 
-/// The content of a file that somebody named, or what holds without one.
+/// The content of a configured file, or the default without one.
 #[derive(Clone)]
 pub(crate) enum NamedFile<T> {
     Without(&'static str),
@@ -56,7 +57,7 @@ pub(crate) enum NamedFile<T> {
 }
 
 impl NamedFile<Certificates> {
-    /// The default, by its description.
+    /// The default, with its description.
     pub(in crate::config) fn default_roots() -> Self {
         Self::Without(DEFAULT_ROOTS)
     }
@@ -70,7 +71,7 @@ impl<T> NamedFile<T> {
         }
     }
 
-    /// The file as messages show it.
+    /// The file's name, for messages.
     pub(in crate::config) fn shown(&self) -> String {
         match self {
             Self::Without(what) => (*what).to_owned(),
@@ -85,11 +86,11 @@ impl<T> fmt::Debug for NamedFile<T> {
     }
 }
 
-/// A client certificate, with those that signed it, and its key.
+/// A client certificate, followed by those that signed it, and its key.
 #[derive(Clone)]
 pub(crate) struct Identity {
     pub(crate) pair: Arc<CertifiedKey>,
-    /// Where the certificate came from, and where its key did.
+    /// The files of the certificate and of the key.
     pub(super) files: [(PathBuf, Stamp); 2],
     shown: String,
 }
@@ -100,20 +101,20 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Which half of a client's pair is at fault, and what it must be.
+/// Which half of a client's pair is wrong, and what it must be.
 pub(in crate::config) enum Unpaired {
     Certificate(String),
     Key(String),
 }
 
-/// What tells one state of a file from another without reading it.
+/// Distinguishes one state of a file from another without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     modified: Option<SystemTime>,
     length: u64,
-    /// The file itself: a new one under the same name has another.
+    /// The inode: a new file under the same name has another.
     number: u64,
-    /// It was changed a good while before: nobody is writing it.
+    /// Whether it was last changed long enough ago: it is not being written.
     is_settled: bool,
 }
 
@@ -132,12 +133,12 @@ impl Stamp {
         }
     }
 
-    /// Whether whoever changed it was done when this was taken, as far as can be told.
+    /// Whether the file was completely written when this was taken, as far as can be told.
     pub(super) fn is_settled(&self) -> bool {
         self.is_settled
     }
 
-    /// The file as it is now; none if it is not there.
+    /// The current stamp; `None` if the file does not exist.
     pub(super) fn of(path: &Path) -> Option<Self> {
         fs::metadata(path).ok().as_ref().map(Self::new)
     }
@@ -153,22 +154,22 @@ fn number(_: &fs::Metadata) -> u64 {
     0
 }
 
-/// The certificates of a file, of which at least one can be trusted.
+/// Reads the certificates of a file, at least one of which can be trusted.
 pub(in crate::config) fn roots(path: &Path) -> Result<NamedFile<Certificates>, Rejected> {
     named(path, content::roots)
 }
 
-/// A client certificate and those that signed it, in this order.
+/// Reads a client certificate and those that signed it, in this order.
 pub(in crate::config) fn chain(path: &Path) -> Result<NamedFile<Certificates>, Rejected> {
     named(path, content::certificates)
 }
 
-/// The first private key of a file.
+/// Reads the first private key of a file.
 pub(in crate::config) fn key(path: &Path) -> Result<NamedFile<Key>, Rejected> {
     named(path, |file| content::private_key(file, &Tls::provider()))
 }
 
-/// A certificate and a key, which must belong together; none if there is neither.
+/// Combines a certificate and a key, which must match; `None` if both are missing.
 pub(in crate::config) fn pair(
     chain: &NamedFile<Certificates>,
     key: &NamedFile<Key>,
@@ -193,7 +194,7 @@ pub(in crate::config) fn pair(
     Ok(Some(Identity { pair: Arc::new(pair), files, shown }))
 }
 
-/// What was named in code, or why it is not usable.
+/// Returns what was configured in code, or the error for it.
 pub(in crate::config) fn in_code<T>(
     knob: &'static str,
     path: Option<&PathBuf>,
@@ -210,7 +211,7 @@ fn named<T>(path: &Path, understand: impl FnOnce(&[u8]) -> Result<T, String>) ->
     if !metadata.is_file() || metadata.len() > LARGEST_FILE {
         return Err(rejected(path, format!("must be a regular file of at most {LARGEST_FILE} bytes")));
     }
-    // Taken before: what is written meanwhile is seen as a change.
+    // Taken before reading: what is written meanwhile counts as a change.
     let stamp = Stamp::new(&metadata);
     let file = fs::read(path).map_err(unreadable)?;
     let content = understand(&file).map_err(|must| rejected(path, must))?;
@@ -266,7 +267,7 @@ mod tests {
         }
     }
 
-    /// A file that is removed in the end.
+    /// A temporary file, removed when dropped.
     struct Written(PathBuf);
 
     impl Written {

@@ -1,4 +1,4 @@
-//! Files that are renewed while the program runs, as certificates that last for days or hours are.
+//! Files that are renewed while the program runs, such as certificates that are valid for days or hours.
 
 use super::{
     Certificates, Tls,
@@ -6,7 +6,7 @@ use super::{
     rejected,
 };
 
-/// What the files of TLS held when they were last usable.
+/// The last usable content of the TLS files.
 #[derive(Debug)]
 pub(crate) struct Renewal {
     tls: Tls,
@@ -14,12 +14,12 @@ pub(crate) struct Renewal {
     identity: Watched,
 }
 
-/// Files that are understood together.
+/// Files that must be read together.
 #[derive(Debug, Default)]
 struct Watched {
-    /// As they were when they were last looked into.
+    /// Their state when they were last read.
     stamps: Vec<Option<Stamp>>,
-    /// They could not be used then, which was said.
+    /// Whether they were unusable then, which was reported.
     is_told: bool,
 }
 
@@ -35,14 +35,14 @@ impl Renewal {
         Self { roots: watched(roots), identity: watched(identity), tls }
     }
 
-    /// What holds for a new connection.
+    /// The settings for new connections.
     pub(crate) fn tls(&self) -> &Tls {
         &self.tls
     }
 
-    /// Looks whether files changed, which takes a system call each, and reads those that did. True if something else
-    /// holds now. What cannot be used changes nothing, and is told to `tell` once until it can be used again: it may
-    /// be written at this moment.
+    /// Checks whether files changed, with one system call each, and reads those that did. Returns true if the settings
+    /// are different now. Unusable files change nothing, and are reported to `tell` once until they are usable again:
+    /// they may be being written at this moment.
     pub(crate) fn look(&mut self, mut tell: impl FnMut(String)) -> bool {
         let mut is_changed = false;
         if let NamedFile::File { path, content, .. } = &self.tls.roots
@@ -78,7 +78,7 @@ impl Renewal {
 }
 
 impl Watched {
-    /// Whether they look different from the last time, or may be without looking so.
+    /// Whether they look different from the last time, or may have changed without looking different.
     fn has_changed(&mut self, stamps: &[Option<Stamp>]) -> bool {
         let is_same = self.stamps == stamps && stamps.iter().flatten().all(|stamp| stamp.is_settled());
         if !is_same {
@@ -94,7 +94,7 @@ impl Watched {
     }
 }
 
-/// A client's certificate and key as their files are now. One may be new already and the other still old.
+/// Reads a client's certificate and key again. One may be new already and the other still old.
 fn renewed(identity: &Identity) -> Result<Identity, String> {
     let [(chain, _), (key, _)] = &identity.files;
     let chain: NamedFile<Certificates> = files::chain(chain).map_err(|why| format!("{}: {}", why.value, why.must))?;

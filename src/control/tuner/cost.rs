@@ -2,17 +2,17 @@
 
 use crate::{control::PerformanceTargets, stats::PerformanceMetrics};
 
-/// A queue this full is not emptied as fast as it fills, and latency is a matter of the queue.
+/// A queue this full is not emptied as fast as it fills, and the queue determines the latency.
 const STRAINED: f64 = 0.1;
 
-/// Weights. What is lost counts more than what is used, and that more than what is late.
+/// Weights. Lost spans weigh more than used resources, and those more than delay.
 const LACK: f64 = 4.0;
 const EXCESS: f64 = 2.0;
 const LATE: f64 = 1.0;
 const THROTTLED: f64 = 1.0;
 
-/// 0 where all targets are met. Every part is a logarithm of "how many times too much", so that a tenth more is as much
-/// worth everywhere. `None` where nothing happened, or what was measured is no number.
+/// The cost; 0 if all targets are met. Every part is a logarithm of "how many times too much", so that a tenth more
+/// weighs the same everywhere. `None` if nothing happened, or a measurement is NaN.
 pub(super) fn cost(targets: &PerformanceTargets, metrics: &PerformanceMetrics) -> Option<f64> {
     if metrics.throughput <= 0.0 && metrics.dropped == 0 && metrics.load <= 0.0 {
         return None;
@@ -33,12 +33,12 @@ pub(super) fn cost(targets: &PerformanceTargets, metrics: &PerformanceMetrics) -
     numbers.iter().all(|number| number.is_finite()).then_some(cost)
 }
 
-/// Whether more comes than leaves.
+/// Whether more spans arrive than leave.
 pub(super) fn is_strained(metrics: &PerformanceMetrics) -> bool {
     metrics.dropped > 0 || metrics.load > STRAINED
 }
 
-/// The share of requests that were answered with a wish to slow down.
+/// The share of requests that were answered with a request to slow down.
 pub(super) fn throttled_share(metrics: &PerformanceMetrics) -> f64 {
     metrics.throttled as f64 / metrics.network.requests.max(metrics.throttled).max(1) as f64
 }

@@ -1,10 +1,10 @@
-//! What a tuner may move, and how far.
+//! What a tuner may change, and how far.
 
 use std::ops::RangeInclusive;
 
 use crate::{config::Compression, error::Error};
 
-/// A setting that an [`AutoTuner`](super::AutoTuner) may move.
+/// A setting that an [`AutoTuner`](super::AutoTuner) may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TuningStrategy {
@@ -19,11 +19,11 @@ pub enum TuningStrategy {
 /// How far a [`Tuner`](super::Tuner) may go.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TuningLimits {
-    /// Default 64 to 16,384 spans; from at least 1.
+    /// Allowed spans of a request. Default 64 to 16,384; from at least 1.
     pub batch_size: RangeInclusive<usize>,
-    /// Default 1 to 4; from at least 1.
+    /// Allowed connections. Default 1 to 4; from at least 1.
     pub connections: RangeInclusive<usize>,
-    /// What the receiver takes. Default none, gzip and zstd; what is not compiled in is never tried.
+    /// Compressions that the receiver accepts. Default none, gzip and zstd; those not compiled in are never tried.
     pub compressions: Vec<Compression>,
 }
 

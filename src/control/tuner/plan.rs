@@ -5,7 +5,7 @@ use std::{collections::VecDeque, ops::RangeInclusive};
 use super::limits::{TuningLimits, TuningStrategy};
 use crate::config::{Compression, Effort, Tuning};
 
-/// Sizes and numbers are first doubled and halved, then moved by less.
+/// Sizes and numbers are first doubled and halved, then changed by less.
 const FACTORS: [f64; 2] = [2.0, 1.4];
 
 /// One change of one knob, or of two against one another.
@@ -13,8 +13,8 @@ const FACTORS: [f64; 2] = [2.0, 1.4];
 pub(super) enum Step {
     Batch(Direction),
     Connections(Direction),
-    /// More connections with smaller batches, or fewer with larger ones: as much at once, sooner or in fewer requests.
-    /// Neither half of it may be a gain by itself.
+    /// More connections with smaller batches, or fewer with larger ones: the same amount at once, sooner or in fewer
+    /// requests. Neither half of the step needs to be a gain by itself.
     Spread(Direction),
     Compress(Compression, Effort),
 }
@@ -35,7 +35,7 @@ impl Direction {
 }
 
 impl Step {
-    /// The knob and what becomes of it.
+    /// Describes the knob and its change.
     pub(super) fn describe(&self, from: Tuning, to: Tuning) -> String {
         match self {
             Self::Batch(_) => format!("batch_size {} → {}", from.batch_size, to.batch_size),
@@ -59,10 +59,10 @@ impl Step {
     }
 }
 
-/// The steps that are still to be tried from the present settings.
+/// The steps still to be tried from the present settings.
 ///
-/// A step that helped is tried again at once, and after it all steps of other knobs, since what did not help before
-/// may do so now. When none is left, the same once more with a smaller factor.
+/// A step that helped is tried again at once, and then all steps of other knobs, because they may help now. When none
+/// is left, all are tried once more with a smaller factor.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Plan {
     limits: TuningLimits,
@@ -91,13 +91,13 @@ impl Plan {
         Self { limits, steps, untried, factor: 0 }
     }
 
-    /// Everything may be tried, from the largest factor on.
+    /// Starts over: every step may be tried, from the largest factor on.
     pub(super) fn begin(&mut self) {
         self.factor = 0;
         self.untried = self.steps.iter().copied().collect();
     }
 
-    /// The next step that leads somewhere, and where.
+    /// The next step that changes something, and its result.
     pub(super) fn next(&mut self, from: Tuning) -> Option<(Step, Tuning)> {
         loop {
             while let Some(step) = self.untried.pop_front() {
@@ -114,9 +114,9 @@ impl Plan {
         }
     }
 
-    /// This step helped.
+    /// Notes that this step helped.
     pub(super) fn kept(&mut self, step: &Step) {
-        // Of compressions those that were not tried yet are left; the other direction leads back.
+        // For compressions, the untried ones remain; the other direction leads back.
         let is_compression = matches!(step, Step::Compress(..));
         self.untried.retain(|other| is_compression || !other.is_same_knob(step));
         if !is_compression {
@@ -140,7 +140,7 @@ impl Plan {
             Step::Spread(direction) => {
                 let batch_size = self.scaled(from.batch_size, direction.opposite(), &self.limits.batch_size);
                 let connections = self.scaled(from.connections, direction, &self.limits.connections);
-                // At a limit it would be half of a step that was tried.
+                // At a limit it would be half of a step, which was tried already.
                 let both = batch_size != from.batch_size && connections != from.connections;
                 if both { Tuning { batch_size, connections, ..from } } else { from }
             }
@@ -148,7 +148,7 @@ impl Plan {
         }
     }
 
-    /// The value moved by the present factor, by 1 at least, within the limits.
+    /// The value changed by the present factor, by 1 at least, within the limits.
     fn scaled(&self, value: usize, direction: Direction, limits: &RangeInclusive<usize>) -> usize {
         let factor = FACTORS[self.factor];
         let moved = match direction {

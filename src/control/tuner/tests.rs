@@ -8,13 +8,13 @@ fn tuner() -> Tuner {
     AutoTuner::new().start(Tuning::default(), TuningLimits::default()).unwrap()
 }
 
-/// Half of what is wanted is accepted, the other half lost.
+/// Half of the spans are accepted, the other half lost.
 fn strained() -> PerformanceMetrics {
     let interval = Duration::from_secs(1);
     PerformanceMetrics { interval, throughput: 5000.0, dropped: 5000, load: 1.0, ..Default::default() }
 }
 
-/// Everything is accepted in time.
+/// All spans are accepted in time.
 fn fine() -> PerformanceMetrics {
     PerformanceMetrics { avg_latency: Duration::from_millis(50), dropped: 0, load: 0.0, ..strained() }
 }

@@ -1,20 +1,20 @@
-//! Several intervals under the same settings, and how much of a difference between two such windows is noise.
+//! Several intervals under the same settings, and how much two such windows differ by noise.
 
 use std::time::Duration;
 
 use super::cost::{is_strained, throttled_share};
 use crate::{control::PerformanceTargets, stats::PerformanceMetrics};
 
-/// What a request's time or the bandwidth changes by, as a factor, where conditions are others.
+/// The factor by which the request time or the bandwidth changes if conditions have changed.
 const OTHER_FACTOR: f64 = 1.3;
 const OTHER_SHARE: f64 = 0.15;
 
-/// Degrees of freedom from which on the noise counts as known.
+/// Degrees of freedom above which the noise counts as known.
 const ENOUGH: f64 = 4.0;
-/// What is left of older knowledge after each window.
+/// The weight of older knowledge after each window.
 const FADING: f64 = 0.97;
 
-/// Sums over the intervals of a window; what it tells are means.
+/// Sums over the intervals of a window; its results are means.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Window {
     len: u32,
@@ -55,12 +55,12 @@ impl Window {
         self.mean(self.cost)
     }
 
-    /// The window so far; an empty one is left.
+    /// Takes the window so far, and leaves an empty one.
     pub(super) fn take(&mut self) -> Self {
         std::mem::take(self)
     }
 
-    /// Whether the way to the receiver, or what it asks for, is not what it was.
+    /// Whether the path to the receiver, or what the receiver asks for, has changed.
     pub(super) fn has_other_conditions(&self, before: &Self) -> bool {
         let differs = |now: f64, before: f64| now > before * OTHER_FACTOR || before > now * OTHER_FACTOR;
         differs(self.mean(self.request_latency), before.mean(before.request_latency))
@@ -68,7 +68,7 @@ impl Window {
             || (self.mean(self.throttled) - before.mean(before.throttled)).abs() > OTHER_SHARE
     }
 
-    /// What is most of the cost, in words.
+    /// The largest part of the cost, in words.
     pub(super) fn complaint(&self, targets: &PerformanceTargets) -> String {
         let throughput = self.mean(self.throughput);
         let cpu = self.mean(self.cpu);
@@ -87,7 +87,7 @@ impl Window {
         }
     }
 
-    /// This and another window in words.
+    /// Compares this window with another one, in words.
     pub(super) fn compare(&self, after: &Self) -> String {
         let (before, now) = (self.mean(self.throughput), after.mean(after.throughput));
         let (lost, lost_now) = (self.mean(self.lost), after.mean(after.lost));
@@ -112,8 +112,8 @@ impl Window {
     }
 }
 
-/// How much the cost differs between intervals under the same settings, learnt from all windows; by itself for those
-/// under strain, whose cost is made of other metrics.
+/// How much the cost varies between intervals under the same settings, learnt from all windows. Windows under strain
+/// are kept apart, because their cost is made of other metrics.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Noise {
     calm: Spread,
@@ -127,7 +127,7 @@ struct Spread {
 }
 
 impl Noise {
-    /// Learns from a window; what is older than some dozens of windows fades.
+    /// Learns from a window; knowledge older than some dozens of windows fades.
     pub(super) fn learn(&mut self, window: &Window) {
         let deviation = window.squared_cost - window.cost * window.cost / f64::from(window.len.max(1));
         let spread = if window.is_strained() { &mut self.strained } else { &mut self.calm };
@@ -135,7 +135,7 @@ impl Noise {
         spread.squares = spread.squares * FADING + deviation.max(0.0);
     }
 
-    /// Whether enough is known to say that two windows like this differ by less than that for noise.
+    /// Whether enough is known to say that noise makes two windows like this differ by less than `difference`.
     pub(super) fn is_below(&self, difference: f64, window: &Window) -> bool {
         self.of(window).freedom >= ENOUGH && self.of_difference(window, window) < difference
     }

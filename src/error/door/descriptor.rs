@@ -1,6 +1,6 @@
-//! Descriptor 2: whether it is stderr, and a write to it that waits for nobody.
+//! Descriptor 2: whether it is stderr, and a write to it that never waits.
 //!
-//! What it refers to is shared with other processes, so `O_NONBLOCK` is not for us to set on it. What else there is
+//! What it refers to is shared with other processes, so we must not set `O_NONBLOCK` on it. How a line is written
 //! depends on what it is:
 //!
 //! | it is | how a line is written |
@@ -11,7 +11,8 @@
 //! | a pipe, without these | through a pipe of our own, with `splice` |
 //! | anything else, or without all that | after `poll` says that there is room |
 //!
-//! Between the last one's look and its write somebody else may take the room; elsewhere nothing ever waits.
+//! In the last case another process may take the room between `poll` and the write; in all other cases nothing ever
+//! waits.
 
 use std::{
     ffi::c_int,
@@ -31,22 +32,23 @@ use once_cell::race::OnceBox;
 
 use crate::sync::with_write_signals_held;
 
-/// What stderr was when the library was first used; none if it was closed, or something else had its number already.
+/// What stderr was when the library was first used; `None` if it was closed, or its number already belonged to
+/// something else.
 static FIRST: OnceBox<Option<Identity>> = OnceBox::new();
 
-/// It was closed when it was looked at: what has its number now may have got it by accident.
+/// Whether it was once found closed: whatever has its number now may have got it by accident.
 static GONE: AtomicBool = AtomicBool::new(false);
 
-/// The last line was written in part.
+/// Whether the last line was written in part.
 static TORN: AtomicBool = AtomicBool::new(false);
 
-/// Takes note of what stderr is, unless that is known.
+/// Notes what stderr is, unless that is known.
 pub(in crate::error) fn notice() {
     first();
 }
 
-/// Writes a line, if that can be done at once, and if descriptor 2 is stderr as far as that can be told. It comes with
-/// a line break before it, for the case that it is behind a part of another one.
+/// Writes a line, if that can be done at once, and if descriptor 2 is stderr as far as can be told. The line begins
+/// with a line break, needed if it follows a partly written one.
 pub(super) fn write_out(line_apart: &[u8]) -> bool {
     let first = first();
     let now = match Descriptor::look() {
@@ -68,7 +70,7 @@ fn first() -> Option<Identity> {
     })
 }
 
-/// What something open is known by, as long as it is open.
+/// Identifies an open file while it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -76,7 +78,7 @@ struct Identity {
 }
 
 impl Identity {
-    // The types are others on other systems.
+    // The types differ between systems.
     #[allow(clippy::unnecessary_cast)]
     fn of(found: &FileStat) -> Self {
         Self { device: found.st_dev as u64, inode: found.st_ino as u64 }
@@ -90,7 +92,8 @@ enum Kind {
     Socket,
     Terminal,
     Device,
-    /// Nobody's stderr: a directory, a disk, or what has no place in a file system (`eventfd`, `epoll` and the like).
+    /// Never a stderr: a directory, a disk, or something that is not in a file system (`eventfd`, `epoll` and the
+    /// like).
     Other,
 }
 
@@ -107,19 +110,20 @@ impl Kind {
     }
 }
 
-/// Descriptor 2 as it is found.
+/// The current state of descriptor 2.
 #[derive(Debug, Clone, Copy)]
 struct Descriptor {
     identity: Identity,
     kind: Kind,
     is_writable: bool,
-    /// Programs that this one starts do not get it, though they get other standard streams. What a library opens for
-    /// itself is like that; a stderr only where the host has made all three like that, as Node.js does.
+    /// Whether programs that this one starts do not inherit it, although they inherit other standard streams. Files
+    /// that a library opens are like that; a stderr is only if the program has made all three streams so, as Node.js
+    /// does.
     is_kept_from_others: bool,
 }
 
 impl Descriptor {
-    /// Fails if it is closed.
+    /// Looks at descriptor 2. Fails if it is closed.
     fn look() -> nix::Result<Self> {
         let closes_on_exec = FdFlag::from_bits_retain(fcntl(two(), FcntlArg::F_GETFD)?).contains(FdFlag::FD_CLOEXEC);
         let mode = OFlag::from_bits_retain(fcntl(two(), FcntlArg::F_GETFL)?) & OFlag::O_ACCMODE;
@@ -136,13 +140,13 @@ impl Descriptor {
         self.is_writable && self.kind != Kind::Other && !self.is_kept_from_others
     }
 
-    /// Whether it is what it was, or was made something else on purpose: for that nobody has to close it before.
+    /// Whether it is unchanged, or was redirected on purpose: that does not need to close it first.
     fn is_stderr(&self, first: Option<Identity>, was_gone: bool) -> bool {
         let is_first = first == Some(self.identity) && self.is_writable;
         is_first || first.is_some() && !was_gone && self.may_be_stderr()
     }
 
-    /// Whether all of the line was written.
+    /// Writes the line; returns whether all of it was written.
     fn write(&self, line: &[u8]) -> bool {
         match self.kind {
             Kind::File => whole(line, |rest| unistd::write(two(), rest)),
@@ -153,15 +157,15 @@ impl Descriptor {
         }
     }
 
-    /// Through a description of our own, for which waiting can be turned off; none if it cannot be had.
+    /// Writes through an open file description of our own, which can be non-blocking; `None` if that is not possible.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn anew(&self, line: &[u8]) -> Option<bool> {
         use nix::{fcntl::open, sys::stat::Mode};
         let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let opened = open("/proc/self/fd/2", flags, Mode::empty()).ok()?;
         let found = fstat(&opened).ok()?;
-        // Descriptor 2 may have become a file meanwhile, and this would be its beginning; and who opens the master of a
-        // pseudo-terminal gets another one.
+        // Descriptor 2 may have become a file meanwhile, and we would write at its beginning; and opening the master of
+        // a pseudo-terminal gives another one.
         let is_same = Identity::of(&found) == self.identity && found.st_rdev != PTMX;
         is_same.then(|| whole(line, |rest| unistd::write(&opened, rest)))
     }
@@ -173,16 +177,16 @@ impl Descriptor {
 }
 
 fn send(bytes: &[u8]) -> nix::Result<usize> {
-    // SAFETY: so many bytes are there to be read. What the descriptor is of matters to the answer only.
+    // SAFETY: the pointer and the length are those of `bytes`. What the descriptor refers to only affects the result.
     let sent = unsafe { libc::send(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT) };
     Errno::result(sent).map(|sent| sent as usize)
 }
 
-/// The device that every master of a pseudo-terminal is opened by.
+/// The device that opens every master of a pseudo-terminal.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const PTMX: libc::dev_t = libc::makedev(5, 2);
 
-/// Moves the line from a pipe of our own into the one that is stderr; none if that cannot be done.
+/// Moves the line from a pipe of our own into the pipe that is stderr; `None` if that is not possible.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn through_a_pipe(line: &[u8]) -> Option<bool> {
     use nix::fcntl::{SpliceFFlags, splice};
@@ -205,7 +209,7 @@ fn through_a_pipe(_: &[u8]) -> Option<bool> {
     None
 }
 
-/// What is written when `poll` says that there is room, without waiting: all of it, or less.
+/// How many bytes to write after `poll` says that there is room, so that the write does not wait.
 const AT_ONCE_BYTES: usize = if cfg!(any(target_os = "linux", target_os = "android")) { 4096 } else { 512 };
 
 fn if_there_is_room(line: &[u8]) -> bool {
@@ -220,7 +224,7 @@ fn if_there_is_room(line: &[u8]) -> bool {
     })
 }
 
-/// Has all of `line` written, in as many pieces as it takes; takes note of one of which a part was.
+/// Writes all of `line`, in as many pieces as needed; notes whether it was written only in part.
 fn whole(line: &[u8], mut write: impl FnMut(&[u8]) -> nix::Result<usize>) -> bool {
     let mut rest = line;
     while !rest.is_empty() {
@@ -236,13 +240,13 @@ fn whole(line: &[u8], mut write: impl FnMut(&[u8]) -> nix::Result<usize>) -> boo
     rest.is_empty()
 }
 
-/// The descriptor alone: its lock is not taken.
+/// Descriptor 2 alone: the lock of the standard library is not taken.
 fn two() -> Stderr {
     stderr()
 }
 
 fn other_closes_on_exec(number: c_int) -> bool {
-    // SAFETY: asks about a number, whatever it stands for.
+    // SAFETY: `fcntl` with `F_GETFD` only queries a number, whether or not it is open.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     flags >= 0 && flags & libc::FD_CLOEXEC != 0
 }
@@ -260,9 +264,9 @@ mod tests {
     fn stderr_is_what_it_was_or_was_made_on_purpose() {
         assert!(STDERR.is_stderr(Some(FIRST), false));
         assert!(ANOTHER.is_stderr(Some(FIRST), false));
-        // The host keeps it from the programs that it starts.
+        // The program keeps it from the programs that it starts.
         assert!(Descriptor { is_kept_from_others: true, ..STDERR }.is_stderr(Some(FIRST), false));
-        // It is back.
+        // It has the old identity again.
         assert!(STDERR.is_stderr(Some(FIRST), true));
     }
 

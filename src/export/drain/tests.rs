@@ -26,7 +26,7 @@ fn far() -> Instant {
     Instant::now() + Duration::from_secs(3600)
 }
 
-/// A batch's way through the ledger, from the ring to its end.
+/// The way of a batch through the ledger, from the ring to its end.
 fn deliver(ledger: &Ledger, ring: &Ring, settled: &AtomicU64) {
     let batch = ledger.begin(|| {
         let mut slices = Vec::new();
@@ -40,7 +40,7 @@ fn deliver(ledger: &Ledger, ring: &Ring, settled: &AtomicU64) {
 
 #[test]
 fn loom_flush_watermark() {
-    // Three threads and a lock that all of them take: all interleavings take hours.
+    // Three threads and a lock that all of them take: exploring all interleavings takes hours.
     explore(Some(3), || {
         let (ledger, settled) = (RingArc::new(Ledger::default()), Arc::new(AtomicU64::new(0)));
         let recorder = recorder();
@@ -57,7 +57,7 @@ fn loom_flush_watermark() {
             watermark.is_passed(open);
             true
         });
-        // What the others did not take, as a flush does that has no workers; they may hold the claim meanwhile.
+        // Takes what the others did not, like a flush without workers; they may hold the claim meanwhile.
         while ring.taken() < 2 {
             deliver(&ledger, &ring, &settled);
             yield_now();
@@ -266,7 +266,7 @@ mod on_real_threads {
                         threads.spawn(move || {
                             let mut number = 0_u64;
                             while Instant::now() < until && number < RECORDS as u64 {
-                                // What found no room is made again: the workers are slower than this.
+                                // Records that find no room are made again: the workers are slower than this.
                                 match producer.push(&recorder.budget, 0, &number.to_le_bytes()) {
                                     Ok(_) => number += 1,
                                     Err(_) => yield_now(),

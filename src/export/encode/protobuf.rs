@@ -15,7 +15,7 @@ use crate::{
     wire::{Buffer, field_len},
 };
 
-/// A resource as it stands in every request of a client, its schema URL behind it if it has one.
+/// A resource in the form in which it stands in every request of a client, followed by its schema URL if it has one.
 pub(crate) struct EncodedResource(Box<[u8]>);
 
 impl EncodedResource {
@@ -36,7 +36,7 @@ impl EncodedResource {
     }
 }
 
-/// Runs of records: (scope, bytes). Grouped by scope they keep the order they had.
+/// Runs of records: (scope, bytes). Records of one scope keep their order.
 pub(crate) type Runs<'a> = Vec<(u32, &'a [u8])>;
 
 /// The runs of a batch, equal scopes next to each other.
@@ -46,7 +46,7 @@ pub(crate) fn runs_by_scope(slices: &[Slice]) -> Result<Runs<'_>, NoMemory> {
         runs.try_reserve(1).map_err(|_| NoMemory)?;
         runs.push(run);
     }
-    // One scope is mostly all there is. Sorting takes as much memory again, and cannot be tried.
+    // Usually there is only one scope. Sorting allocates as much again, and that allocation cannot be made fallible.
     if !runs.is_sorted_by_key(|(scope, _)| *scope) {
         if !can_have(size_of_val(runs.as_slice())) {
             return Err(NoMemory);

@@ -1,4 +1,4 @@
-//! Metrics as protobuf: an `ExportMetricsServiceRequest` and what stands in it.
+//! Metrics as protobuf: an `ExportMetricsServiceRequest` and its content.
 
 use crate::{
     capture::put_attribute,
@@ -17,7 +17,7 @@ use crate::{
     wire::Buffer,
 };
 
-/// What a data point is about; no name twice.
+/// The attributes of a data point; no name twice.
 pub(super) type Attributes = Vec<KeyValue<'static>>;
 
 pub(super) struct Metric {
@@ -47,7 +47,7 @@ pub(super) struct Distribution {
     pub(super) max: f64,
 }
 
-/// What all data points of a request cover, in UNIX nanoseconds.
+/// The time that all data points of a request cover, in UNIX nanoseconds.
 #[derive(Clone, Copy)]
 pub(super) struct Interval {
     pub(super) start: u64,

@@ -1,5 +1,5 @@
-//! What goes through a connection, on its way: as much memory as it needs. ureq's own buffers are 128 KiB each way and
-//! written with zeros before they are used, which is most of what a process pays in pages for sending a few spans.
+//! Buffers of a connection, no larger than needed. ureq's own buffers are 128 KiB each way and zeroed before use, which
+//! is most of the memory that a process pays for sending a few spans.
 
 use std::mem;
 
@@ -10,10 +10,10 @@ const BODY_BYTES: usize = 16 * 1024;
 /// Room for answers, at first: hardly one is longer.
 const ANSWER_BYTES: usize = 4 * 1024;
 
-/// Room for what is sent where the system gives no more.
+/// Room for output if the system gives no more.
 const MAKESHIFT_BYTES: usize = 8 * 1024;
 
-/// So many zeros, if the system gives memory for them.
+/// A zeroed buffer of `bytes` bytes, if the system gives memory for it.
 fn zeroed(bytes: usize) -> Option<Vec<u8>> {
     let mut zeroed = Vec::new();
     zeroed.try_reserve_exact(bytes).ok()?;
@@ -21,24 +21,24 @@ fn zeroed(bytes: usize) -> Option<Vec<u8>> {
     Some(zeroed)
 }
 
-/// Buffers that are small until something large is sent or comes.
+/// Buffers that are small until something large is sent or received.
 pub(in crate::export) struct GrowingBuffers {
     output: Vec<u8>,
     /// Bytes of output at first, and at most.
     least_output: usize,
     most_output: usize,
-    /// What came, from `consumed` to `filled`.
+    /// Received bytes, from `consumed` to `filled`.
     input: Vec<u8>,
     consumed: usize,
     filled: usize,
     most_input: usize,
-    /// Something of the input was understood when it was last looked at.
+    /// Whether some of the input was consumed when it was last looked at.
     is_getting_on: bool,
 }
 
 impl GrowingBuffers {
-    /// At most so many bytes each way, with room for a head of `head` bytes from the start: it goes with
-    /// what is in front of a body in one call of the system, and often in one packet.
+    /// Buffers of at most this many bytes each way, with room for a head of `head` bytes from the start: it is sent
+    /// together with the beginning of a body in one system call, and often in one packet.
     pub(in crate::export) fn new(most_input: usize, head: usize, most_output: usize) -> Self {
         let least_output = most_output.min(BODY_BYTES + head);
         let (consumed, filled, is_getting_on) = (0, 0, false);
@@ -51,10 +51,10 @@ impl GrowingBuffers {
         &self.output[..amount]
     }
 
-    /// So many bytes of the output were sent. What filled it goes on, most likely.
+    /// Notes that `amount` bytes of the output were sent. If they filled it, more will most likely follow.
     pub(in crate::export) fn sent(&mut self, amount: usize) {
         if amount == self.output.len() && self.output.len() < self.most_output {
-            // Where the system gives no more it goes on in smaller steps.
+            // If the system gives no more memory, smaller steps are used.
             self.output = zeroed(self.most_output).unwrap_or_else(|| mem::take(&mut self.output));
         }
     }
@@ -73,7 +73,7 @@ impl Buffers for GrowingBuffers {
         &self.input[self.consumed..self.filled]
     }
 
-    /// Empty if the input is as long as it may be and nothing of it was understood.
+    /// Empty if the input has its largest size and none of it was consumed.
     fn input_append_buf(&mut self) -> &mut [u8] {
         if self.consumed == self.filled || self.filled == self.input.len() {
             self.input.copy_within(self.consumed..self.filled, 0);
@@ -98,7 +98,7 @@ impl Buffers for GrowingBuffers {
         self.consumed += amount;
     }
 
-    /// What is free of the input serves for a body whose length is not known. Nobody asks for it here.
+    /// The free part of the input serves for a body of unknown length, which is never used here.
     fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
         self.output();
         self.input_append_buf();

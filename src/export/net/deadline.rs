@@ -1,4 +1,4 @@
-//! The end of a step, however many system calls it takes, and what it is told as when it comes.
+//! The end of a step, however many system calls it takes, and which timeout is reported when it comes.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use ureq::{
     unversioned::transport::{NextTimeout, time::Duration as UreqDuration},
 };
 
-/// None as a time is no end at all.
+/// The time `None` means no limit.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::export) struct Deadline {
     at: Option<Instant>,
@@ -18,12 +18,12 @@ pub(in crate::export) struct Deadline {
 }
 
 impl Deadline {
-    /// The end of all that is done for a request, so far from now.
+    /// The end of everything done for a request, `time` from now.
     pub(in crate::export) fn within(time: Duration) -> Self {
         Self::after(time, Timeout::Global)
     }
 
-    /// The end of the time for a connection, so far from now.
+    /// The end of the time for a connection, `time` from now.
     pub(in crate::export) fn connecting(time: Duration) -> Self {
         Self::after(time, Timeout::Connect)
     }
@@ -32,7 +32,7 @@ impl Deadline {
         Self { at: Instant::now().checked_add(time), reason }
     }
 
-    /// This one, or one that comes sooner.
+    /// The earlier of both deadlines.
     pub(in crate::export) fn or_sooner(self, other: Self) -> Self {
         match (self.at, other.at) {
             (Some(at), Some(sooner)) if sooner < at => other,
@@ -41,13 +41,13 @@ impl Deadline {
         }
     }
 
-    /// What a transport was told, if there is time left.
+    /// The deadline that a transport was given, if there is time left.
     pub(in crate::export) fn of(timeout: &NextTimeout) -> Result<Self, Error> {
         let deadline = Self { at: timeout.not_zero().map(|left| Instant::now() + *left), reason: timeout.reason };
         if timeout.after.is_zero() { Err(Error::Timeout(deadline.reason)) } else { Ok(deadline) }
     }
 
-    /// What a transport is told.
+    /// The deadline in the form that a transport takes.
     pub(in crate::export) fn timeout(&self) -> NextTimeout {
         let Self { at, reason } = *self;
         let left = at.map(|at| at.saturating_duration_since(Instant::now()));
@@ -55,14 +55,14 @@ impl Deadline {
         NextTimeout { after, reason, ..NextTimeout::default() }
     }
 
-    /// The time that is left, never zero; none if there is no limit.
+    /// The time that is left, never zero; `None` if there is no limit.
     pub(in crate::export) fn left(&self) -> Result<Option<Duration>, Error> {
         let Some(at) = self.at else { return Ok(None) };
         let left = at.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(Error::Timeout(self.reason)) } else { Ok(Some(left)) }
     }
 
-    /// An error of the system's, which tells the end of the time in its own words.
+    /// Converts an error of the system, which has its own codes for the end of the time.
     pub(in crate::export) fn error(&self, error: io::Error) -> Error {
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Timeout(self.reason),

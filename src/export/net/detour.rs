@@ -50,7 +50,7 @@ impl ProxyFault {
         let name = &proxy.proxy;
         if let Some(words) = tls::failure(error) {
             let failure = if self.is_final() { Failure::Barred } else { Failure::Tls };
-            // To TLS whoever is at the other end is the receiver.
+            // In TLS errors the other end is called the receiver.
             let words = words.trim_start_matches("TLS failed: ").replace("receiver", "proxy");
             let words = format!("TLS with the proxy {name} failed: {words}");
             return (failure, circumstances.secrets.cleaned(&words));
@@ -67,7 +67,7 @@ impl ProxyFault {
                 io::ErrorKind::NotFound => (Failure::Resolve, format!("the proxy {name}: {error}")),
                 _ => (Failure::Broken, format!("the connection to the proxy {name} broke: {error}")),
             },
-            // Whoever waits for a request of HTTP has not understood a word so far.
+            // A server that waits for an HTTP request has not understood a word so far.
             Error::Timeout(_) if matches!(proxy.role, Role::Socks { .. }) => {
                 let time = shown(circumstances.connecting.min(circumstances.timeout));
                 (
@@ -111,7 +111,7 @@ fn answer(status: u16, schemes: Option<&str>, proxy: &ProxyOnTheWay) -> String {
     }
 }
 
-/// The names of schemes are all that is kept of a challenge.
+/// Only the names of schemes are kept of a challenge.
 fn offers_basic(schemes: &str) -> bool {
     schemes.split(", ").any(|scheme| scheme.eq_ignore_ascii_case("basic"))
 }

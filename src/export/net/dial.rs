@@ -1,4 +1,4 @@
-//! The way to the receiver: its name resolved, a proxy asked, a socket opened, TLS agreed on.
+//! Connections to the receiver: resolves its name, asks a proxy, opens a socket, agrees on TLS.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -49,7 +49,7 @@ impl Route {
         Arc::new(Self { url: endpoint.url().clone(), config, resolver, sockets, proxy, tls })
     }
 
-    /// What there is to say about it since the last time.
+    /// The remarks since the last call.
     pub(in crate::export) fn take_remarks(&self) -> Vec<String> {
         self.tls.take_remarks()
     }
@@ -135,13 +135,13 @@ impl Route {
         Ok((Box::new(socket), deadline))
     }
 
-    /// A host that the system has not found an address of so far, and is still asked for.
+    /// A host that the system has not resolved so far, while it is still being asked.
     pub(in crate::export) fn unanswered(&self) -> Option<String> {
         let of_proxy = || self.proxy.as_ref()?.resolver.unanswered();
         self.resolver.unanswered().or_else(of_proxy)
     }
 
-    /// Agrees on TLS over `transport`, where `url` wants it.
+    /// Agrees on TLS over `transport`, if `url` asks for it.
     fn secure(
         &self,
         url: &Uri,

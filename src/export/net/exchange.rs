@@ -17,17 +17,16 @@ pub(in crate::export) const AGENT: &str = concat!("OTel-OTLP-Exporter-Rust/", en
 #[derive(Debug)]
 pub(in crate::export) struct Answer {
     pub(in crate::export) head: Head,
-    /// As much of the body as came. The status line has decided: a body that breaks off adds nothing and takes nothing
-    /// back.
+    /// The part of the body that came. The status line has decided: a body that breaks off changes nothing.
     pub(in crate::export) body: Vec<u8>,
-    /// The body is larger than what is read.
+    /// Whether the body is larger than what is read.
     pub(in crate::export) is_too_large: bool,
-    /// The connection is as it was before: another request may follow.
+    /// Whether the connection is clean: another request may follow.
     pub(in crate::export) is_over: bool,
 }
 
-/// Sends a request of these parts and reads its answer, up to so many bytes of its body. What is on trial has its share
-/// of the time until something comes.
+/// Sends a request of these parts and reads its answer, up to `most` bytes of its body. A connection on trial gets a
+/// share of the time until something comes.
 pub(in crate::export) fn exchange(
     transport: &mut dyn Transport,
     request: [&[u8]; 2],
@@ -43,14 +42,13 @@ pub(in crate::export) fn exchange(
     let mut body = Body::of(&head, most);
     let progress = read_body(transport, &mut body, deadline);
     let is_whole = progress == Progress::Whole;
-    // What follows an answer was not asked for, and must not be taken for the next one; nor is what follows the middle of
-    // a request another one.
+    // Bytes after an answer were not asked for, and must not be taken for the next one; and after an incomplete request
+    // no other one may follow.
     let is_over = is_sent && is_whole && head.keeps_alive && transport.buffers().input().is_empty();
     Ok(Answer { head, body: body.into_bytes(), is_too_large: progress == Progress::TooLarge, is_over })
 }
 
-/// Sends what stands in these parts, as much as there is room for at once; false if an answer came before all of it was
-/// taken.
+/// Sends these parts, as much as there is room for at once; false if an answer came before all of it was taken.
 pub(in crate::export) fn send(
     transport: &mut dyn Transport,
     mut parts: [&[u8]; 2],
@@ -77,7 +75,7 @@ pub(in crate::export) fn send(
     Ok(true)
 }
 
-/// Whether what has come is the answer, or its end; interim ones are skipped.
+/// Whether the bytes that have come are the answer, or its end; interim answers are skipped.
 fn is_answered(transport: &mut dyn Transport, deadline: Deadline) -> Result<bool, Fault> {
     let mut reader = HeadReader::default();
     loop {
@@ -99,12 +97,12 @@ fn is_answered(transport: &mut dyn Transport, deadline: Deadline) -> Result<bool
     }
 }
 
-/// Whether an exchange ended with the time it had.
+/// Whether an exchange ended because its time was over.
 pub(in crate::export) fn is_silence(fault: &Fault) -> bool {
     matches!(fault, Fault::Line(Error::Timeout(_)))
 }
 
-/// Reads the head of the answer that counts: interim ones are skipped, whatever they say (RFC 9110, 15.2).
+/// Reads the head of the final answer: interim ones are skipped (RFC 9110, 15.2).
 pub(in crate::export) fn read_head(transport: &mut dyn Transport, deadline: Deadline) -> Result<Head, Fault> {
     let mut reader = HeadReader::default();
     loop {
@@ -115,7 +113,7 @@ pub(in crate::export) fn read_head(transport: &mut dyn Transport, deadline: Dead
                     return Ok(head);
                 }
                 reader = HeadReader::default();
-                // Without end they would go on for as long as they come.
+                // Otherwise it would continue for as long as interim answers come.
                 deadline.left()?;
             }
             None if transport.await_input(deadline.timeout())? => {}
@@ -124,7 +122,7 @@ pub(in crate::export) fn read_head(transport: &mut dyn Transport, deadline: Dead
     }
 }
 
-/// Reads so many bytes, and not one more.
+/// Reads exactly this many bytes.
 pub(in crate::export) fn receive<const BYTES: usize>(
     transport: &mut dyn Transport,
     deadline: Deadline,

@@ -7,16 +7,16 @@ use super::{
     tls,
 };
 
-/// What went wrong, by where it did.
+/// What went wrong, by place.
 #[derive(Debug)]
 pub(in crate::export) enum Fault {
-    /// Below HTTP: the name, the socket, TLS, or the time there was.
+    /// Below HTTP: the name, the socket, TLS, or the time limit.
     Line(Error),
-    /// The receiver closed the connection, in the middle of the head of an answer or before it.
+    /// The receiver closed the connection before a complete head of an answer.
     Closed,
-    /// What came is no answer.
+    /// What came is not a valid answer.
     Unusable(Unusable),
-    /// There is no way through the proxy, and why.
+    /// The proxy gives no way through, for this reason.
     Proxy(ProxyFault),
 }
 

@@ -1,7 +1,7 @@
 //! The network interfaces of this machine, by their names.
 
-/// The number of an interface that is given by its name or, where none is called so, by its number; none if there is
-/// none. Takes a system call or a few.
+/// The number of an interface that is given by its name or, if none has that name, by its number; `None` if there is
+/// none. Takes up to a few system calls.
 #[cfg(unix)]
 pub(in crate::export) fn number(zone: &str) -> Option<u32> {
     let name = std::ffi::CString::new(zone).ok()?;

@@ -1,4 +1,4 @@
-//! What stands in the place of TLS where it is not compiled in: nothing goes to a URL that wants it.
+//! The replacement for TLS if that is not compiled in: URLs that ask for it fail.
 
 use ureq::{
     Error,
@@ -7,7 +7,7 @@ use ureq::{
 
 use crate::config::Tls;
 
-/// Takes connections as they are. A receiver that wants TLS was no valid setting, but a proxy may want it.
+/// Passes plain connections on. Settings refuse a receiver with TLS, but a proxy may ask for it.
 #[derive(Debug)]
 pub(in crate::export) struct TlsConnector;
 

@@ -1,10 +1,10 @@
-//! How many connections are in use at once: whoever sends holds a permit, and waits for one where there are no more.
+//! Limits how many connections are in use at once: each sender holds a permit, and waits for one if there are no more.
 
 use std::time::Instant;
 
 use crate::sync::locks::{Condvar, Mutex};
 
-/// As many permits as connections may be in use.
+/// One permit for each connection that may be in use.
 #[derive(Debug)]
 pub(in crate::export) struct Permits {
     state: Mutex<State>,
@@ -23,7 +23,7 @@ struct State {
 pub(in crate::export) enum NoPermit {
     /// None became free in time.
     Timeout,
-    /// There will be none any more.
+    /// The pool is closed.
     Closed,
 }
 
@@ -54,18 +54,18 @@ impl Permits {
         }
     }
 
-    /// The most there are.
+    /// The number of permits.
     pub(in crate::export) fn most(&self) -> usize {
         self.state.lock().most
     }
 
-    /// Changes how many there are. Where more are held, the next ones are given out when enough came back.
+    /// Changes the number of permits. If more are held, the next ones are given out when enough came back.
     pub(in crate::export) fn set_most(&self, most: usize) {
         self.state.lock().most = most.max(1);
         self.changed.notify_all();
     }
 
-    /// Sends everybody who waits away.
+    /// Makes all waiting threads fail.
     pub(in crate::export) fn close(&self) {
         self.state.lock().closed = true;
         self.changed.notify_all();

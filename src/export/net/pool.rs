@@ -1,7 +1,7 @@
-//! The connections that are open: which of them a request takes, and when one has had its day.
+//! The open connections: which of them a request takes, and when one expires.
 //!
-//! A request leases one that is idle, or a new one. When the exchange is over, and the connection is as it was before, it
-//! comes back here.
+//! A request leases an idle connection, or a new one. If the connection is clean after the exchange, it comes back
+//! here.
 
 use std::{
     mem,
@@ -23,7 +23,7 @@ use crate::{
     sync::{Runs, locks::Mutex, spawn},
 };
 
-/// How long a TLS connection on which something came is given to show that it was nothing but a session ticket.
+/// How long a TLS connection on which something came is given to show that it was only a session ticket.
 const TICKET: Duration = Duration::from_millis(10);
 
 pub(in crate::export) struct Connections {
@@ -36,7 +36,7 @@ pub(in crate::export) struct Connections {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Over {
     Any,
-    /// One that was used a moment ago and is trusted, or a new one: others have brought no answer that counts.
+    /// A recently used and trusted one, or a new one: others have brought no answer that counts.
     Another,
 }
 
@@ -44,11 +44,11 @@ struct Pool {
     /// In the order in which they were used.
     idle: Vec<Kept>,
     doubt: Doubt,
-    /// In use, or being opened for a request.
+    /// Connections in use, or being opened for a request.
     leased: usize,
-    /// The most of both.
+    /// The most connections, idle and leased.
     most: usize,
-    /// A thread is opening connections ahead.
+    /// Whether a thread is opening connections ahead.
     is_warming: bool,
     is_closed: bool,
 }
@@ -61,7 +61,7 @@ struct Kept {
     used: Instant,
     /// When it was last known to be open.
     checked: Instant,
-    /// The last answer over it may be its node's fault.
+    /// Whether the last answer over it may be its node's fault.
     is_doubted: bool,
 }
 
@@ -73,8 +73,8 @@ impl Connections {
         Arc::new(Self { route, settings, pool: Mutex::new(pool) })
     }
 
-    /// A connection for one request: the idle one that was used last, if there is one that can be trusted, or a new one
-    /// that is open before `deadline`.
+    /// Returns a connection for one request: the most recently used idle one, if one can be trusted, or a new one that
+    /// is open before `deadline`.
     pub(in crate::export) fn lease(self: &Arc<Self>, deadline: Deadline, over: Over) -> Result<Lease, Fault> {
         if self.are_kept()
             && let Some(lease) = self.take(over)
@@ -100,13 +100,12 @@ impl Connections {
         self.pool.lock().idle.len()
     }
 
-    /// Changes how many there may be.
+    /// Changes the most connections there may be.
     pub(in crate::export) fn set_most(&self, most: usize) {
         self.pool.lock().most = most;
     }
 
-    /// Closes all that are idle: a connection that breaks was mostly forgotten by something on the way, together with
-    /// all others that were silent.
+    /// Closes all idle connections: if one breaks, something on the way has mostly forgotten all silent ones.
     pub(in crate::export) fn distrust(&self) {
         let idle = mem::take(&mut self.pool.lock().idle);
         drop(idle);
@@ -119,8 +118,8 @@ impl Connections {
         drop(stale);
     }
 
-    /// Judges a connection by the status of what was answered over it. True if the same request is worth making over
-    /// another one.
+    /// Judges a connection by the status of the answer over it. True if the request is worth repeating over another
+    /// one.
     pub(in crate::export) fn judge(&self, lease: &mut Lease, status: u16) -> bool {
         let (now, about) = (Instant::now(), About::of(status));
         let mut pool = self.pool.lock();
@@ -130,13 +129,13 @@ impl Connections {
         judgement.elsewhere
     }
 
-    /// Closes all that are idle, and keeps none from now on.
+    /// Closes all idle connections, and keeps none from now on.
     pub(in crate::export) fn close(&self) {
         self.pool.lock().is_closed = true;
         self.distrust();
     }
 
-    /// The idle connection that was used last, if there is one that can be trusted.
+    /// The most recently used idle connection, if one can be trusted.
     fn take(self: &Arc<Self>, over: Over) -> Option<Lease> {
         loop {
             let now = Instant::now();
@@ -171,7 +170,7 @@ impl Connections {
         drop(retired);
     }
 
-    /// When there will be something to look after, if nothing happens meanwhile.
+    /// When there will be something to maintain, if nothing happens meanwhile.
     pub(in crate::export) fn next_upkeep(&self) -> Option<Instant> {
         let settings = &self.settings;
         let next = |kept: &Kept| {
@@ -181,8 +180,7 @@ impl Connections {
         self.pool.lock().idle.iter().map(next).min()
     }
 
-    /// Closes idle connections that have had their day, and probes those that are due; true if one of these was found
-    /// dead.
+    /// Closes expired idle connections, and probes those that are due; true if one of these was found dead.
     pub(in crate::export) fn look_after(&self, now: Instant) -> bool {
         let mut pool = self.pool.lock();
         let retired = pool.retire(now, &self.settings);
@@ -209,8 +207,8 @@ impl Connections {
         is_any_dead
     }
 
-    /// Opens as many connections as are to be there before they are needed, on a thread of its own: connecting may
-    /// take long. Gives up at the first that cannot be opened. In the end `done` is told how it went.
+    /// Opens connections until the configured number is ready, on a thread of its own, because connecting may take
+    /// long. Gives up at the first that cannot be opened. Calls `done` with the result.
     pub(in crate::export) fn open_ahead(self: &Arc<Self>, done: impl FnOnce(Result<(), Fault>) + Send + 'static) {
         {
             let mut pool = self.pool.lock();
@@ -235,7 +233,7 @@ impl Connections {
             let timeout = self.settings.connect_timeout;
             let kept = Kept::new(self.route.open(Deadline::connecting(timeout), timeout)?);
             let mut pool = self.pool.lock();
-            // It is no request's.
+            // The connection is not for a request.
             if pool.lacks(pool.most) {
                 pool.idle.insert(0, kept);
             }
@@ -250,7 +248,7 @@ impl Pool {
         !self.is_closed && self.idle.len() + self.leased < wanted.min(self.most)
     }
 
-    /// The idle connection that a request takes; none if it takes a new one. A doubted one comes last, where new ones
+    /// The idle connection that a request takes; `None` if it takes a new one. A doubted one comes last, if new ones
     /// are no better.
     fn choose(&self, now: Instant, over: Over) -> Option<usize> {
         let is_fit = |kept: &Kept| !kept.is_doubted && (over == Over::Any || !kept.is_stale(now));
@@ -259,15 +257,15 @@ impl Pool {
         fit.or_else(|| self.idle.len().checked_sub(1).filter(|_| !is_new))
     }
 
-    /// Makes room for a new connection: answers whether it is opened instead of a doubted one, and what is to be closed
-    /// for it outside the lock.
+    /// Makes room for a new connection. Returns whether it is opened instead of a doubted one, and the connections to
+    /// be closed for it outside the lock.
     fn open(&mut self, now: Instant) -> (bool, Vec<Kept>) {
         self.leased += 1;
         let too_many = (self.idle.len() + self.leased).saturating_sub(self.most);
         (self.doubt.opens(now), self.least_trusted(too_many))
     }
 
-    /// Takes out so many at most: doubted ones first, the oldest of them before others.
+    /// Takes out at most `most`: doubted ones first, the oldest of them before others.
     fn least_trusted(&mut self, most: usize) -> Vec<Kept> {
         let mut taken = Vec::new();
         for is_any in [false, true] {
@@ -287,7 +285,7 @@ impl Pool {
         self.idle.insert(at, kept);
     }
 
-    /// Takes out what is not to be used any more, to be closed outside the lock.
+    /// Takes out the expired connections, to be closed outside the lock.
     fn retire(&mut self, now: Instant, settings: &ConnectionSettings) -> Vec<Kept> {
         let limit = if self.is_closed { 0 } else { settings.max_idle.min(self.most) };
         let is_retired = |kept: &mut Kept| {
@@ -306,18 +304,17 @@ impl Kept {
         Self { transport, opened: now, used: now, checked: now, is_doubted: false }
     }
 
-    /// Whether it was idle for so long that something on the way may have forgotten it.
+    /// Whether it was idle for so long that a middlebox may have forgotten it.
     fn is_stale(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.used) >= STALE
     }
 
-    /// Whether nothing has come while the connection was idle: neither its end nor bytes that nobody asked for.
+    /// Whether nothing has come while the connection was idle: neither its end nor unexpected bytes.
     fn is_alive(&mut self) -> bool {
         if self.transport.is_open() {
             return true;
         }
-        // A TLS server sends tickets for later sessions when it likes to; they are read on the way to what was asked
-        // for.
+        // A TLS server may send tickets for later sessions at any time; they are read before the answer.
         let soon = Deadline::within(TICKET).timeout();
         self.transport.is_tls() && matches!(self.transport.await_input(soon), Err(Error::Timeout(_)))
     }
@@ -325,11 +322,11 @@ impl Kept {
 
 /// A connection while it serves a request.
 pub(in crate::export) struct Lease {
-    /// None only while it is opened, and when it is given back.
+    /// `None` only while it is opened, and when it is given back.
     kept: Option<Kept>,
     is_reused: bool,
     is_stale: bool,
-    /// It was opened instead of using one that is doubted.
+    /// Whether it was opened instead of using a doubted one.
     is_instead: bool,
     is_reusable: bool,
     connections: Arc<Connections>,
@@ -351,7 +348,7 @@ impl Lease {
         self.is_reused
     }
 
-    /// Whether it had been idle for so long that something on the way may have forgotten it.
+    /// Whether it had been idle for so long that a middlebox may have forgotten it.
     pub(in crate::export) fn is_stale(&self) -> bool {
         self.is_stale
     }

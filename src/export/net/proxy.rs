@@ -1,6 +1,6 @@
-//! The proxy on the way. A receiver of plain http is asked through it: requests go to the proxy, which passes them on (RFC
-//! 9112, 3.2.2). Otherwise it is asked for a connection to the receiver (RFC 9110, 9.3.6), and what it connects is a stream
-//! like any other.
+//! The proxy on the way. For a receiver of plain http, requests go to the proxy, which passes them on (RFC 9112,
+//! 3.2.2). Otherwise the proxy is asked for a connection to the receiver (RFC 9110, 9.3.6), which is then used like any
+//! other.
 
 use http::Uri;
 use ureq::{
@@ -20,20 +20,20 @@ use crate::config::{Endpoint, Proxy, ProxyProtocol};
 pub(in crate::export) struct ProxyOnTheWay {
     pub(in crate::export) proxy: Proxy,
     pub(in crate::export) role: Role,
-    /// For its own name, which may be in another zone than the receiver's.
+    /// Resolves the proxy's name, which may have another zone than the receiver's.
     pub(in crate::export) resolver: CachingResolver,
     /// Host and port of the receiver.
     target: String,
 }
 
-/// What a proxy does for the receiver.
+/// The role of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::export) enum Role {
     /// It takes requests and passes them on.
     Forwards,
-    /// It makes connections, and is asked in HTTP.
+    /// It makes connections, by HTTP's CONNECT.
     Tunnels,
-    /// It makes connections, and is asked in SOCKS. Who `resolves` is told the receiver's name.
+    /// It makes connections, by SOCKS. With `resolves` it is told the receiver's name.
     Socks { resolves: bool },
 }
 
@@ -49,29 +49,29 @@ impl ProxyOnTheWay {
         Self { proxy, role, resolver, target }
     }
 
-    /// Its URL, for who connects to it.
+    /// The proxy's URL.
     pub(in crate::export) fn url(&self) -> &Uri {
         self.proxy.at().url()
     }
 
-    /// Host and port of the receiver, as it is asked for.
+    /// Host and port of the receiver, in the form of a request.
     pub(in crate::export) fn target(&self) -> &str {
         &self.target
     }
 
-    /// Whether requests are for it, to be passed on.
+    /// Whether the proxy passes requests on.
     pub(in crate::export) fn forwards(&self) -> bool {
         self.role == Role::Forwards
     }
 
-    /// The line that shows it the credentials of its URL, if there are some.
+    /// The header line with the credentials of its URL, if it has any.
     pub(in crate::export) fn authorization(&self) -> Option<String> {
         // Some proxies know the scheme in this spelling only.
         let credentials = self.proxy.credentials.as_ref()?;
         Some(format!("Proxy-Authorization: Basic {}\r\n", credentials.basic()))
     }
 
-    /// Has it make a connection to the receiver, over one to it.
+    /// Has the proxy make a connection to the receiver, over one to the proxy.
     pub(in crate::export) fn connect(
         &self,
         mut transport: Box<dyn Transport>,
@@ -81,13 +81,13 @@ impl ProxyOnTheWay {
         send(&mut *transport, [&self.request(), &[]], deadline).map_err(at_proxy)?;
         let head = read_head(&mut *transport, deadline).map_err(at_proxy)?;
         match head.status {
-            // Behind these there is no body, whatever the head says.
+            // These answers have no body, whatever the head says.
             200..=299 => Ok(Box::new(Tunnel(transport))),
             _ => Err(Fault::Proxy(ProxyFault::answered(&head))),
         }
     }
 
-    /// Asks for a connection to the receiver.
+    /// The request for a connection to the receiver.
     fn request(&self) -> Vec<u8> {
         let target = &self.target;
         let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: {AGENT}\r\n");
@@ -98,7 +98,7 @@ impl ProxyOnTheWay {
     }
 }
 
-/// A connection to the receiver through a proxy. That to the proxy may be a TLS one; this one is not, yet.
+/// A connection to the receiver through a proxy. The one to the proxy may use TLS; this one does not, yet.
 #[derive(Debug)]
 struct Tunnel(Box<dyn Transport>);
 

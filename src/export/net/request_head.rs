@@ -1,4 +1,4 @@
-//! The head of a request. What is the same each time is written down once.
+//! The head of a request. Its constant parts are formatted once.
 
 use std::io::Write as _;
 
@@ -10,7 +10,7 @@ use http::{
 use super::{exchange::AGENT, proxy::ProxyOnTheWay};
 use crate::config::{Compression, Headers};
 
-/// What every request to one URL has in common.
+/// The constant parts of requests to one URL.
 #[derive(Clone)]
 pub(in crate::export) struct RequestHead {
     /// The request line and the headers that come before those of one request.
@@ -20,8 +20,8 @@ pub(in crate::export) struct RequestHead {
 }
 
 impl RequestHead {
-    /// A POST to `url` with these headers of the user's, after which the receiver is to close the connection unless it
-    /// is kept. A proxy that passes it on is told where to, and shown who asks.
+    /// A POST to `url` with these headers of the user's. Unless the connection is kept, it asks the receiver to close
+    /// it. A proxy that passes it on is given the whole URL, and its credentials.
     pub(in crate::export) fn new(url: &Uri, headers: &Headers, is_kept: bool, proxy: Option<&ProxyOnTheWay>) -> Self {
         let is_given = |name| headers.iter().any(|(given, _)| given == name);
         let path = url.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
@@ -52,7 +52,7 @@ impl RequestHead {
         Self { beginning: beginning.into_bytes(), end }
     }
 
-    /// The head of a request with a body of so many bytes.
+    /// The head of a request with a body of `length` bytes.
     pub(in crate::export) fn of(&self, length: usize, compression: Compression) -> Vec<u8> {
         let mut head = Vec::with_capacity(self.most_bytes());
         head.extend_from_slice(&self.beginning);
@@ -65,7 +65,7 @@ impl RequestHead {
         head
     }
 
-    /// More bytes than a head has.
+    /// An upper bound of the bytes of a head.
     pub(in crate::export) fn most_bytes(&self) -> usize {
         self.beginning.len() + self.end.len() + 80
     }

@@ -141,7 +141,7 @@ impl Claimed {
     }
 
     /// Sets the file aside and answers where it is now.
-    pub(super) fn set_aside(self) -> PathBuf {
+    pub(crate) fn set_aside(self) -> PathBuf {
         let aside = self.name.path(&self.lane, Kind::Damaged);
         let _ = fs::rename(self.name.path(&self.lane, Kind::Body), &aside);
         aside

@@ -242,7 +242,8 @@ fn parts_are_told_apart_and_add_up() {
     drop(budget.chunk(10));
     assert!(budget.reserve_span(1000) && budget.reserve(200) && budget.reserve_buffer(3000));
     budget.hold(30);
-    budget.resize_span(1000, 1500);
+    assert!(budget.reserve_span(1500));
+    budget.release_span(1000);
     let Holdings { chunks_in_use, chunks_idle, spans, bodies, buffers } = budget.holdings();
     assert_eq!((chunks_in_use, chunks_idle, spans, bodies, buffers), (192, 64, 1500, 230, 3000));
     assert_eq!(budget.held(), 192 + 64 + 1500 + 230 + 3000);

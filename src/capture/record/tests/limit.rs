@@ -1,4 +1,4 @@
-//! The bound on one record.
+//! The size limit of one record.
 
 use super::*;
 
@@ -15,10 +15,10 @@ fn begun() -> Record {
     record
 }
 
-/// A record with room for `left` bytes more.
+/// A record with room for `left` more bytes.
 fn filled(left: usize) -> Record {
     let mut record = begun();
-    // The heads around so long a value, and the key with its own.
+    // The heads around a value of this length, and the key with its head.
     let overhead = 5 + 3 + 5 + 5;
     let filler = vec![0_u8; record.left() - left - overhead];
     record.attribute("f", &filler.into());
@@ -159,7 +159,7 @@ fn every_call_on_a_nearly_full_record_keeps_the_bound() {
             record.keys = record.no_keys;
             record.clear_extras();
             call(&mut record);
-            // A name that is cut may end up shorter than the one before.
+            // A name that is cut may end up shorter than the previous one.
             let taken = record.buffer.len().saturating_sub(before.len());
             let lost: u32 = record.dropped().iter().sum();
             if need <= left {

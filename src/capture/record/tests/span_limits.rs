@@ -1,4 +1,4 @@
-//! How much a span keeps, and what it says of the rest.
+//! The limits of a span, and the counts of what they leave out.
 
 use super::*;
 
@@ -92,7 +92,7 @@ fn at_the_limit_a_key_that_is_there_is_still_overwritten() {
     let fifth = span.attributes.iter().find(|entry| entry.key == "key 5").unwrap();
     assert_eq!(text_of(&fifth.value), "new");
 
-    // What is nested in a value is none of them.
+    // Entries nested in a value do not count.
     let one = SpanLimits { attribute_count_limit: 1, ..SpanLimits::default() };
     let map = Value::Map((0..5).map(|at| KeyValue::new(format!("nested {at}"), at)).collect());
     let span = span_within(&one, |record| record.attribute("map", &map));
@@ -177,7 +177,7 @@ fn what_is_nested_deeper_than_the_limit_is_an_empty_value_in_its_place() {
     ] {
         assert_eq!(within(limit, &value), expected(&kept), "{value:?} within {limit}");
     }
-    // What is expected of any value ends at the thirtieth level.
+    // The comparison with any value ends at the thirtieth level.
     let deep = (0..40).fold(Value::from(7), |inner, _| list(vec![inner]));
     for limit in [30, 31, 64, usize::MAX] {
         assert_eq!(within(limit, &deep), expected(&deep), "{limit}");
@@ -186,8 +186,8 @@ fn what_is_nested_deeper_than_the_limit_is_an_empty_value_in_its_place() {
 }
 
 proptest! {
-    /// LIM-02: whatever is set in whatever order, the first keys are kept with their last values, where the filter of
-    /// keys knows them apart and where it does not.
+    /// LIM-02: whatever is set in whatever order, the first keys are kept with their last values, whether or not the
+    /// filter of keys can tell them apart.
     #[test]
     fn as_many_keys_as_are_allowed_are_kept_each_with_its_last_value(
         set in prop::collection::vec((0_u16..250, any::<i64>()), 0..400),

@@ -67,7 +67,7 @@ fn mixed(number: u64) -> u64 {
     number ^ number >> 29
 }
 
-/// Record `number`: it says how long it is and what it consists of, and its scope is its number modulo 3.
+/// Record `number`: its bytes say its length and content, and its scope is its number modulo 3.
 fn varied(number: u64) -> Vec<u8> {
     let len = match mixed(number) % 64 {
         0 => 600,

@@ -1,4 +1,4 @@
-//! The ring against a queue of owned records, on one thread, with chunks so small that everything happens at
+//! The ring compared with a queue of owned records, on one thread, with chunks so small that everything happens at
 //! their edges.
 
 use std::collections::VecDeque;
@@ -36,7 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 type Model = (u32, Vec<u8>);
 
-/// What a batch of at most `limit` takes from the front: at least one record, however large.
+/// What a batch of at most `limit` takes from the front: at least one record, of any size.
 fn take(queue: &mut VecDeque<Model>, limit: Limit) -> VecDeque<Model> {
     let (mut taken, mut bytes) = (VecDeque::new(), limit.bytes);
     while let Some((_, record)) = queue.front()
@@ -49,7 +49,7 @@ fn take(queue: &mut VecDeque<Model>, limit: Limit) -> VecDeque<Model> {
     taken
 }
 
-/// Neighbours of one scope are one run.
+/// Merges neighbours of one scope into one run.
 fn runs(records: impl Iterator<Item = Model>) -> Vec<Model> {
     let mut runs: Vec<Model> = Vec::new();
     for (scope, record) in records {
@@ -67,7 +67,7 @@ fn assert_holds(slice: &Slice, expected: &[Model]) {
     assert_eq!(slice.bytes(), expected.iter().map(|(_, run)| run.len()).sum::<usize>());
 }
 
-/// The order in which what is left at the end is dropped.
+/// The order in which the remaining values are dropped at the end.
 #[derive(Debug, Clone, Copy)]
 enum Last {
     Ring,

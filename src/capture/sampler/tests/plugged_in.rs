@@ -20,7 +20,7 @@ fn recording(sampler: impl Sampler + 'static) -> (Arc<Recorder>, Tracer) {
     (recorder, tracer)
 }
 
-/// Answers what it was made of, and remembers what it was asked.
+/// Returns a scripted result, and remembers what it was asked.
 struct Scripted(Mutex<Vec<String>>, fn(&SamplingInput<'_>) -> SamplingResult);
 
 impl Scripted {
@@ -127,7 +127,7 @@ fn each_decision_is_what_it_says_and_every_span_has_an_id_of_its_own() {
     }
 }
 
-/// Is told of spans, and does nothing with them.
+/// A processor that does nothing with the spans it is told of.
 struct Told;
 
 impl SpanProcessor for Told {
@@ -165,7 +165,7 @@ fn what_only_processors_are_told_of_is_started_as_it_is_sampled_and_open_until_i
     drop((child, unsampled));
     assert_eq!(tell(&recorder), (3, 3, 0, 0, 0));
 
-    // What finds no memory is not recorded, and no loss.
+    // A span that finds no memory is not recorded, and does not count as lost.
     let (recorder, tracer) = telling(0);
     let root = tracer.start("root");
     assert_eq!((root.is_recording(), tell(&recorder)), (false, (1, 1, 0, 0, 0)));
@@ -348,8 +348,8 @@ fn descriptions_tell_samplers_apart() {
     );
 }
 
-/// What every sampler that keeps roots by chance keeps while the client asks for fewer, and what it says of them: the
-/// threshold of the trace that is kept is the larger one.
+/// What every sampler that keeps roots by probability keeps while the client reduces the number of traces, and what the
+/// trace state says: the larger threshold.
 #[test]
 fn while_fewer_traces_are_asked_for_the_larger_threshold_counts_and_is_told() {
     // SMP-10, SMP-11
@@ -367,7 +367,7 @@ fn while_fewer_traces_are_asked_for_the_larger_threshold_counts_and_is_told() {
             assert_eq!(is_kept, randomness(trace_id, &TraceState::EMPTY) >= larger, "{described}");
             assert_eq!(root.trace_state.threshold(), is_kept.then_some(larger), "{described}");
             kept += u32::from(is_kept);
-            // The rest of the trace does as its root did, and says the same.
+            // The rest of the trace follows its root, with the same trace state.
             let parent = SpanContext::new(trace_id, SpanId::from_bytes([1; 8]), u8::from(is_kept), false)
                 .with_trace_state(root.trace_state.clone());
             let child = sampling.decide(&SamplingInput::new(trace_id, "child").with_parent(&parent));

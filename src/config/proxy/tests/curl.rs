@@ -1,4 +1,4 @@
-//! What curl does, where it is installed.
+//! What curl does, if it is installed.
 
 use std::{
     io::{Read as _, Write as _},
@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-/// Three proxies that refuse what they are asked for, and a receiver; each counts who comes.
+/// Three proxies that refuse every request, and a receiver; each counts its connections.
 pub(super) struct Curl([Place; 4]);
 
 struct Place {
@@ -26,7 +26,7 @@ pub(super) fn filled(value: &str, ports: [u16; 3]) -> String {
 }
 
 impl Curl {
-    /// None, and a line about it, where it is not installed.
+    /// Finds curl; prints a line and returns `None` if it is not installed.
     pub(super) fn find() -> Option<Self> {
         let version = Command::new("curl").arg("--version").output().ok().filter(|output| output.status.success());
         let Some(version) = version else {
@@ -34,7 +34,7 @@ impl Curl {
             return None;
         };
         let version = String::from_utf8_lossy(&version.stdout).into_owned();
-        // Networks are known since 7.86, and this is where what was seen begins.
+        // Networks are known since 7.86, the oldest release compared.
         let number = version.split([' ', '.']).skip(1).map_while(|part| part.parse::<u32>().ok());
         if number.take(2).collect::<Vec<_>>() < vec![7, 88] {
             eprintln!("skipped: this curl is too old to compare with: {version}");

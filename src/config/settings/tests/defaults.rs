@@ -1,5 +1,5 @@
-//! No setting is known by its value: what is written out and is the default does what the default does, and one less
-//! gives one less and changes nothing else.
+//! No setting is recognised by its value: the default written out has the effect of the default, and one less gives one
+//! less and changes nothing else.
 
 use super::*;
 use crate::config::{
@@ -7,7 +7,7 @@ use crate::config::{
     TransportConfig, WorkerPool, ZeroCopyBuffer,
 };
 
-/// A field, one less of it, and what it is.
+/// A field's name, a function that makes it one less, and one that reads it.
 type Knob = (&'static str, fn(&mut OtlpConfig), fn(&OtlpConfig) -> u128);
 
 macro_rules! knobs {
@@ -99,9 +99,9 @@ fn one_less_than_the_default_gives_one_less_and_changes_nothing_else() {
         let lessened = settings(&config);
         let mut differences = differences(&default, &lessened);
         match *name {
-            // The other one of the two counts by default.
+            // The other of the two timeouts counts by default.
             "connection_pool.idle_timeout" => {}
-            // Nobody is asked to probe by default.
+            // By default nothing is probed.
             "connection_pool.validation_interval" => {}
             _ => {
                 let (before, after) = differences.pop().unwrap_or_else(|| panic!("{name} changes nothing"));
@@ -172,7 +172,7 @@ fn the_documented_default_written_out_does_what_the_default_does() {
     }
 }
 
-/// Settings that meet in another one: what holds for a value holds for its neighbours.
+/// Settings that meet in another setting: neighbours of a value are treated like the value.
 #[test]
 fn where_two_bounds_meet_neighbours_of_the_default_are_treated_alike() {
     let default = BatchConfig::default();

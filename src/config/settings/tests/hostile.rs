@@ -1,10 +1,10 @@
-//! Environments and code that mean harm: whatever their length, they take time in proportion to it.
+//! Hostile environments and code: reading them takes time proportional to their length.
 
 use super::*;
 use crate::hostile::{assert_linear, assert_linear_after, assert_linear_in, many, mutated_text};
 use proptest::prelude::*;
 
-/// One of each kind of text there is.
+/// One variable for each kind of text.
 const READ: [&str; 14] = [
     env::HEADERS,
     env::RESOURCE_ATTRIBUTES,
@@ -22,7 +22,7 @@ const READ: [&str; 14] = [
     env::SPOOL_DIR,
 ];
 
-/// What one variable makes of the settings: whatever is said about it is short.
+/// Resolves the settings with one variable set, and checks that all reports are short.
 fn read(variable: &str, text: &str) -> Settings {
     let (settings, warnings) = resolve(Options::default(), &[(variable, text)]).unwrap();
     assert!(warnings.iter().all(|warning| warning.len() < 1_000), "{variable}");
@@ -116,7 +116,7 @@ proptest! {
         names.sort_unstable();
         names.dedup();
         prop_assert_eq!(names.len(), settings.headers.len());
-        // Whatever URL was understood can be understood again, and shown without its secrets.
+        // A URL that was parsed can be parsed again, and shown without its secrets.
         let url = settings.endpoint.url().to_string();
         prop_assert_eq!(Endpoint::parse(&url).map(|again| again.url().to_string()), Ok(url));
         prop_assert!(!settings.endpoint.to_string().contains("pass"), "{:?}", settings.endpoint);

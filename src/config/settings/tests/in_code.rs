@@ -1,11 +1,11 @@
-//! Whatever the environment can set can be set in code.
+//! Everything that the environment can set can be set in code.
 
 use super::*;
 use crate::config::{Protocol, ResourceDetector};
 
 const BUILDER: &str = include_str!("../../../client/builder.rs");
 
-/// A variable, the setter that does the same, and what the setter does with the value of [`EXAMPLES`].
+/// A variable, the setter with the same effect, and a call of the setter with the value of [`EXAMPLES`].
 type Counterpart = (&'static str, &'static str, fn(&mut Options));
 
 fn limits(change: impl FnOnce(&mut SpanLimits)) -> Option<SpanLimits> {
@@ -100,7 +100,7 @@ fn client_certificate(options: &mut Options) {
     options.client_certificate = Some((CERTIFICATE.into(), KEY.into()));
 }
 
-/// What is no setting of a client's, or is given as code of the user's, and where it is set.
+/// Variables that are not settings of a client, or take the user's code, and where they are set.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     (env::PROPAGATORS, "set_global", include_str!("../../../propagation/global.rs")),
     (env::TRACES_SAMPLER, "with_sampler", BUILDER),
@@ -124,7 +124,7 @@ fn every_variable_has_a_counterpart_in_code_that_does_the_same() {
         match *variable {
             env::CLIENT_CERTIFICATE | env::TRACES_CLIENT_CERTIFICATE => pairs.push((env::CLIENT_KEY, KEY)),
             env::CLIENT_KEY | env::TRACES_CLIENT_KEY => pairs.push((env::CLIENT_CERTIFICATE, CERTIFICATE)),
-            // What is spoken anyway.
+            // The only supported protocol.
             env::PROTOCOL | env::TRACES_PROTOCOL => pairs[0].1 = "http/protobuf",
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! What a value may be, and what becomes of one that may not.
+//! The allowed values, and what happens to others.
 
 use super::*;
 
@@ -55,12 +55,12 @@ fn a_batch_never_exceeds_the_queue() {
 
     let batch = Some(BatchConfig { max_queue_size: 100, ..BatchConfig::default() });
     assert_eq!(sizes(&from_code(Options { batch, ..Options::default() })), (100, 100));
-    // A most of one request that is never reached is no contradiction, whatever it is.
+    // An upper bound of one request that is never reached is no contradiction.
     for max_batch_size in [100, 101, 4095, 4096, usize::MAX] {
         let batch = Some(BatchConfig { max_queue_size: 100, max_batch_size, ..BatchConfig::default() });
         assert_eq!(sizes(&from_code(Options { batch, ..Options::default() })), (100, 100));
     }
-    // Who sets the one size by itself means it.
+    // A size that is set alone is meant exactly.
     let mut options =
         Options { batch: Some(BatchConfig { max_queue_size: 100, ..BatchConfig::default() }), ..Options::default() };
     options.set_worker_pool(crate::config::WorkerPool::new().with_batch_size(101));

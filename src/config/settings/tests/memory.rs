@@ -1,4 +1,4 @@
-//! Sizes of pool and buffers beside the bound they lie in.
+//! Sizes of pool and buffers compared with the memory bound.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What holds for every environment, however odd.
+//! Properties that hold for every environment.
 
 use crate::config::bounds::SHORTEST_DELAY;
 use std::fmt::Debug;
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Texts that come near to what the variables expect.
+/// Texts that resemble what the variables expect.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
@@ -56,7 +56,7 @@ proptest! {
         rest in prop_oneof!["[/?#][a-z]{0,2}", "[ -~]{0,8}"],
         path in "[/a-z0-9?#:@%=]{0,12}",
     ) {
-        // As digits it also passes for a port, where a raw '/' in the password ends the authority early.
+        // Digits also pass for a port, when a raw '/' in the password ends the authority early.
         const SECRET: &str = "54321";
         let url = format!("{scheme}{user}:{SECRET}{rest}@h{path}");
         for name in [env::ENDPOINT, env::TRACES_ENDPOINT] {
@@ -70,7 +70,7 @@ proptest! {
     }
 }
 
-/// Debug output shows all there is: settings, warnings, errors.
+/// Whether debug output contains the secret; it shows everything: settings, warnings, errors.
 fn contains(shown: &impl Debug, secret: &str) -> bool {
     format!("{shown:?}").contains(secret)
 }

@@ -1,4 +1,4 @@
-//! Settings in sections: a field that is filled in does what the setter of the same name does.
+//! Settings in sections: filling in a field has the effect of the setter with the same name.
 
 use super::*;
 use crate::config::{
@@ -19,7 +19,8 @@ fn shown(options: Options) -> String {
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A field of `OtlpConfig` by its path, a value for it that is not the default, and the same by a setter.
+/// A field of `OtlpConfig` by its path, a function that sets it to a value other than the default, and the setter with
+/// the same effect.
 type Field = (&'static str, fn(&mut OtlpConfig), fn(&mut Options));
 
 const TRANSPORT_AND_RESOURCE: &[Field] = &[
@@ -252,7 +253,7 @@ fn of_knobs_that_turn_the_same_setting_the_last_call_wins() {
     let newest = |o: &mut Options| o.drop_strategy = Some(DropStrategy::NewestFirst);
     assert_eq!(of(&[&newest, &to_controller]).drop_strategy, DropStrategy::OldestFirst);
     assert_eq!(of(&[&to_controller, &newest]).drop_strategy, DropStrategy::NewestFirst);
-    // What a companion says nothing about stays as it was set elsewhere, by another one too.
+    // What a companion does not set stays as it was set elsewhere, including by another companion.
     let settings = of(&[&to_pool, &|o| o.set_worker_pool(WorkerPool::new().with_queue_size(777))]);
     assert_eq!((settings.worker_count, settings.batch.max_queue_size, settings.batch.max_batch_size), (2, 777, 10));
     let threshold = |o: &mut Options| o.set_backpressure(BackpressureController::new().with_queue_threshold(0.5));
@@ -362,7 +363,7 @@ fn memory_thresholds_out_of_order_are_named() {
 
 #[test]
 fn sizes_beyond_the_memory_bound_are_capped_with_one_line_each() {
-    // What the guide's own snippet asks for, within the default bound.
+    // The settings of the guide's own snippet, within the default bound.
     let memory_pool = Some(MemoryPool::new().with_max_size(100 * MIB).with_initial_size(MIB));
     let (settings, warnings) = resolve(Options { memory_pool, ..Options::default() }, &[]).unwrap();
     assert_eq!(settings.memory_pool.max_size, Some(64 * MIB));

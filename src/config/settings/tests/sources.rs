@@ -1,8 +1,8 @@
-//! Which source of a setting wins.
+//! The precedence of the sources of a setting.
 
 use super::*;
 
-/// The same file by another name.
+/// The certificate file by another path.
 const OTHER_CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/../tests/data/certificate.pem");
 
 #[test]
@@ -211,7 +211,7 @@ fn of_span_limits_the_spans_own_variable_counts_then_the_general_one_then_the_de
     let (settings, warning) = with_warning(&[general, (env::SPAN_ATTRIBUTE_COUNT_LIMIT, "-1")]);
     assert_eq!(count(&settings), 10);
     assert!(warning.ends_with("; using 10"), "{warning}");
-    // The general limit is that of spans: events and links have variables of their own.
+    // The general limit is the span's: events and links have variables of their own.
     assert_eq!(SpanLimits { attribute_count_limit: 128, ..from_env(&[general]).span_limits }, SpanLimits::default());
 
     let length = |settings: &Settings| settings.span_limits.attribute_value_length_limit;
@@ -248,7 +248,7 @@ fn a_protocol_that_is_not_spoken_is_told_once_and_only_where_it_would_count() {
         }
         assert_eq!(format!("{settings:?}"), format!("{:?}", from_env(&[])));
     }
-    // What was chosen in code is chosen; a typing error is one all the same.
+    // A choice in code counts; a typo is still reported.
     let options = || Options { protocol: Some(crate::config::Protocol::HttpProtobuf), ..Options::default() };
     let warnings = |value| resolve(options(), &[(env::PROTOCOL, value)]).unwrap().1;
     assert_eq!((warnings("grpc").len(), warnings("http").len()), (0, 1));

@@ -1,4 +1,4 @@
-//! Sections that code gives as a whole, and what the environment says of the same.
+//! Sections that code gives as a whole, and environment variables for their fields.
 
 use super::*;
 use crate::config::{BackpressureController, MonitoringConfig, OtlpConfig, PerformanceConfig, WorkerPool};
@@ -33,7 +33,7 @@ fn whole(config: OtlpConfig) -> Options {
     options
 }
 
-/// The lines about variables that do not count.
+/// The lines about ignored variables.
 fn lost(options: Options, pairs: &[(&str, &str)]) -> Vec<String> {
     let (_, warnings) = resolve(options, pairs).unwrap();
     warnings.into_iter().filter(|warning| warning.contains("not count")).collect()
@@ -98,7 +98,7 @@ fn a_section_that_is_given_by_itself_names_its_own_variables_and_leaves_the_othe
     assert_eq!(names(with(&|o| o.set_batch(BatchConfig::default()))), env::BSP_SCHEDULE_DELAY);
     assert_eq!(names(with(&|o| o.set_performance(PerformanceConfig::default()))), env::MAX_MEMORY_USAGE);
     assert_eq!(names(with(&|o| o.set_monitoring(MonitoringConfig::default()))), env::LOG_LEVEL);
-    // Who sets the one thing means it.
+    // A setting that is made alone is meant exactly.
     assert!(with(&|o| o.max_memory_usage = Some(2 * MIB)).is_empty());
     assert!(with(&|o| o.log_level = Some(LogLevel::Error)).is_empty());
     let one_by_one = |o: &mut Options| {

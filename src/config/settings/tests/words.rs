@@ -1,4 +1,4 @@
-//! Settings that are named by words: what they show themselves as is what they are read from, in the environment too.
+//! Settings with named values: what they display can be parsed again, also from the environment.
 
 use std::{fmt, str::FromStr};
 

@@ -3,7 +3,7 @@
 //!
 //! The input is copied to a window and compressed in chunks. The first of a block is parsed before it is written, and
 //! the cheapest of several codes is chosen for it; those that follow are parsed and written in one pass with the same
-//! code, until it no longer fits. What does not become smaller is stored.
+//! code, until it no longer fits. Chunks that do not become smaller are stored.
 
 mod bits;
 mod code;
@@ -43,7 +43,7 @@ const KIND_BITS: u32 = 3;
 /// Bits a stored block takes beside its bytes, at most: its kind, the rest of a byte, and the length twice.
 const STORED_BITS: usize = KIND_BITS as usize + 7 + 32;
 
-/// The code of the block that is open.
+/// The code of the current block.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Choice {
     Fixed,
@@ -51,8 +51,8 @@ enum Choice {
     Fitted,
 }
 
-/// An encoder that can be used again. It takes up to 210 KiB of memory, a third of it for input that is not like
-/// spans; what is not needed is not touched.
+/// A reusable encoder. It takes up to 210 KiB of memory, a third of it for input that is not like spans; unused memory
+/// is not touched.
 pub(super) struct Deflate {
     window: SlidingWindow,
     matches: Matches,
@@ -83,7 +83,7 @@ impl Deflate {
         }
     }
 
-    /// Begins a body, whatever became of the one before.
+    /// Begins a body, whatever the state of the previous one.
     pub(super) fn begin(&mut self) {
         self.window.clear();
         self.matches.clear();
@@ -91,7 +91,7 @@ impl Deflate {
         self.open = None;
     }
 
-    /// Takes the beginning of `piece`, until a chunk [waits](Self::waiting). Answers the rest.
+    /// Takes the beginning of `piece`, until a chunk [waits](Self::waiting). Returns the rest.
     pub(super) fn fill<'p>(&mut self, piece: &'p [u8]) -> &'p [u8] {
         self.window.fill(piece, CHUNK)
     }
@@ -101,17 +101,17 @@ impl Deflate {
         self.waiting().len() == CHUNK
     }
 
-    /// What waits to be compressed, as one piece.
+    /// The bytes that wait to be compressed, as one piece.
     pub(super) fn waiting(&self) -> &[u8] {
         self.window.waiting()
     }
 
-    /// Compresses what waits.
+    /// Compresses the waiting bytes.
     pub(super) fn compress(&mut self, body: &mut Output<'_>) {
         self.chunk(false, body);
     }
 
-    /// Compresses what waits, and ends the body.
+    /// Compresses the waiting bytes, and ends the body.
     pub(super) fn finish(&mut self, body: &mut Output<'_>) {
         // An empty block of the fixed code has to end the stream, where no block could know that it is the last.
         let is_ended = !self.waiting().is_empty() && self.chunk(true, body);
@@ -124,7 +124,7 @@ impl Deflate {
         self.cursor.unload(&self.stage, body);
     }
 
-    /// Compresses what waits; whether that ended the stream, which is asked for if it `is_last`.
+    /// Compresses the waiting bytes. With `is_last` it tries to end the stream; returns whether it did.
     fn chunk(&mut self, is_last: bool, body: &mut Output<'_>) -> bool {
         let is_ended = !self.goes_on() && self.begin_block(is_last, body);
         self.window.pass();
@@ -132,7 +132,7 @@ impl Deflate {
         is_ended
     }
 
-    /// Writes a chunk with the code that is in use, if there is one and it still fits.
+    /// Writes a chunk with the current code; false if there is none or it no longer fits.
     fn goes_on(&mut self) -> bool {
         let Some(choice) = self.open else { return false };
         let before = self.cursor;
@@ -151,8 +151,8 @@ impl Deflate {
         fits
     }
 
-    /// Writes a chunk with what is cheapest for it, in a new block unless that is the code in use; whether that ended
-    /// the stream, since it was the last block as well as the last chunk.
+    /// Writes a chunk in the cheapest way, in a new block unless that is the current code. Returns whether that ended
+    /// the stream, because it was the last block as well as the last chunk.
     fn begin_block(&mut self, is_last: bool, body: &mut Output<'_>) -> bool {
         self.sequences.clear();
         self.matches.parse(&self.window, &mut self.sequences);
@@ -190,8 +190,8 @@ impl Deflate {
         is_new && is_last
     }
 
-    /// The code in which `counts`, of a chunk of `len` bytes, take the fewest bits, with its header where it needs one,
-    /// and the code itself if it is a new one.
+    /// The code in which `counts`, of a chunk of `len` bytes, take the fewest bits, with its header if it needs one,
+    /// and the code itself if it is new.
     fn cheapest(&mut self, counts: &Counts, len: usize) -> (usize, Choice, Option<(Code, Header)>) {
         let mut best = (FIXED.cost(counts), Choice::Fixed, None);
         let trained = TRAINED.cost(counts) + self.trained_header().bits();
@@ -220,14 +220,14 @@ impl Deflate {
         self.trained_header.get_or_insert_with(|| Box::new(TRAINED.header()))
     }
 
-    /// Ends the block that is open, if one is.
+    /// Ends the current block, if there is one.
     fn close(&mut self) {
         if let Some(choice) = self.open.take() {
             code(choice, &self.fitted).write_end(&mut self.cursor, &mut self.stage);
         }
     }
 
-    /// Writes what waits as it is (RFC 1951, section 3.2.4).
+    /// Writes the waiting bytes uncompressed (RFC 1951, section 3.2.4).
     fn store(&mut self, is_last: bool, body: &mut Output<'_>) {
         let len = self.window.waiting().len() as u64;
         self.cursor.put(STORED << 1 | u64::from(is_last), KIND_BITS);

@@ -1,11 +1,11 @@
-//! Gzip, the default: a deflate stream between our own header and trailer, so that its state can be used again.
+//! Gzip, the default: a deflate stream between our own header and trailer, so that its state can be reused.
 
 use crc32fast::Hasher;
 use flate2::{Compress, FlushCompress, Status};
 
 use super::{
     deflate::Deflate,
-    output::{BODY_STEP, Output},
+    output::{BODY_STEP, Output, Target},
 };
 use crate::config::Effort;
 
@@ -18,19 +18,19 @@ const GATHER_BYTES: usize = 16 * 1024;
 /// RFC 1952: magic, deflate, no flags, no time, fastest, unknown system.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
 
-/// A gzip encoder that can be used again.
+/// A reusable gzip encoder.
 pub(crate) struct Gzip {
     stream: Stream,
     crc: Hasher,
-    /// Bytes taken, modulo 2³².
+    /// Bytes compressed so far, modulo 2³².
     len: u32,
 }
 
-/// What makes the stream.
+/// The encoder of the stream.
 enum Stream {
-    /// With the least effort, our own.
+    /// Our own, for the least effort.
     Own(Deflate),
-    /// With more, the library's: `GzEncoder` cannot be reset, the deflate state below it can.
+    /// The library's, for more effort: `GzEncoder` cannot be reset, but the deflate state below it can.
     Library(Library),
 }
 
@@ -45,7 +45,7 @@ impl Gzip {
         Self { stream, crc: Hasher::new(), len: 0 }
     }
 
-    /// Begins a body. After a panic in the middle of one something may be left of it.
+    /// Begins a body. After a panic during the previous one some of it may be left.
     pub(super) fn begin(&mut self, body: &mut Output<'_>) {
         match &mut self.stream {
             Stream::Own(deflate) => deflate.begin(),
@@ -140,9 +140,16 @@ impl Library {
     fn deflate(&mut self, mut input: &[u8], flush: FlushCompress, crc: &mut Hasher, body: &mut Output<'_>) {
         crc.update(input);
         while body.make_room(BODY_STEP / 4) {
-            let before = self.deflate.total_in();
-            let status =
-                self.deflate.compress_vec(input, body.body(), flush).expect("the stream is never finished twice");
+            let (before, written) = (self.deflate.total_in(), self.deflate.total_out());
+            let status = match &mut body.target {
+                Target::Heap(body) => self.deflate.compress_vec(input, body, flush),
+                Target::Pages(pages) => {
+                    let status = self.deflate.compress(input, pages.free(), flush);
+                    pages.advance((self.deflate.total_out() - written) as usize);
+                    status
+                }
+            };
+            let status = status.expect("the stream is never finished twice");
             input = &input[(self.deflate.total_in() - before) as usize..];
             let done = match flush {
                 FlushCompress::Finish => status == Status::StreamEnd,

@@ -1,31 +1,45 @@
-//! A body as it grows: where the system gives no memory for more of it, it is cut there, and says so at its end.
+//! A body as it grows. If the system gives no memory for more, it is cut there, and `finish` reports that.
+
+use crate::export::encode::pages::{NoMemory, Pages};
 
 /// Room added to the body when the encoder needs more.
 pub(super) const BODY_STEP: usize = 16 * 1024;
 
-/// The system gave no memory for a body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NoMemory;
-
 /// What encoders write to.
 pub(super) struct Output<'b> {
-    body: &'b mut Vec<u8>,
+    pub(super) target: Target<'b>,
     is_cut: bool,
 }
 
+/// Where it is.
+pub(super) enum Target<'b> {
+    Heap(&'b mut Vec<u8>),
+    Pages(&'b mut Pages),
+}
+
 impl<'b> Output<'b> {
-    /// Writes behind what `body` holds.
+    /// Appends to `body`.
     pub(super) fn new(body: &'b mut Vec<u8>) -> Self {
-        Self { body, is_cut: false }
+        Self { target: Target::Heap(body), is_cut: false }
     }
 
-    /// Sees to it that so many bytes fit; false if the system gives no memory for them, and what is written from then
-    /// on is lost. In steps of a quarter: a buffer that doubles holds up to twice what the body needs.
+    /// As `new`, to pages.
+    pub(super) fn paged(pages: &'b mut Pages) -> Self {
+        Self { target: Target::Pages(pages), is_cut: false }
+    }
+
+    /// Makes room for `bytes` bytes; false if the system gives no memory for them, and everything written from then on
+    /// is lost. Grows in steps of a quarter: a buffer that doubles holds up to twice what the body needs.
     pub(super) fn make_room(&mut self, bytes: usize) -> bool {
-        let lacks = self.body.capacity() - self.body.len() < bytes;
-        if lacks && !self.is_cut {
-            let step = bytes.max(BODY_STEP).max(self.body.len() / 4);
-            self.is_cut = self.body.try_reserve_exact(step).is_err() && self.body.try_reserve_exact(bytes).is_err();
+        match &mut self.target {
+            _ if self.is_cut => {}
+            Target::Heap(body) => {
+                if body.capacity() - body.len() < bytes {
+                    let step = bytes.max(BODY_STEP).max(body.len() / 4);
+                    self.is_cut = body.try_reserve_exact(step).is_err() && body.try_reserve_exact(bytes).is_err();
+                }
+            }
+            Target::Pages(pages) => self.is_cut = !pages.make_room(bytes),
         }
         !self.is_cut
     }
@@ -33,16 +47,20 @@ impl<'b> Output<'b> {
     /// Writes `bytes`.
     pub(super) fn append(&mut self, bytes: &[u8]) {
         if self.make_room(bytes.len()) {
-            self.body.extend_from_slice(bytes);
+            match &mut self.target {
+                Target::Heap(body) => body.extend_from_slice(bytes),
+                Target::Pages(pages) => pages.append(bytes),
+            }
         }
     }
 
-    /// What stands there so far, to be written behind after [`make_room`](Self::make_room).
-    pub(super) fn body(&mut self) -> &mut Vec<u8> {
-        self.body
+    /// What is written from now on is lost.
+    #[cfg(feature = "zstd")]
+    pub(super) fn cut(&mut self) {
+        self.is_cut = true;
     }
 
-    /// Whether all of it is there.
+    /// Returns an error unless the body is complete.
     pub(super) fn finish(self) -> Result<(), NoMemory> {
         if self.is_cut { Err(NoMemory) } else { Ok(()) }
     }

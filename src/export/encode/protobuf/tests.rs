@@ -1,4 +1,4 @@
-//! Requests against `ExportTraceServiceRequest` messages of opentelemetry-proto.
+//! Requests compared with `ExportTraceServiceRequest` messages of opentelemetry-proto.
 
 use std::io::Read as _;
 
@@ -22,7 +22,7 @@ fn recorder() -> Arc<Recorder> {
     Recorder::new(CaptureLimits { workers: 1, ..CaptureLimits::default() })
 }
 
-/// A record of a span that says who it is, and the message it stands for.
+/// A record of a span with a number, and the message it stands for.
 fn span(number: u64, padding: usize) -> (Vec<u8>, Span) {
     let context = SpanContext::new(TraceId::from_bytes([9; 16]), SpanId::from_bytes(number.to_be_bytes()), 3, false);
     let (name, padding) = (format!("span {number}"), "p".repeat(padding));
@@ -95,10 +95,11 @@ fn resources() -> Vec<(Vec<KeyValue<'static>>, &'static str, Resource)> {
     ]
 }
 
-/// The request as it is sent, inflated, and as long as it said it would be.
+/// Encodes and inflates the request, and checks the announced length.
 fn body(frame: &Frame<'_>, compression: Compression) -> Vec<u8> {
     let mut body = Vec::new();
-    Encoder::new(Encoding { compression, effort: Effort::Least }).encode(&mut body, |sink| frame.pieces(sink)).unwrap();
+    let mut encoder = Encoder::new(Encoding { compression, effort: Effort::Least });
+    encoder.encode(&mut body, frame.len(), |sink| frame.pieces(sink)).unwrap();
     let mut plain = Vec::new();
     match compression {
         Compression::None => plain = body,
@@ -232,7 +233,7 @@ fn one_encoder_writes_one_body_after_another() {
         let (record, span) = span(number, number as usize * 1000);
         let runs = [(scope, &record[..])];
         let frame = Frame::new(&encoded, &recorder, &runs);
-        encoder.encode(&mut body, |sink| frame.pieces(sink)).unwrap();
+        encoder.encode(&mut body, frame.len(), |sink| frame.pieces(sink)).unwrap();
         let mut plain = Vec::new();
         flate2::bufread::GzDecoder::new(&body[..]).read_to_end(&mut plain).expect("valid gzip");
         let request = ExportTraceServiceRequest::decode(&plain[..]).expect("valid protobuf");

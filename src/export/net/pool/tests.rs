@@ -24,7 +24,7 @@ impl Transport for Nothing {
     }
 }
 
-/// A pool of as many idle connections as there may be, each idle for so many milliseconds, doubted or not.
+/// A pool of as many idle connections as there may be, each idle for the given milliseconds, doubted or not.
 fn pool(now: Instant, idle: &[(u64, bool)]) -> Pool {
     let doubt = Doubt::default();
     let mut pool = Pool { idle: Vec::new(), doubt, leased: 0, most: idle.len(), is_warming: false, is_closed: false };
@@ -35,7 +35,7 @@ fn pool(now: Instant, idle: &[(u64, bool)]) -> Pool {
     pool
 }
 
-/// How long those have been idle that are left, the longest first.
+/// How long the remaining connections have been idle, the longest first.
 fn left(pool: &Pool, now: Instant) -> Vec<u128> {
     pool.idle.iter().map(|kept| (now - kept.used).as_millis()).collect()
 }

@@ -2,10 +2,10 @@
 
 use super::super::output::Output;
 
-/// Room for all that is written at a time: one chunk in the worst of codes, see [`Deflate`](super::Deflate).
+/// Room for everything that is written at a time: one chunk in the worst code, see [`Deflate`](super::Deflate).
 pub(super) const STAGED: usize = 32 * 1024;
 
-/// Where bits become bytes. What would not fit writes over what is there, since the index is masked.
+/// Where bits become bytes. Bits that do not fit overwrite earlier ones, because the index is masked.
 pub(super) type Stage = [u8; STAGED + 8];
 
 /// The end of what is staged. After [`flush`](Self::flush) fewer than 8 bits are pending, and 56 more can be put.
@@ -25,7 +25,7 @@ impl Cursor {
         self.count += count;
     }
 
-    /// Makes bytes of what is pending.
+    /// Makes bytes of the pending bits.
     #[inline(always)]
     pub(super) fn flush(&mut self, stage: &mut Stage) {
         let at = self.len & (STAGED - 1);

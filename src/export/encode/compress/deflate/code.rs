@@ -1,4 +1,4 @@
-//! The codes of a block: how they are looked up, what they cost, and how they are sent.
+//! The codes of a block: how they are looked up, their cost, and how they are written.
 
 use super::{
     bits::{Cursor, Stage},
@@ -33,7 +33,7 @@ pub(super) struct Code {
     distances: [Distance; 32],
 }
 
-/// The code of a symbol for distances, and what follows from the symbol.
+/// The code of a symbol for distances, and the values derived from it.
 #[derive(Clone, Copy)]
 struct Distance {
     code: u16,
@@ -69,7 +69,7 @@ impl Code {
         Self { lengths, literals, matches, distances }
     }
 
-    /// One that fits what was counted. It has a code for everything else too: more may come.
+    /// A code that fits the counts. It has a code for every symbol, because more may come.
     pub(super) fn fitted(counts: &Counts) -> Self {
         // A symbol that does not occur counts a quarter.
         let weigh = |count: &u32| 4 * count + 1;
@@ -102,7 +102,7 @@ impl Code {
         (u64::from(code) | extra << (code_len & 63), len.into())
     }
 
-    /// Bits that what was counted takes in this code, the header left out.
+    /// How many bits the counted symbols take in this code, without the header.
     pub(super) fn cost(&self, counts: &Counts) -> usize {
         let sum = |counts: &[u32], lengths: &[u8]| -> u32 {
             counts.iter().zip(lengths).map(|(count, len)| count * u32::from(*len)).sum()
@@ -127,7 +127,7 @@ impl Code {
     }
 }
 
-/// A code as it stands at the beginning of a block, behind the three bits that say so.
+/// A code in the form that begins a block, after the three bits that announce it.
 pub(super) struct Header {
     /// Bits and how many they are, 16 at most.
     fields: [(u16, u8); Self::MOST],

@@ -1,10 +1,10 @@
-//! What stood there before: parses a chunk into literals and matches, greedily and in one pass.
+//! Matches: parses a chunk into literals and matches, greedily and in one pass.
 //!
 //! Span records follow each other in one layout, so a match mostly goes on at the distance of the last one, after a few
-//! bytes that differ: ids, times, numbers. One comparison of 64 bytes shows where, and how far. Only then is the one
-//! place asked for that a small table knows for the next four bytes, to find ids that were seen before and records of
-//! other kinds. Ids and times are passed over at the fields that are theirs. Nothing of this has to be right: whatever
-//! the bytes are, a match is what was compared.
+//! bytes that differ: ids, times, numbers. One comparison of 64 bytes shows where, and how far. Only then a small table
+//! is asked for the one place it knows for the next four bytes, to find ids that were seen before and records of other
+//! kinds. Ids and times are skipped in their fields. None of these guesses has to be right: every match is verified by
+//! comparing bytes.
 
 use super::{
     sequences::Sink,
@@ -17,20 +17,20 @@ use crate::capture::RECORD_HEAD;
 /// percent more and takes longer.
 const HASH_BITS: u32 = 11;
 
-/// After so many bytes that differ, the last distance is given up for the moment.
+/// After this many bytes that differ, the last distance is given up for the moment.
 const GAP: usize = 20;
 
-/// Fewer bytes than this that are known to be the same or not are found out anew.
+/// If fewer bytes than this are known to match or not, they are compared again.
 const KNOWN: usize = 24;
 
-/// Another record has to have so many bytes more to be worth its distance.
+/// A match in another record has to be this many bytes longer to be worth its distance.
 const FARTHER: usize = 4;
 
 /// Distances beyond cost enough bits to look for a nearer place.
 const FAR: usize = 4096;
 
-/// After two to the power of this many places without a match every second one is passed over, after as many again two
-/// of three, and so on: input without matches takes little time.
+/// After two to the power of this many places without a match every second one is skipped, after the same number again
+/// two of three, and so on: input without matches takes little time.
 const PATIENCE: u32 = 6;
 
 /// Tag and length of `Span.trace_id`, as they end before the id.
@@ -45,7 +45,7 @@ const FLAGS: u16 = u16::from_le_bytes([0x85, 0x01]);
 /// From the span id to the name: id, flags, kind and both times. It is the same in all records.
 const HEAD_BYTES: usize = 34;
 
-// What is passed over is what records begin with.
+// The bytes that are skipped are those that records begin with.
 const _: () = {
     let head = RECORD_HEAD;
     assert!(TRACE_ID == u16::from_le_bytes([head[0], head[1]]));
@@ -58,8 +58,8 @@ const _: () = {
 /// Closer to the end of a chunk, fields are not told apart.
 const MARGIN: usize = 64;
 
-/// What is remembered from chunk to chunk. Places are counted modulo 65536, which is beyond the reach of matches: those
-/// that are too old look like others, and are compared like others.
+/// What is remembered from chunk to chunk. Places are counted modulo 65536, which is beyond the reach of matches:
+/// places that are too old cannot be told apart, and are compared like others.
 pub(super) struct Matches {
     /// Where four bytes of each hash stood last, if that was where something began.
     places: Box<[u16; 1 << HASH_BITS]>,
@@ -87,13 +87,14 @@ impl Matches {
         Self { places: Box::new([0; 1 << HASH_BITS]), last: 1, id: 0 }
     }
 
-    /// Forgets what was, so that a body depends on nothing but its own bytes.
+    /// Clears the memory, so that a body depends on its own bytes only.
     pub(super) fn clear(&mut self) {
         self.places.fill(0);
         (self.last, self.id) = (1, 0);
     }
 
-    /// Parses what waits in the window. Asked again for the same chunk, it does as well, if not the same.
+    /// Parses the waiting bytes of the window. Parsing the same chunk again gives an equally good result, not always
+    /// the same.
     #[inline(never)]
     pub(super) fn parse(&mut self, window: &SlidingWindow, sink: &mut impl Sink) {
         let (from, to) = window.bounds();
@@ -113,7 +114,7 @@ struct Parser<'p, S> {
     sink: &'p mut S,
     places: &'p mut [u16; 1 << HASH_BITS],
     at: usize,
-    /// From here to `at` nothing was found.
+    /// Nothing was found from here to `at`.
     literals: usize,
     to: usize,
     last: usize,
@@ -125,7 +126,7 @@ impl<S: Sink> Parser<'_, S> {
         let window = self.window;
         // Places from here on are literals: eight bytes are read at once.
         let stop = self.to.saturating_sub(8);
-        // Which bytes from `at` on are the same at the last distance, and up to where that is known.
+        // Which bytes from `at` on match at the last distance, and up to where that is known.
         let (mut same, mut known) = (0_u64, 0);
         let mut misses = 0_u32;
         while self.at < stop {
@@ -200,8 +201,7 @@ impl<S: Sink> Parser<'_, S> {
         self.sink.rest(window, self.literals, self.to);
     }
 
-    /// Goes on to the next place that is worth a look, `until` at most: where an id begins, or its first bytes are
-    /// known.
+    /// Skips to the next place that is worth a look, `until` at most: where an id begins, or its first bytes are known.
     #[inline(always)]
     fn skip(&mut self, until: usize, stop: usize, misses: &mut u32) {
         let until = until.min(stop);
@@ -255,7 +255,7 @@ impl<S: Sink> Parser<'_, S> {
         }
     }
 
-    /// Notes that `word` stands at `at`, and answers how far back its hash stood before: anything below 65536.
+    /// Notes that `word` stands at `at`, and returns how far back its hash last stood: anything below 65536.
     #[inline(always)]
     fn visit(&mut self, at: usize, word: u64) -> usize {
         let place = std::mem::replace(&mut self.places[hash(word)], at as u16);
@@ -269,7 +269,7 @@ impl<S: Sink> Parser<'_, S> {
             && distance.wrapping_sub(1) < self.window.reach(at)
     }
 
-    /// Hands a match on, and the literals before it.
+    /// Hands on the pending literals and a match.
     #[inline(always)]
     fn take(&mut self, start: usize, len: usize, distance: usize) {
         debug_assert!((1..=self.window.reach(start)).contains(&distance));

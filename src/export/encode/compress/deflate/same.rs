@@ -1,6 +1,6 @@
-//! Which bytes of two blocks are the same, as a bit each.
+//! Compares two blocks byte by byte; the result has one bit per byte.
 
-/// So many bytes are compared at once.
+/// How many bytes are compared at once.
 pub(super) const BLOCK: usize = 64;
 
 /// Which bytes are the same in both: the first is the lowest bit.
@@ -17,8 +17,8 @@ pub(super) fn same(one: &[u8; BLOCK], other: &[u8; BLOCK]) -> u64 {
     same_portable(one, other)
 }
 
-/// The same in a third of the instructions: the compiler does not find it by itself. It takes a quarter off the time of
-/// the whole encoder.
+/// The comparison in a third of the instructions, which the compiler does not find by itself. It takes a quarter off
+/// the time of the whole encoder.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "sse2")]

@@ -1,4 +1,4 @@
-//! Whatever goes in comes out again, by the judgement of another implementation, and never becomes much larger.
+//! All input can be decompressed again by another implementation, and never becomes much larger.
 
 use std::io::Read as _;
 
@@ -35,7 +35,7 @@ fn deflated<'p>(deflate: &mut Deflate, pieces: impl IntoIterator<Item = &'p [u8]
     body.split_off(6)
 }
 
-/// What a body inflates to, all of which it has to be.
+/// Inflates a body, and checks that nothing follows it.
 fn inflated(body: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     let mut decoder = DeflateDecoder::new(body);
@@ -44,7 +44,7 @@ fn inflated(body: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// Checks one input, cut at `cuts`, and answers the bytes it takes.
+/// Checks one input, cut at `cuts`, and returns the size of its body.
 #[track_caller]
 fn check(deflate: &mut Deflate, input: &[u8], cuts: &[usize]) -> usize {
     let mut pieces = Vec::new();

@@ -1,4 +1,4 @@
-//! Two codes that are there from the beginning: the specification's, and one for a few span records.
+//! Two codes that are built in: the specification's, and one for a few span records.
 
 use super::{
     code::{Code, Lengths},
@@ -9,9 +9,9 @@ use super::{
 pub(super) static FIXED: Code =
     Code::new(Lengths { literals: expanded(&[(8, 144), (9, 112), (7, 24), (8, 8)]), distances: [5; DISTANCES] });
 
-/// The code for bodies too small to be worth one of their own. It is cut to what ten to a few hundred spans of web
-/// services, batch jobs and deep call trees came to, in runs of equal lengths, so that its header is short: 45 bytes,
-/// where a fitted code takes 110.
+/// The code for bodies too small for a code of their own. It is fitted to ten to a few hundred spans of web services,
+/// batch jobs and deep call trees, in runs of equal lengths, so that its header is short: 45 bytes, where a fitted code
+/// takes 110.
 pub(super) static TRAINED: Code = Code::new(Lengths {
     literals: expanded(&[
         // Lengths, field numbers and types, small numbers.
@@ -42,7 +42,7 @@ pub(super) static TRAINED: Code = Code::new(Lengths {
         (8, 10),
         (10, 8),
         (9, 4),
-        // What never occurs.
+        // Symbols that never occur.
         (0, 2),
     ]),
     distances: expanded(&[(9, 8), (5, 6), (3, 4), (5, 4), (4, 2), (7, 6)]),

@@ -5,11 +5,11 @@ use super::{
     symbols::{MAX_MATCH, REACH},
 };
 
-/// The window moves by this much, which leaves places modulo 65536 what they are.
+/// The window moves by this much, so that places modulo 65536 stay the same.
 const STRIDE: usize = 64 * 1024;
 const SIZE: usize = 2 * STRIDE;
 
-/// Reading a block from anywhere below `SIZE` ends below this; past the end stands what stood there before.
+/// Reading a block from anywhere below `SIZE` ends below this; past the end there is older content.
 const ROOM: usize = SIZE + COPIED;
 
 /// Copies are made in pieces of this size, whose moves are inlined or vectorised at the library's leisure; beyond some
@@ -19,11 +19,11 @@ const COPIED: usize = 1024;
 /// 128 KiB that are touched as they are needed: at least 32 KiB of history, and up to a chunk that waits.
 pub(super) struct SlidingWindow {
     bytes: Box<[u8; ROOM]>,
-    /// Where the body begins, or what is left of it.
+    /// Where the body begins, or the rest of it that is kept.
     oldest: usize,
-    /// Up to where it is compressed.
+    /// Where the compressed part ends.
     done: usize,
-    /// Up to where it is there.
+    /// Where the waiting part ends.
     end: usize,
 }
 
@@ -38,7 +38,7 @@ impl SlidingWindow {
         (self.oldest, self.done, self.end) = (0, 0, 0);
     }
 
-    /// Takes the beginning of `piece`, until `most` bytes wait, which is 16 KiB at most. Answers the rest.
+    /// Takes the beginning of `piece`, until `most` bytes wait, at most 16 KiB. Returns the rest.
     pub(super) fn fill<'p>(&mut self, piece: &'p [u8], most: usize) -> &'p [u8] {
         if self.end + most > SIZE {
             self.advance();
@@ -52,7 +52,7 @@ impl SlidingWindow {
         rest
     }
 
-    /// Forgets the oldest 64 KiB; what is within reach stays.
+    /// Forgets the oldest 64 KiB; everything within reach stays.
     fn advance(&mut self) {
         debug_assert!(self.done >= STRIDE + REACH);
         for at in (STRIDE..self.end).step_by(COPIED) {
@@ -63,17 +63,17 @@ impl SlidingWindow {
         self.end -= STRIDE;
     }
 
-    /// What waits.
+    /// The waiting bytes.
     pub(super) fn waiting(&self) -> &[u8] {
         &self.bytes[self.done..self.end]
     }
 
-    /// Where what waits begins and ends.
+    /// Where the waiting bytes begin and end.
     pub(super) fn bounds(&self) -> (usize, usize) {
         (self.done, self.end)
     }
 
-    /// Nothing waits any more.
+    /// Marks the waiting bytes as compressed.
     pub(super) fn pass(&mut self) {
         self.done = self.end;
     }
@@ -89,8 +89,8 @@ impl SlidingWindow {
         &self.bytes[from..to]
     }
 
-    /// The byte at `at`. Here and below places are taken modulo the size of the window: those outside mean nothing, and
-    /// harm nobody.
+    /// The byte at `at`. Here and below, places are taken modulo the size of the window: places outside give
+    /// meaningless bytes, and do no harm.
     #[inline(always)]
     pub(super) fn byte(&self, at: usize) -> u8 {
         self.bytes[at & (SIZE - 1)]
@@ -103,7 +103,7 @@ impl SlidingWindow {
         u64::from_le_bytes(self.bytes[at..at + 8].try_into().expect("eight bytes"))
     }
 
-    /// Which of the bytes from both places on are the same: the first is the lowest bit.
+    /// Which of the bytes from both places on are equal: the first is the lowest bit.
     #[inline(always)]
     pub(super) fn same(&self, one: usize, other: usize) -> u64 {
         let [one, other] = [one & (SIZE - 1), other & (SIZE - 1)];
@@ -113,7 +113,7 @@ impl SlidingWindow {
         )
     }
 
-    /// How many bytes from both places on are the same; as many as a match may have, or some more, count as that.
+    /// How many bytes from both places on are equal. The count stops at, or a little beyond, the longest match.
     #[inline(always)]
     pub(super) fn common(&self, one: usize, other: usize) -> usize {
         let mut len = 0;

@@ -1,4 +1,4 @@
-//! A long search for inputs that do not come out again: requests with parts changed, repeated, moved and cut.
+//! A long search for inputs that do not decompress to themselves: requests with parts changed, repeated, moved and cut.
 //!
 //! ```text
 //! OTLP_FUZZ_SECONDS=600 OTLP_FUZZ_SEED=1 cargo test --release --lib deflate::tests::fuzz -- --ignored --nocapture
@@ -66,7 +66,7 @@ fn mutate(random: &mut Random, input: &mut Vec<u8>) {
     input.truncate(2 << 20);
 }
 
-/// Tries inputs until it is `over`, and answers how many, and their bytes.
+/// Tries inputs until it is `over`, and returns how many, and their bytes.
 fn search(seed: u64, mut over: impl FnMut(u64) -> bool) -> (u64, u64) {
     let mut random = Random(seed | 1);
     let mut deflate = Deflate::new();

@@ -1,4 +1,4 @@
-//! What a span costs, beside the library at its fastest. Without `--release` it says nothing.
+//! The cost of a span, compared with the library at its fastest. Meaningful with `--release` only.
 //!
 //! ```text
 //! cargo test --release --lib deflate::tests::measure -- --ignored --nocapture

@@ -1,4 +1,4 @@
-//! What programs make of our bodies that this crate has nothing to do with: gzip, and Python's zlib.
+//! Our bodies, decompressed by independent programs: gzip, and Python's zlib.
 //!
 //! `OTLP_TEST_PYTHON` names the interpreter (default `python3`). Without one of the programs its test is skipped, or
 //! fails if `OTLP_REQUIRE_INTEROP=1`.
@@ -19,7 +19,7 @@ fn inputs() -> Vec<Vec<u8>> {
     vec![Vec::new(), b"a".to_vec(), vec![7; 1 << 20], noise(3, 200_000), mixed, spans::http(10), spans::batch(2000)]
 }
 
-/// What `program` writes when it is given `body`; none where it cannot be run.
+/// The output of `program` for `body`; `None` if it cannot be run.
 fn run(program: &mut Command, body: Vec<u8>) -> Option<Vec<u8>> {
     let child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
     let mut child = match child {
@@ -42,7 +42,7 @@ fn inflates_everything(mut program: impl FnMut() -> Command) {
     let mut encoder = Encoder::new(Encoding::GZIP);
     for input in inputs() {
         let mut body = Vec::new();
-        encoder.encode(&mut body, |sink| input.chunks(10_000).for_each(sink)).unwrap();
+        encoder.encode(&mut body, input.len(), |sink| input.chunks(10_000).for_each(sink)).unwrap();
         let Some(output) = run(&mut program(), body) else { return };
         assert!(output == input, "{} bytes came out different", input.len());
     }

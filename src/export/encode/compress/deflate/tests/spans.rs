@@ -1,4 +1,4 @@
-//! Requests as they are sent: records of the real kind in the real envelope.
+//! Realistic requests: records of the real kind in the real envelope.
 
 use crate::{
     capture::{CaptureLimits, Head, Record, Recorder, Scope, SpanContext, SpanId, SpanKind, Status, TraceId},
@@ -32,7 +32,7 @@ impl Chance {
         SpanId::from_bytes(self.next().to_be_bytes())
     }
 
-    /// Some time later, within so many nanoseconds.
+    /// A time up to `within` nanoseconds later.
     fn later(&mut self, within: u64) -> u64 {
         self.now += 1 + self.below(within);
         self.now

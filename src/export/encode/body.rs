@@ -4,6 +4,8 @@ use std::{mem, ops::Deref, sync::Arc};
 
 use memmap2::MmapMut;
 
+use super::pages::Pages;
+
 /// Smaller bodies stay where they are: pages are counted in whole.
 const PAGED_BYTES: usize = 16 * 1024;
 const PAGE_BYTES: usize = 4 * 1024;
@@ -31,6 +33,12 @@ impl Default for Body {
 }
 
 impl Body {
+    /// What was written to pages.
+    pub(crate) fn of(pages: Pages) -> Self {
+        let (pages, len) = pages.into_parts();
+        Self::Pages { pages, len }
+    }
+
     /// Bytes of memory it takes.
     pub(crate) fn capacity(&self) -> usize {
         match self {
@@ -49,6 +57,11 @@ impl Body {
             Self::Buffer(buffer) => buffer,
             Self::Pages { .. } | Self::Lent { .. } => unreachable!("made a buffer above"),
         }
+    }
+
+    /// What of it can be used again; the rest is free.
+    pub(crate) fn into_spare(self) -> Self {
+        if let Self::Buffer(_) = self { self } else { Self::default() }
     }
 
     /// Makes it take no more memory than it needs, and answers the buffer that was freed by that, if one was.
