@@ -5,9 +5,10 @@
 //! OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 OTEL_SERVICE_NAME=importer cargo run --example from_env
 //! ```
 //!
-//! The second sends to a collector of yours. The first needs none: where no endpoint is set, the program starts a
-//! receiver, sets the variables and starts itself again, since a process should not change its own environment. Either
-//! way the exit status is not 0 if a span did not arrive. `import` is the part to copy.
+//! The second sends to a collector of yours, as does one with `OTEL_EXPORTER_OTLP_PROTOCOL=grpc` alone, at port 4317. The
+//! first needs none: where neither an endpoint nor a protocol is set, the program starts a receiver, sets the variables
+//! and starts itself again, since a process should not change its own environment. Either way the exit status is not 0 if
+//! a span did not arrive. `import` is the part to copy.
 //!
 //! Left out: ending by a signal, a panic or `process::exit` (`exit_behaviour`), and handing the trace on to child
 //! processes (`child_processes`).
@@ -29,7 +30,8 @@ const VARIABLES: [(&str, &str); 4] = [
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    if !(is_set("OTEL_EXPORTER_OTLP_ENDPOINT") || is_set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")) {
+    let chosen = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+    if !chosen.into_iter().any(is_set) {
         return against_a_receiver();
     }
     report();

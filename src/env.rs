@@ -48,6 +48,8 @@ pub(crate) const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 pub(crate) const TRACES_HEADERS: &str = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
 pub(crate) const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
 pub(crate) const TRACES_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL";
+pub(crate) const INSECURE: &str = "OTEL_EXPORTER_OTLP_INSECURE";
+pub(crate) const TRACES_INSECURE: &str = "OTEL_EXPORTER_OTLP_TRACES_INSECURE";
 pub(crate) const TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TIMEOUT";
 pub(crate) const TRACES_TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT";
 pub(crate) const COMPRESSION: &str = "OTEL_EXPORTER_OTLP_COMPRESSION";
@@ -116,9 +118,8 @@ const ON_THE_WAY: [&str; 9] = [
 /// counterpart in code, which takes precedence: a setter of [`ClientBuilder`](crate::ClientBuilder), or
 /// [`Propagators::set_global`](crate::propagation::Propagators::set_global).
 ///
-/// Other variables of the specification: `OTEL_EXPORTER_OTLP_INSECURE` is for gRPC endpoints without a scheme and does
-/// nothing here, because the scheme of the URL alone decides whether TLS is used. `OTEL_CONFIG_FILE` causes a warning:
-/// configuration files are not supported. `OTEL_ENTITIES` and the variables for metrics and logs are not read.
+/// Other variables of the specification: `OTEL_CONFIG_FILE` causes a warning, because configuration files are not
+/// supported. `OTEL_ENTITIES` and the variables for metrics and logs are not read.
 ///
 /// The proxy is named by the usual variables, which are not defined by this crate: `http_proxy` or `https_proxy` by the
 /// scheme of the receiver's URL, then `all_proxy`, each in lower case before upper case; `no_proxy` exempts hosts.
@@ -133,10 +134,12 @@ pub const VARIABLES: &[Variable] = &[
     row(PROPAGATORS, "tracecontext,baggage", "tracecontext,baggage or none", "which context is taken from requests and environments, and passed on"),
     row(SERVICE_NAME, "(unknown_service:<executable>)", "text", "the resource attribute service.name"),
     row(RESOURCE_ATTRIBUTES, "(none)", "key=value,…, percent-encoded", "attributes of the resource; one error discards them all"),
-    row(ENDPOINT, "http://localhost:4318", "URL", "the receiver's base URL, to which /v1/traces is appended"),
+    row(ENDPOINT, "http://localhost:4318", "URL", "the receiver's base URL, to which /v1/traces is appended; over gRPC nothing is, and the default is http://localhost:4317"),
     row(TRACES_ENDPOINT, "(from OTEL_EXPORTER_OTLP_ENDPOINT)", "URL", "the receiver's URL, used as it is"),
-    row(PROTOCOL, "http/protobuf", "http/protobuf", "how requests are carried; grpc and http/json are not supported"),
-    row(TRACES_PROTOCOL, "(from OTEL_EXPORTER_OTLP_PROTOCOL)", "http/protobuf", "how requests are carried; grpc and http/json are not supported"),
+    row(PROTOCOL, "http/protobuf", "http/protobuf or grpc", "how requests are carried; http/json is not supported"),
+    row(TRACES_PROTOCOL, "(from OTEL_EXPORTER_OTLP_PROTOCOL)", "http/protobuf or grpc", "how requests are carried"),
+    row(INSECURE, "false", "true or false", "true speaks without TLS to a gRPC endpoint that has no scheme"),
+    row(TRACES_INSECURE, "(from OTEL_EXPORTER_OTLP_INSECURE)", "true or false", "true speaks without TLS to a gRPC endpoint that has no scheme"),
     row(HEADERS, "(none)", "name=value,…, values percent-encoded", "headers of every request"),
     row(TRACES_HEADERS, "(from OTEL_EXPORTER_OTLP_HEADERS)", "name=value,…, values percent-encoded", "headers of every request, instead of OTEL_EXPORTER_OTLP_HEADERS"),
     row(TIMEOUT, "10000", "ms, 0 for no limit (one hour)", "how long one batch may take, all attempts included"),

@@ -80,7 +80,7 @@ pub enum Error {
     Refused {
         /// Where the request went, without user information and query.
         endpoint: String,
-        /// The HTTP status code.
+        /// The HTTP status code; over gRPC, the status code of gRPC, which is below 17.
         status: u16,
         /// The receiver's message, shortened.
         message: String,
@@ -122,7 +122,10 @@ impl fmt::Display for Error {
             Self::TooLarge { bytes, limit } => {
                 write!(f, "a request of {bytes} bytes is larger than max_request_bytes = {limit}")
             }
-            Self::Refused { endpoint, status, message } => write!(f, "{endpoint} answered {status}: {message}"),
+            Self::Refused { endpoint, status, message } => {
+                let of_grpc = if *status < 100 { "gRPC status " } else { "" };
+                write!(f, "{endpoint} answered {of_grpc}{status}: {message}")
+            }
             Self::Unreachable { endpoint, message } => write!(f, "{endpoint} could not be reached: {message}"),
         }
     }

@@ -294,16 +294,26 @@ impl ClientBuilder {
         self
     }
 
-    /// Sends protobuf over HTTP/1.1. This is the default, and the only protocol that `OTEL_EXPORTER_OTLP_PROTOCOL` can
-    /// select.
+    /// Sends protobuf over HTTP/1.1, by default to port 4318. This is the default.
     pub fn with_http_transport(mut self) -> Self {
         self.options.protocol = Some(Protocol::HttpProtobuf);
         self
     }
 
-    /// Asks for gRPC, which this version does not support: [`build`](Self::build) returns an error that says so.
+    /// Sends over gRPC: protobuf over HTTP/2, by default to `http://localhost:4317`. The endpoint is a URL without a path,
+    /// or host and port alone, see [`with_insecure`](Self::with_insecure). One call at a time is made over a connection.
+    ///
+    /// Needs the cargo feature `grpc`; without it [`build`](Self::build) returns an error that names it.
     pub fn with_grpc_transport(mut self) -> Self {
         self.options.protocol = Some(Protocol::Grpc);
+        self
+    }
+
+    /// Sets whether a gRPC endpoint without a scheme, such as `collector:4317`, is spoken to without TLS. Default false:
+    /// `OTEL_EXPORTER_OTLP_INSECURE`, then TLS. A scheme in the endpoint counts in any case, and over HTTP this does
+    /// nothing ([OTLP exporter](https://opentelemetry.io/docs/specs/otel/protocol/exporter/#configuration-options)).
+    pub fn with_insecure(mut self, is_insecure: bool) -> Self {
+        self.options.insecure = Some(is_insecure);
         self
     }
 

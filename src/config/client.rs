@@ -141,13 +141,26 @@ pub enum Protocol {
     /// Protobuf over HTTP/1.1. The default.
     #[default]
     HttpProtobuf,
-    /// gRPC, which this version does not support: choosing it is an error of `build()`.
+    /// gRPC: protobuf over HTTP/2. Needs the cargo feature `grpc`.
     Grpc,
 }
 
 impl Protocol {
     /// The values of `OTEL_EXPORTER_OTLP_PROTOCOL`.
     const NAMES: [(&'static str, Self); 2] = [("http/protobuf", Self::HttpProtobuf), ("grpc", Self::Grpc)];
+
+    /// Whether this build can speak it.
+    pub(crate) fn is_compiled_in(self) -> bool {
+        self != Self::Grpc || cfg!(feature = "grpc")
+    }
+
+    /// The type of component that exports spans by it (OBS-09).
+    pub(crate) fn component(self) -> &'static str {
+        match self {
+            Self::HttpProtobuf => "otlp_http_span_exporter",
+            Self::Grpc => "otlp_grpc_span_exporter",
+        }
+    }
 }
 
 /// Parses a value of `OTEL_EXPORTER_OTLP_PROTOCOL`, in any case: `http/protobuf` or `grpc`.

@@ -15,6 +15,9 @@ const TRACES_PATH: &str = "v1/traces";
 const METRICS_PATH: &str = "v1/metrics";
 
 const ABSOLUTE: &str = "must be an absolute URL that begins with http:// or https://";
+const ABSOLUTE_OR_ADDRESS: &str = "must be a URL that begins with http:// or https://, or host:port";
+const NO_TLS_TO_ADDRESS: &str = "must be a URL that begins with http://: without a scheme it means https (unless \
+                                 OTEL_EXPORTER_OTLP_INSECURE says true), which needs the cargo feature `tls`";
 const NO_TLS: &str = "must be a URL that begins with http://: https needs the cargo feature `tls`";
 const HOST: &str = "must be a URL with a host";
 const PORT: &str = "must be a URL with a port from 1 to 65535, or without one";
@@ -77,6 +80,20 @@ impl Endpoint {
         Ok(Self { url: url.map_err(|_| ABSOLUTE)?, zone, authorization })
     }
 
+    /// Parses a URL, or host and port alone, which mean one of https, or of http with `is_insecure`. Returns what it must
+    /// be otherwise.
+    pub(crate) fn parse_address(text: &str, is_insecure: bool) -> Result<Self, &'static str> {
+        if text.contains("://") {
+            return Self::parse(text).map_err(|must| if must == ABSOLUTE { ABSOLUTE_OR_ADDRESS } else { must });
+        }
+        let scheme = if is_insecure { "http" } else { "https" };
+        Self::parse(&format!("{scheme}://{text}")).map_err(|must| match must {
+            ABSOLUTE => ABSOLUTE_OR_ADDRESS,
+            NO_TLS => NO_TLS_TO_ADDRESS,
+            must => must,
+        })
+    }
+
     /// The URL of a request.
     pub(crate) fn url(&self) -> &Uri {
         &self.url
@@ -102,6 +119,14 @@ impl Endpoint {
     /// Whether this is already the URL for traces and not a base URL.
     pub(crate) fn has_traces_path(&self) -> bool {
         self.url.path().trim_end_matches('/').ends_with("/v1/traces")
+    }
+
+    /// This URL without the path for traces at its end; none if it has none.
+    pub(crate) fn without_traces_path(&self) -> Option<Self> {
+        let base = self.url.path().trim_end_matches('/').strip_suffix(TRACES_PATH)?;
+        let mut parts = self.url.clone().into_parts();
+        parts.path_and_query = base.parse().ok();
+        Some(Self { url: Uri::from_parts(parts).ok()?, ..self.clone() })
     }
 
     /// Host and port.

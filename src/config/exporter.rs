@@ -45,8 +45,7 @@ impl fmt::Display for TracesExporter {
 /// A name of a protocol in the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ProtocolName {
-    /// The supported protocol.
-    HttpProtobuf,
+    Supported(Protocol),
     Unsupported,
     Unknown,
 }
@@ -54,8 +53,8 @@ pub(super) enum ProtocolName {
 impl ProtocolName {
     pub(super) fn read(text: &str) -> Self {
         match text.parse() {
-            Ok(Protocol::HttpProtobuf) => Self::HttpProtobuf,
-            Ok(Protocol::Grpc) => Self::Unsupported,
+            Ok(protocol) if Protocol::is_compiled_in(protocol) => Self::Supported(protocol),
+            Ok(_) => Self::Unsupported,
             Err(_) if text.trim().eq_ignore_ascii_case("http/json") => Self::Unsupported,
             Err(_) => Self::Unknown,
         }

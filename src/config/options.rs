@@ -69,6 +69,7 @@ pub(crate) struct Options {
     pub(crate) span_limits: Option<SpanLimits>,
     pub(crate) spool: Option<SpoolConfig>,
     pub(crate) protocol: Option<Protocol>,
+    pub(crate) insecure: Option<bool>,
     /// Set by `set_connection_pool`, so that it and the settings of single fields override each other.
     pub(crate) connection_pool: Option<ConnectionPoolConfig>,
     /// Set by `set_connection_manager`; takes precedence over the pool.

@@ -39,6 +39,9 @@ const DEFAULT_WORKERS: RangeInclusive<usize> = 1..=4;
 const MESSAGE_BYTES: RangeInclusive<usize> = 1024..=1024 * MIB;
 const WORKERS: RangeInclusive<usize> = 1..=64;
 
+/// Bytes of headers, 32 added for each, up to which no server of gRPC refuses a call.
+const GRPC_HEADER_BYTES: usize = 8 * 1024;
+
 /// Every setting, complete and valid. Its `Debug` shows no header value and no user information.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -52,6 +55,8 @@ pub(crate) struct Settings {
     /// The propagators set in the environment. They count for the whole process, even if the client is disabled
     /// (SDKV-02).
     pub(crate) propagators: Propagators,
+    /// How requests are carried.
+    pub(crate) protocol: Protocol,
     pub(crate) endpoint: Endpoint,
     /// Whether no endpoint was configured, or only an unusable one.
     pub(crate) endpoint_is_default: bool,
@@ -100,7 +105,12 @@ pub(crate) struct Settings {
 impl Settings {
     /// Where the client's own metrics go, if they are enabled.
     pub(crate) fn metrics_endpoint(&self) -> Option<Endpoint> {
-        self.monitoring.enable_metrics.then(|| self.endpoint.for_metrics()).flatten()
+        let endpoint = || match self.protocol {
+            Protocol::HttpProtobuf => self.endpoint.for_metrics(),
+            // Another service at the same address.
+            Protocol::Grpc => Some(self.endpoint.clone()),
+        };
+        self.monitoring.enable_metrics.then(endpoint).flatten()
     }
 
     /// Whether to report what only the program's author can fix. If no receiver was configured and none is there, the
@@ -163,7 +173,17 @@ impl Settings {
 
         let propagators = choose.list(None, env::PROPAGATORS, Propagators::parse, Propagators::default());
         let connections = ConnectionSettings::resolve(&options)?;
-        let (endpoint, source) = choose.endpoint(options.endpoint, options.traces_endpoint)?;
+        if let Some(missing) = options.protocol.filter(|protocol| !protocol.is_compiled_in()) {
+            let allowed = format!("must be compiled in: turn on the cargo feature `{missing}` of otlp");
+            return Err(Error::config("with_grpc_transport", missing, allowed));
+        }
+        let protocol = choose.protocol(options.protocol);
+        let is_insecure =
+            choose.signal(options.insecure, [env::TRACES_INSECURE, env::INSECURE], |text| env::boolean(text), false);
+        let (endpoint, source) = match protocol {
+            Protocol::HttpProtobuf => choose.endpoint(options.endpoint, options.traces_endpoint)?,
+            Protocol::Grpc => choose.grpc_endpoint(options.endpoint, options.traces_endpoint, is_insecure)?,
+        };
         let endpoint_is_default = source == Source::Default;
         let disabled = disabled.or((endpoint_is_default && options.endpoint_required).then_some(
             "no receiver is configured, and the program asks for one (OTEL_EXPORTER_OTLP_ENDPOINT names it)",
@@ -176,6 +196,13 @@ impl Settings {
             let allowed = format!("must be compiled in: turn on the cargo feature `{}` of otlp", missing.name());
             return Err(Error::config("with_compression", format!("{missing:?}"), allowed));
         }
+        let header_bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+        if protocol == Protocol::Grpc && header_bytes > GRPC_HEADER_BYTES {
+            choose.warnings.push(format!(
+                "the headers of each call (with_header, OTEL_EXPORTER_OTLP_HEADERS) are {header_bytes} bytes, and servers of gRPC \
+                 take {GRPC_HEADER_BYTES} for certain; sending them all the same"
+            ));
+        }
         let compression = choose.signal(
             options.compression,
             [env::TRACES_COMPRESSION, env::COMPRESSION],
@@ -185,12 +212,6 @@ impl Settings {
         let tls = choose.tls(options.certificate, options.client_certificate)?;
         let max_request_bytes = within("with_max_request_bytes", options.max_request_bytes, MESSAGE_BYTES)?;
         let max_response_bytes = within("with_max_response_bytes", options.max_response_bytes, MESSAGE_BYTES)?;
-
-        if options.protocol == Some(Protocol::Grpc) {
-            let allowed = "this version speaks OTLP over HTTP only; use with_http_transport and port 4318";
-            return Err(Error::config("with_grpc_transport", "grpc", allowed));
-        }
-        choose.protocol(options.protocol);
 
         let worker_pool = options.worker_pool.take().unwrap_or_default();
         let request_timeout = positive("with_request_timeout", options.request_timeout)?;
@@ -250,7 +271,7 @@ impl Settings {
         let detectors = options.resource_detectors.map(Detectors::new);
         let detectors = choose.list(detectors, env::RESOURCE_DETECTORS, Detectors::parse, Detectors::default());
         let monitoring = monitoring.unwrap_or_default();
-        if monitoring.enable_metrics && endpoint.for_metrics().is_none() {
+        if monitoring.enable_metrics && protocol == Protocol::HttpProtobuf && endpoint.for_metrics().is_none() {
             choose.warnings.push(format!(
                 "with_monitoring_config.enable_metrics = true: {endpoint} does not end in /v1/traces, so that nobody \
                  knows where metrics should go; using false"
@@ -278,6 +299,7 @@ impl Settings {
             log_level,
             log_level_is_asked,
             propagators,
+            protocol,
             endpoint,
             endpoint_is_default,
             proxy,

@@ -23,7 +23,7 @@ const OF_TESTS: [&str; 5] = ["OTLP_TEST_", "OTLP_REQUIRE_", "OTLP_SOAK_", "OTLP_
 
 /// Names of the specification that this crate does not read: those for other signals, exporters and languages. Names
 /// that begin with one of these belong to others.
-const OF_OTHERS: [&str; 57] = [
+const OF_OTHERS: [&str; 55] = [
     "OTEL_BLRP_",
     "OTEL_CONFIG",
     "OTEL_CPP_",
@@ -37,13 +37,11 @@ const OF_OTHERS: [&str; 57] = [
     "OTEL_EXPERIMENTAL_",
     "OTEL_EXPORTER_CONSOLE_",
     "OTEL_EXPORTER_JAEGER_",
-    "OTEL_EXPORTER_OTLP_INSECURE",
     "OTEL_EXPORTER_OTLP_LOGS_",
     "OTEL_EXPORTER_OTLP_METRICS_",
     "OTEL_EXPORTER_OTLP_PROFILES_",
     "OTEL_EXPORTER_OTLP_SPAN_INSECURE",
     "OTEL_EXPORTER_OTLP_METRIC_INSECURE",
-    "OTEL_EXPORTER_OTLP_TRACES_INSECURE",
     "OTEL_EXPORTER_PROMETHEUS_",
     "OTEL_EXPORTER_ZIPKIN_",
     "OTEL_GO_",

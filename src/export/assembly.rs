@@ -21,6 +21,7 @@ use super::{
     outbox::{Outbox, OutboxLimits},
     queue::Gatherer,
     recording_reports::RecordingReports,
+    request::Signal,
     sink::Sink,
     spooling::Spooling,
     tracing::OwnTracing,
@@ -38,7 +39,7 @@ static CLIENTS: AtomicUsize = AtomicUsize::new(0);
 
 impl Exporter {
     pub(crate) fn new(settings: Settings, recorder: Arc<Recorder>, diagnostics: Diagnostics) -> Arc<Self> {
-        let sink = Sink::new(&settings);
+        let sink = Sink::new(&settings, Signal::Traces);
         Self::with_sink(settings, recorder, diagnostics, sink)
     }
 

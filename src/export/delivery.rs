@@ -18,7 +18,6 @@ use super::{
     request::{Request, Signal},
     retry::{Verdict, decide},
     sink::Reply,
-    tracing::OwnTracing,
 };
 use crate::{
     error::{Count, DropReason, LogLevel, Subject},
@@ -133,7 +132,7 @@ impl Exporter {
             if let Some(pause) = paused
                 && !self.outlasts(&mut request, pause - now, settle)
             {
-                let outcome = Outcome::paused(pause - now);
+                let outcome = Outcome::paused(pause - now, self.settings.protocol);
                 if self.conclude(&mut request, Fate::Lost(DropReason::Undelivered), &outcome, settle).is_break() {
                     return;
                 }
@@ -172,7 +171,7 @@ impl Exporter {
         settle: &mut dyn Settle,
     ) -> ControlFlow<()> {
         if request.signal == Signal::Traces {
-            self.operations.concluded(outcome, request.age());
+            self.operations.concluded(outcome, self.settings.protocol, request.age());
         }
         settle.settle(self, request, fate, outcome)
     }
@@ -185,7 +184,7 @@ impl Exporter {
             return (Verdict::Split, outcome);
         }
         if request.is_hopeless() {
-            return (Verdict::GiveUp(DropReason::TooLarge), Outcome::hopeless());
+            return (Verdict::GiveUp(DropReason::TooLarge), Outcome::hopeless(self.settings.protocol));
         }
         let deadline = request.deadline(self.settings.export_timeout);
         let until = request.expires.take().map_or(deadline, |expires| expires.min(deadline));
@@ -212,7 +211,7 @@ impl Exporter {
             request.moved = true;
             let second = self.post(request, destination, until, Over::Another).outcome;
             // If there is no other way, the first answer counts.
-            outcome = if second.status().is_some() { second } else { outcome };
+            outcome = if second.is_answered() { second } else { outcome };
         }
         if destination.may_not_know(request.compression, &outcome) && request.recompress() {
             let second = self.post(request, destination, until, Over::Any).outcome;
@@ -276,8 +275,8 @@ impl Exporter {
             self.diagnostics.say(LogLevel::Warn, Subject::Config, format_args!("{remark}"));
         }
         self.meter.request(request.body.len(), begun.elapsed(), sink.vitals().round_trip, &reply.outcome);
-        if let Some(span) = span {
-            OwnTracing::end(span, &reply.outcome);
+        if let (Some(own), Some(span)) = (&self.own_tracing, span) {
+            own.end(span, &reply.outcome);
         }
         reply
     }

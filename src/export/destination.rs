@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{outcome::Outcome, sink::Sink};
+use super::{
+    outcome::{Code, Outcome, StatusCode},
+    sink::Sink,
+};
 use crate::{
     config::{Compression, Endpoint},
     sync::locks::Mutex,
@@ -53,10 +56,12 @@ impl Destination {
     /// compression that not every receiver knows has not been accepted yet.
     pub(super) fn may_not_know(&self, compression: Compression, outcome: &Outcome) -> bool {
         match outcome {
-            Outcome::Refused { status: 415, .. } => true,
-            Outcome::Refused { status: 400..=499, .. } => {
-                !is_usual(compression) && !self.is_proven.load(Ordering::Relaxed)
-            }
+            Outcome::Refused { code: Code::Http(415), .. } => true,
+            // gRPC: servers say the first for a compression they do not know, and grpcio the second.
+            Outcome::Refused {
+                code: Code::Http(400..=499) | Code::Grpc(StatusCode::UNIMPLEMENTED | StatusCode::INTERNAL),
+                ..
+            } => !is_usual(compression) && !self.is_proven.load(Ordering::Relaxed),
             _ => false,
         }
     }
@@ -110,7 +115,7 @@ mod tests {
         let destination = Destination::new(settings.endpoint.clone(), Sink::Counting(Counting::default()));
         let (accepted, refused) = (
             Outcome::Accepted { rejected: 0, message: None },
-            Outcome::Refused { status: 400, message: String::new() },
+            Outcome::Refused { code: Code::Http(400), message: String::new() },
         );
         // The tuning may begin with gzip, and try another one later.
         destination.note_answer(Compression::Gzip, &accepted);
@@ -118,7 +123,8 @@ mod tests {
         assert!(!destination.may_not_know(Compression::Gzip, &refused));
         destination.note_answer(Compression::Zstd, &accepted);
         assert!(!destination.may_not_know(Compression::Zstd, &refused), "then it is the request that is wrong");
-        assert!(destination.may_not_know(Compression::Zstd, &Outcome::Refused { status: 415, message: String::new() }));
+        let unsupported = Outcome::Refused { code: Code::Http(415), message: String::new() };
+        assert!(destination.may_not_know(Compression::Zstd, &unsupported));
     }
 
     #[test]

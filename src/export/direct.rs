@@ -227,8 +227,12 @@ impl Exporter {
     fn error(&self, outcome: Outcome) -> Error {
         let endpoint = self.settings.endpoint.to_string();
         match outcome {
-            Outcome::Refused { status, message } | Outcome::TooLarge { status, message } => {
-                Error::Refused { endpoint, status, message }
+            Outcome::Refused { code, message } | Outcome::TooLarge { code, message } => {
+                let message = match code.name() {
+                    Some(name) => format!("{name}: {message}"),
+                    None => message,
+                };
+                Error::Refused { endpoint, status: code.number(), message }
             }
             Outcome::Oversized { bytes, limit } => Error::TooLarge { bytes, limit },
             Outcome::Failed { failure: Failure::Shutdown, .. } => Error::Shutdown,

@@ -114,7 +114,7 @@ mod tests {
         let failures = Failures::default();
         let standing = || failures.standing().map(|failure| failure.message);
         failures.note(&failed(Failure::Timeout, "no answer"), false);
-        failures.note(&failed(Failure::Unavailable(503), "status 503"), false);
+        failures.note(&failed(Failure::Unavailable(Code::Http(503)), "status 503"), false);
         failures.note(&failed(Failure::Timeout, "no answer"), false);
         assert_eq!(standing().as_deref(), Some("status 503"));
         failures.note(&Outcome::Accepted { rejected: 0, message: None }, false);

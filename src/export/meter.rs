@@ -49,7 +49,7 @@ impl Meter {
     /// The bandwidth is derived from the time that large bodies need beyond a round trip: how soon the system takes
     /// them says nothing, because its buffers hold most of them whole.
     pub(super) fn request(&self, body: usize, took: Duration, round_trip: Duration, outcome: &Outcome) {
-        if body >= TELLING_BYTES && outcome.status().is_some() {
+        if body >= TELLING_BYTES && outcome.is_answered() {
             let transfer = took.saturating_sub(round_trip).as_nanos() as u64;
             self.transfer_bytes.fetch_add(body as u64, Ordering::Relaxed);
             self.transfer_nanos.fetch_add(transfer, Ordering::Relaxed);

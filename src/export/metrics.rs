@@ -18,7 +18,7 @@ use super::{
     destination::Destination,
     encode::compress::{Encoder, NoMemory},
     operations::Operation,
-    outcome::Outcome,
+    outcome::{Code, Outcome},
     request::{Request, Signal},
     sink::Sink,
 };
@@ -37,7 +37,7 @@ pub(super) fn destination(settings: &Settings) -> Option<Destination> {
     let mut settings = Settings { endpoint: settings.metrics_endpoint()?, ..settings.clone() };
     settings.connections.prewarmed = 0;
     settings.connections.max_connections = 1;
-    let sink = Sink::new(&settings);
+    let sink = Sink::new(&settings, Signal::Metrics);
     Some(Destination::new(settings.endpoint, sink))
 }
 
@@ -92,7 +92,7 @@ impl Exporter {
 fn metrics(exporter: &Exporter) -> Vec<Metric> {
     let (snapshot, recorder) = (exporter.snapshot(), &exporter.recorder);
     let processor = component("batching_span_processor", exporter.number);
-    let mut sender = component("otlp_http_span_exporter", exporter.number);
+    let mut sender = component(exporter.settings.protocol.component(), exporter.number);
     let (address, port) = exporter.settings.endpoint.address();
     sender.push(KeyValue::new("server.address", address.to_owned()));
     sender.push(KeyValue::new("server.port", port));
@@ -174,7 +174,7 @@ fn durations(operations: Vec<Operation>, sender: &Attributes) -> Metric {
     let distribution = |operation: Operation| {
         let mut attributes = sender.clone();
         attributes.extend(operation.error.map(|error| KeyValue::new("error.type", error)));
-        attributes.extend(operation.status.map(|status| KeyValue::new("http.response.status_code", status)));
+        attributes.extend(operation.code.map(Code::attribute));
         Distribution {
             attributes,
             count: operation.count,

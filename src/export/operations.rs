@@ -2,16 +2,16 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::outcome::{Failure, Outcome};
-use crate::sync::locks::Mutex;
+use super::outcome::{Code, Failure, Outcome};
+use crate::{config::Protocol, sync::locks::Mutex};
 
 /// Exports that ended the same way.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Operation {
     /// What was wrong with the last attempt; none after success.
     pub(crate) error: Option<String>,
-    /// The last answer's status, if there was one.
-    pub(crate) status: Option<u16>,
+    /// The last answer's code, if there was one.
+    pub(crate) code: Option<Code>,
     pub(crate) count: u64,
     pub(crate) total: Duration,
     pub(crate) shortest: Duration,
@@ -24,19 +24,19 @@ pub(crate) struct Operations(Mutex<Concluded>);
 
 #[derive(Default)]
 struct Concluded {
-    operations: BTreeMap<(Option<String>, Option<u16>), Operation>,
+    operations: BTreeMap<(Option<String>, Option<Code>), Operation>,
     /// Spans by the error that cost them.
     lost: BTreeMap<String, u64>,
 }
 
 impl Operations {
     /// An export ended so after `took`.
-    pub(crate) fn concluded(&self, outcome: &Outcome, took: Duration) {
-        let (error, status) = (outcome.error_type(), outcome.status());
+    pub(crate) fn concluded(&self, outcome: &Outcome, protocol: Protocol, took: Duration) {
+        let (error, code) = (outcome.error_type(), outcome.code(protocol));
         let mut concluded = self.0.lock();
-        let operation = concluded.operations.entry((error.clone(), status)).or_insert_with(|| Operation {
+        let operation = concluded.operations.entry((error.clone(), code)).or_insert_with(|| Operation {
             error,
-            status,
+            code,
             count: 0,
             total: Duration::ZERO,
             shortest: took,

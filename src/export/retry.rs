@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::outcome::{Failure, Outcome};
+use super::outcome::{Code, Failure, Outcome, StatusCode};
 use crate::{
     config::{ErrorType, RetryConfig},
     error::DropReason,
@@ -35,7 +35,8 @@ pub(crate) fn decide(config: &RetryConfig, attempt: u32, left: Duration, outcome
     let kind = match failure {
         Failure::Refused | Failure::Broken | Failure::Gone | Failure::Resolve | Failure::Tls => ErrorType::Network,
         Failure::Timeout => ErrorType::Timeout,
-        Failure::Throttled => ErrorType::Throttled,
+        Failure::Throttled(_) => ErrorType::Throttled,
+        Failure::Unavailable(Code::Grpc(StatusCode::DEADLINE_EXCEEDED)) => ErrorType::Timeout,
         Failure::Unavailable(_) => ErrorType::Unavailable,
         Failure::Unusable => return Verdict::GiveUp(DropReason::Refused),
         // Nobody has seen it: it may wait in the spool for somebody to mend what is wrong.
@@ -69,7 +70,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn failed(retry_after: Option<Duration>) -> Outcome {
-        Outcome::Failed { failure: Failure::Unavailable(503), message: String::new(), retry_after }
+        Outcome::Failed { failure: Failure::Unavailable(Code::Http(503)), message: String::new(), retry_after }
     }
 
     fn wait(verdict: Verdict) -> Duration {
@@ -117,7 +118,7 @@ mod tests {
         let config = RetryConfig::default();
         let accepted = Outcome::Accepted { rejected: 3, message: None };
         assert_eq!(decide(&config, 1, MINUTE, &accepted, 0.5), Verdict::Done { rejected: 3 });
-        let refused = Outcome::Refused { status: 400, message: String::new() };
+        let refused = Outcome::Refused { code: Code::Http(400), message: String::new() };
         assert_eq!(decide(&config, 1, MINUTE, &refused, 0.5), Verdict::GiveUp(DropReason::Refused));
     }
 
@@ -137,8 +138,8 @@ mod tests {
             assert!(matches!(after(2, failure), Verdict::Wait(_)), "{failure:?}");
             assert_eq!(after(3, failure), given_up, "{failure:?}: the first try counts");
         }
-        assert_eq!(after(1, Failure::Throttled), given_up);
-        assert_eq!(after(1, Failure::Unavailable(503)), given_up);
+        assert_eq!(after(1, Failure::Throttled(Code::Http(429))), given_up);
+        assert_eq!(after(1, Failure::Unavailable(Code::Http(503))), given_up);
         assert_eq!(after(1, Failure::Untrusted), given_up);
         assert_eq!(after(1, Failure::Barred), given_up);
         assert_eq!(after(1, Failure::Shutdown), Verdict::GiveUp(DropReason::Shutdown));

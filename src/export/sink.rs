@@ -3,31 +3,54 @@
 use std::time::{Duration, Instant};
 
 mod answer;
+mod channel;
 mod classify;
 #[cfg(test)]
 mod counting;
-#[expect(dead_code, reason = "not wired yet")]
+#[cfg(feature = "grpc")]
 mod grpc;
 mod http;
 
 #[cfg(test)]
 pub(crate) use counting::Counting;
-pub(crate) use http::{HttpSink, Reply};
+#[cfg(feature = "grpc")]
+pub(crate) use grpc::GrpcSink;
+pub(crate) use http::HttpSink;
 
+use self::channel::Way;
 use super::{
     net::{Carried, permits::Permit, pool::Over},
     outcome::Outcome,
-    request::Request,
+    request::{Request, Signal},
 };
+#[cfg(feature = "grpc")]
+use crate::config::Protocol;
 use crate::config::Settings;
 
 /// Known when the client is built, and the same for as long as it lives.
 pub(crate) enum Sink {
     /// OTLP over HTTP/1.1.
     Http(Box<HttpSink>),
+    /// OTLP over gRPC.
+    #[cfg(feature = "grpc")]
+    Grpc(Box<GrpcSink>),
     /// Counts requests, and accepts them.
     #[cfg(test)]
     Counting(Counting),
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) outcome: Outcome,
+    /// It is a refusal that may be one node's: the same request is worth making once over another connection.
+    pub(crate) elsewhere: bool,
+}
+
+impl From<Outcome> for Reply {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, elsewhere: false }
+    }
 }
 
 /// What holds for a sink while it is used.
@@ -44,28 +67,41 @@ pub(crate) struct Vitals {
 }
 
 impl Sink {
-    pub(super) fn new(settings: &Settings) -> Self {
+    /// A sink for requests of one signal.
+    #[cfg_attr(not(feature = "grpc"), expect(unused_variables, reason = "HTTP has a URL for each signal"))]
+    pub(super) fn new(settings: &Settings, signal: Signal) -> Self {
+        #[cfg(feature = "grpc")]
+        if settings.protocol == Protocol::Grpc {
+            return Self::Grpc(Box::new(GrpcSink::new(settings, signal)));
+        }
         Self::Http(Box::new(HttpSink::new(settings)))
+    }
+
+    /// Its connections, if it has any.
+    fn way(&self) -> Option<&dyn Way> {
+        match self {
+            Self::Http(http) => Some(http.way()),
+            #[cfg(feature = "grpc")]
+            Self::Grpc(grpc) => Some(grpc.way()),
+            #[cfg(test)]
+            Self::Counting(_) => None,
+        }
     }
 
     /// Waits until `deadline` for the right to submit a request, which is held until the outcome is there; none where
     /// no right is needed.
     pub(super) fn permit(&self, deadline: Instant) -> Result<Option<Permit<'_>>, Outcome> {
-        match self {
-            Self::Http(http) => http.permit(deadline).map(Some),
-            #[cfg(test)]
-            Self::Counting(_) => Ok(None),
-        }
+        self.way().map(|way| way.permit(deadline)).transpose()
     }
 
     /// Sends a request once, over a connection of this kind where there are any, and waits for its outcome until
     /// `until`. Blocks.
     pub(super) fn submit(&self, request: &Request, until: Instant, over: Over) -> Reply {
+        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         match self {
-            Self::Http(http) => {
-                let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-                http.post(&request.body, request.compression, left, over)
-            }
+            Self::Http(http) => http.post(&request.body, request.compression, left, over),
+            #[cfg(feature = "grpc")]
+            Self::Grpc(grpc) => grpc.call(&request.body, request.compression, request.uncompressed, left, over),
             #[cfg(test)]
             Self::Counting(counting) => counting.submit(request).into(),
         }
@@ -73,86 +109,57 @@ impl Sink {
 
     /// From now on what gets no answer for so long is given up: connections that may be dead have less time.
     pub(super) fn hurry(&self, within: Duration) {
-        match self {
-            Self::Http(http) => http.hurry(within),
-            #[cfg(test)]
-            Self::Counting(_) => {}
+        if let Some(way) = self.way() {
+            way.hurry(within);
         }
     }
 
     pub(super) fn vitals(&self) -> Vitals {
-        match self {
-            Self::Http(http) => Vitals {
-                progress: http.progress(),
-                round_trip: http.round_trip(),
-                carried: http.carried(),
-                idle_connections: http.idle_connections(),
-            },
-            #[cfg(test)]
-            Self::Counting(_) => Vitals::default(),
-        }
+        self.way().map(|way| way.vitals()).unwrap_or_default()
     }
 
     /// What there is to say about it since the last time.
     pub(super) fn take_remarks(&self) -> Vec<String> {
-        match self {
-            Self::Http(http) => http.take_remarks(),
-            #[cfg(test)]
-            Self::Counting(_) => Vec::new(),
+        let mut remarks = self.way().map(|way| way.take_remarks()).unwrap_or_default();
+        if let Self::Http(http) = self {
+            remarks.extend(http.take_remark());
         }
+        remarks
     }
 
     /// A host that the system has not found an address of so far, and is still asked for.
     pub(super) fn unresolved(&self) -> Option<String> {
-        match self {
-            Self::Http(http) => http.unresolved(),
-            #[cfg(test)]
-            Self::Counting(_) => None,
-        }
+        self.way()?.unresolved()
     }
 
     /// When it should be looked after, though nothing else happens.
     pub(super) fn next_upkeep(&self) -> Option<Instant> {
-        match self {
-            Self::Http(http) => http.next_upkeep(),
-            #[cfg(test)]
-            Self::Counting(_) => None,
-        }
+        self.way()?.next_upkeep()
     }
 
     /// Looks after what is idle; true if something of it was lost.
     pub(super) fn upkeep(&self, now: Instant) -> bool {
-        match self {
-            Self::Http(http) => http.look_after(now),
-            #[cfg(test)]
-            Self::Counting(_) => false,
-        }
+        self.way().is_some_and(|way| way.look_after(now))
     }
 
     /// Makes ready, on a thread of its own, what is to be there before it is needed; `done` is told how it went.
     pub(super) fn open_ahead(&self, done: impl FnOnce(Result<(), String>) + Send + 'static) {
-        match self {
-            Self::Http(http) => http.open_ahead(done),
-            #[cfg(test)]
-            Self::Counting(_) => drop(done),
+        if let Some(way) = self.way() {
+            way.open_ahead(Box::new(done));
         }
     }
 
     /// Changes how many requests may be under way at once; those that are too many are not cut.
     pub(super) fn limit(&self, requests: usize) {
-        match self {
-            Self::Http(http) => http.set_max_connections(requests),
-            #[cfg(test)]
-            Self::Counting(_) => {}
+        if let Some(way) = self.way() {
+            way.limit(requests);
         }
     }
 
     /// Cuts what is under way and refuses what comes.
     pub(super) fn close(&self) {
-        match self {
-            Self::Http(http) => http.shutdown(),
-            #[cfg(test)]
-            Self::Counting(_) => {}
+        if let Some(way) = self.way() {
+            way.close();
         }
     }
 }

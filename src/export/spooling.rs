@@ -356,7 +356,7 @@ impl Exporter {
         let (Some(spooling), Some(claimed)) = (&self.spooling, request.claimed.take()) else { return };
         let contents = [halves[0].contents(), halves[1].contents()];
         match spooling.spool.split(claimed, &contents) {
-            Ok(()) if outcome.status().is_some() => self.note_answer(),
+            Ok(()) if outcome.is_answered() => self.note_answer(),
             // Nobody was asked.
             Ok(()) => {}
             Err(error) => {

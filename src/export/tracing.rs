@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{encode::protobuf::Runs, outcome::Outcome, request::Request};
 use crate::{
     capture::{Recorder, Scope, Span, SpanKind, Status, Tracer},
-    config::Settings,
+    config::{Protocol, Settings},
+    value::KeyValue,
 };
 
 /// What the client's own spans are made with.
@@ -14,6 +15,7 @@ pub(crate) struct OwnTracing {
     scope: u32,
     address: String,
     port: u16,
+    protocol: Protocol,
 }
 
 impl OwnTracing {
@@ -29,6 +31,7 @@ impl OwnTracing {
             tracer: Tracer::bound(Some(recorder), scope),
             address: address.to_owned(),
             port,
+            protocol: settings.protocol,
         })
     }
 
@@ -39,11 +42,15 @@ impl OwnTracing {
 
     /// The span of one request, which is under way.
     pub(super) fn begin(&self, request: &Request) -> Span {
-        self.tracer
-            .span("POST")
-            .root()
+        let span = match self.protocol {
+            Protocol::HttpProtobuf => self.tracer.span("POST").attribute("http.request.method", "POST"),
+            Protocol::Grpc => {
+                let method = "opentelemetry.proto.collector.trace.v1.TraceService/Export";
+                self.tracer.span(method).attribute("rpc.system.name", "grpc").attribute("rpc.method", method)
+            }
+        };
+        span.root()
             .kind(SpanKind::Client)
-            .attribute("http.request.method", "POST")
             .attribute("server.address", self.address.as_str())
             .attribute("server.port", self.port)
             .attribute("http.request.body.size", request.body.len())
@@ -53,9 +60,10 @@ impl OwnTracing {
     }
 
     /// The request has been answered, or has failed.
-    pub(super) fn end(mut span: Span, outcome: &Outcome) {
-        if let Some(status) = outcome.status() {
-            span.set_attribute("http.response.status_code", status);
+    pub(super) fn end(&self, mut span: Span, outcome: &Outcome) {
+        if let Some(code) = outcome.code(self.protocol) {
+            let KeyValue { key, value } = code.attribute();
+            span.set_attribute(&key, value);
         }
         if let Some(error) = outcome.error_type() {
             span.set_status(Status::error(""));

@@ -11,6 +11,14 @@ use crate::{
 };
 
 const DEFAULT_ENDPOINT: &str = "http://localhost:4318/v1/traces";
+const DEFAULT_GRPC_ENDPOINT: &str = "http://localhost:4317";
+
+/// The values of `OTEL_EXPORTER_OTLP_PROTOCOL`.
+const PROTOCOLS: &str = if cfg!(feature = "grpc") {
+    "must be http/protobuf, which receivers take on port 4318, or grpc, which they take on port 4317"
+} else {
+    "must be http/protobuf, which receivers take on port 4318; grpc needs the cargo feature `grpc` of otlp"
+};
 
 /// The source of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,26 +121,31 @@ impl Chooser<'_> {
         chosen
     }
 
-    /// Reports a protocol that is not supported, unless a source of higher rank has named another (OTLPV-10).
-    pub(super) fn protocol(&mut self, in_code: Option<Protocol>) {
-        let mut is_decided = in_code.is_some();
+    /// Resolves the protocol. One that is not supported is reported, unless a source of higher rank has named another
+    /// (OTLPV-10).
+    pub(super) fn protocol(&mut self, in_code: Option<Protocol>) -> Protocol {
+        let mut chosen = in_code;
         for variable in [env::TRACES_PROTOCOL, env::PROTOCOL] {
             let why = match self.environment.get(variable) {
                 None => continue,
                 Some(Err(why)) => why,
                 Some(Ok(text)) => {
-                    let name = ProtocolName::read(text);
-                    let counts = !is_decided;
-                    is_decided |= name != ProtocolName::Unknown;
-                    match name {
-                        ProtocolName::HttpProtobuf => continue,
-                        ProtocolName::Unsupported if !counts => continue,
-                        _ => Rejected::new(text, "must be http/protobuf, which receivers take on port 4318"),
+                    match ProtocolName::read(text) {
+                        ProtocolName::Supported(protocol) => {
+                            chosen.get_or_insert(protocol);
+                            continue;
+                        }
+                        ProtocolName::Unsupported if chosen.is_some() => continue,
+                        ProtocolName::Unsupported => chosen = Some(Protocol::default()),
+                        ProtocolName::Unknown => {}
                     }
+                    Rejected::new(text, PROTOCOLS)
                 }
             };
-            self.warnings.push(format!("{variable}={}: {}; using http/protobuf", why.value, why.must));
+            let used = chosen.unwrap_or_default();
+            self.warnings.push(format!("{variable}={}: {}; using {used}", why.value, why.must));
         }
+        chosen.unwrap_or_default()
     }
 
     /// Reports a configuration file, which is not supported.
@@ -147,6 +160,37 @@ impl Chooser<'_> {
             "{variable}={}: configuration files are not supported; using the other variables",
             why.value
         ));
+    }
+
+    /// Resolves where calls of gRPC go. No path belongs to such a URL, and a scheme only in most (GRPC-01, OTLPV-14).
+    pub(super) fn grpc_endpoint(
+        &mut self,
+        base: Option<String>,
+        traces: Option<String>,
+        is_insecure: bool,
+    ) -> Result<(Endpoint, Source), Error> {
+        let parse = |text: &str| Endpoint::parse_address(text, is_insecure);
+        let in_code = |knob, text: Option<String>| {
+            let rejected = |text: &str, must| Error::rejected(knob, Rejected::new(&endpoint::redacted(text), must));
+            text.map(|text| parse(&text).map_err(|must| rejected(&text, must))).transpose()
+        };
+        let traces = in_code("with_traces_endpoint", traces)?;
+        let base = in_code("with_endpoint", base)?;
+        let read = |_: &str, text: &str| {
+            let text = text.trim();
+            parse(text).map_err(|must| Rejected::new(&endpoint::redacted(text), must))
+        };
+        let default = parse(DEFAULT_GRPC_ENDPOINT).map_err(|must| Error::config("with_endpoint", "", must))?;
+        let (endpoint, source) = self.value(traces.or(base), &[env::TRACES_ENDPOINT, env::ENDPOINT], read, default);
+        match endpoint.without_traces_path() {
+            Some(bare) => {
+                let told =
+                    format!("{endpoint}: gRPC has no path /v1/traces, which belongs to OTLP over HTTP; using {bare}");
+                self.warnings.push(told);
+                Ok((bare, source))
+            }
+            None => Ok((endpoint, source)),
+        }
     }
 
     pub(super) fn endpoint(

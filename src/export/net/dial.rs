@@ -8,20 +8,21 @@ use ureq::{
     config::Config,
     unversioned::{
         resolver::Resolver as _,
-        transport::{ConnectionDetails, Connector as _, Transport, time::Instant as UreqInstant},
+        transport::{ConnectionDetails, time::Instant as UreqInstant},
     },
 };
 
 use super::{
     deadline::Deadline,
     fault::{Fault, ProxyFault},
+    line::Line,
     proxy::{ProxyOnTheWay, Role},
     resolver::CachingResolver,
     socket::Sockets,
     socks::{self, Target},
-    tls::TlsConnector,
+    tls::{Peer, TlsConnector},
 };
-use crate::config::{Endpoint, Tls};
+use crate::config::{Endpoint, Protocol, Tls};
 
 /// Opens connections to one receiver.
 #[derive(Debug)]
@@ -42,10 +43,11 @@ impl Route {
         head: usize,
         tls: &Tls,
         proxy: Option<ProxyOnTheWay>,
+        protocol: Protocol,
     ) -> Arc<Self> {
         let sockets = Arc::new(Sockets::new(head));
         let config = Agent::config_builder().build();
-        let (resolver, tls) = (CachingResolver::new(endpoint.zone()), TlsConnector::new(tls, head));
+        let (resolver, tls) = (CachingResolver::new(endpoint.zone()), TlsConnector::new(tls, head, protocol));
         Arc::new(Self { url: endpoint.url().clone(), config, resolver, sockets, proxy, tls })
     }
 
@@ -55,11 +57,7 @@ impl Route {
     }
 
     /// Opens a connection until `deadline`; no more than `connecting` of that, once the name is known.
-    pub(in crate::export) fn open(
-        &self,
-        deadline: Deadline,
-        connecting: Duration,
-    ) -> Result<Box<dyn Transport>, Fault> {
+    pub(in crate::export) fn open(&self, deadline: Deadline, connecting: Duration) -> Result<Box<dyn Line>, Fault> {
         let Some(proxy) = &self.proxy else {
             let (socket, deadline) = self.socket(&self.url, &self.resolver, deadline, connecting)?;
             return self.secure(&self.url, socket, deadline);
@@ -80,7 +78,7 @@ impl Route {
         proxy: &ProxyOnTheWay,
         deadline: Deadline,
         connecting: Duration,
-    ) -> Result<(Box<dyn Transport>, Deadline), Fault> {
+    ) -> Result<(Box<dyn Line>, Deadline), Fault> {
         let at_proxy = |fault: Fault| Fault::Proxy(fault.into());
         let socket = self.socket(proxy.url(), &proxy.resolver, deadline, connecting);
         let (socket, deadline) = socket.map_err(|error| Fault::Proxy(ProxyFault::Line(error)))?;
@@ -94,7 +92,7 @@ impl Route {
         resolves: bool,
         deadline: Deadline,
         connecting: Duration,
-    ) -> Result<Box<dyn Transport>, Fault> {
+    ) -> Result<Box<dyn Line>, Fault> {
         let (host, port) = proxy.target().rsplit_once(':').unwrap_or_default();
         let port = port.parse().unwrap_or_default();
         let address = host.trim_matches(['[', ']']).parse().ok().map(|ip| SocketAddr::new(ip, port));
@@ -109,9 +107,9 @@ impl Route {
         let deadline = deadline.or_sooner(Deadline::connecting(connecting));
         let mut failed = Fault::Line(Error::HostNotFound);
         for target in targets {
-            let (mut transport, deadline) = self.to_proxy(proxy, deadline, connecting)?;
-            match socks::connect(&mut *transport, target, proxy.proxy.credentials.as_ref(), deadline) {
-                Ok(()) => return self.secure(&self.url, transport, deadline),
+            let (mut line, deadline) = self.to_proxy(proxy, deadline, connecting)?;
+            match socks::connect(&mut *line, target, proxy.proxy.credentials.as_ref(), deadline) {
+                Ok(()) => return self.secure(&self.url, line, deadline),
                 Err(fault) => failed = fault,
             }
             if !matches!(&failed, Fault::Proxy(fault) if fault.is_about_the_address()) {
@@ -128,7 +126,7 @@ impl Route {
         resolver: &CachingResolver,
         deadline: Deadline,
         connecting: Duration,
-    ) -> Result<(Box<dyn Transport>, Deadline), Error> {
+    ) -> Result<(Box<dyn Line>, Deadline), Error> {
         let addresses = resolver.resolve(url, &self.config, deadline.timeout())?;
         let deadline = deadline.or_sooner(Deadline::connecting(connecting));
         let socket = self.sockets.open(&addresses, deadline, &self.config)?;
@@ -142,12 +140,7 @@ impl Route {
     }
 
     /// Agrees on TLS over `transport`, if `url` asks for it.
-    fn secure(
-        &self,
-        url: &Uri,
-        transport: Box<dyn Transport>,
-        deadline: Deadline,
-    ) -> Result<Box<dyn Transport>, Fault> {
+    fn secure(&self, url: &Uri, line: Box<dyn Line>, deadline: Deadline) -> Result<Box<dyn Line>, Fault> {
         let details = ConnectionDetails {
             uri: url,
             addrs: self.resolver.empty(),
@@ -163,11 +156,11 @@ impl Route {
             register_shutdown: Arc::new(|_| Ok(())),
         };
         if !details.needs_tls() {
-            return Ok(transport);
+            return Ok(line);
         }
-        match self.tls.connect(&details, Some(transport)) {
-            Ok(Some(secured)) => Ok(Box::new(secured)),
-            Ok(None) => Err(Error::ConnectionFailed.into()),
+        let peer = if std::ptr::eq(url, &self.url) { Peer::Receiver } else { Peer::Proxy };
+        match self.tls.connect(&details, line.into_transport(), peer) {
+            Ok(secured) => Ok(Box::new(secured)),
             // Nothing but the handshake reads so early.
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(Error::Tls("the connection was closed during the handshake; does it speak plain http there?")

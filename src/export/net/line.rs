@@ -12,8 +12,9 @@ use super::early;
 
 /// Bytes both ways.
 pub(in crate::export) trait Line: Transport {
-    /// Sends some bytes of these parts, at least one, and answers how many. Where the receiver takes none and something
-    /// has come from it, that is told instead, see [`is_told`]: it is to be read first. Blocks, within the time there is.
+    /// Sends some bytes of these parts, at least one, and returns how many. If the receiver takes none and something has
+    /// come from it, that is told instead, see [`is_told`]: it is to be read first. If it takes none any more, they count
+    /// as sent: reading tells why. Blocks, within the time there is.
     fn send(&mut self, parts: &[IoSlice<'_>], timeout: NextTimeout) -> Result<usize, Error>;
 
     /// The same connection as whoever speaks ureq's language takes it.

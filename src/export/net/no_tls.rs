@@ -2,30 +2,33 @@
 
 use ureq::{
     Error,
-    unversioned::transport::{ConnectionDetails, Connector, Transport},
+    unversioned::transport::{ConnectionDetails, Transport},
 };
 
-use crate::config::Tls;
+use super::socket::Socket;
+use crate::config::{Protocol, Tls};
 
-/// Passes plain connections on. Settings refuse a receiver with TLS, but a proxy may ask for it.
+/// Opens nothing. Settings refuse a receiver with TLS, but a proxy may ask for it.
 #[derive(Debug)]
 pub(in crate::export) struct TlsConnector;
 
+/// Who is at the other end.
+pub(super) enum Peer {
+    Receiver,
+    Proxy,
+}
+
 impl TlsConnector {
-    pub(in crate::export) fn new(_: &Tls, _: usize) -> Self {
+    pub(in crate::export) fn new(_: &Tls, _: usize, _: Protocol) -> Self {
         Self
     }
 
     pub(in crate::export) fn take_remarks(&self) -> Vec<String> {
         Vec::new()
     }
-}
 
-impl<In: Transport> Connector<In> for TlsConnector {
-    type Out = In;
-
-    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<In>, Error> {
-        if details.needs_tls() { Err(Error::TlsRequired) } else { Ok(chained) }
+    pub(super) fn connect(&self, _: &ConnectionDetails<'_>, _: Box<dyn Transport>, _: Peer) -> Result<Socket, Error> {
+        Err(Error::TlsRequired)
     }
 }
 

@@ -3,18 +3,13 @@
 //! A request leases an idle connection, or a new one. If the connection is clean after the exchange, it comes back
 //! here.
 
-use std::{
-    mem,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
-use ureq::{Error, unversioned::transport::Transport};
+use std::{mem, sync::Arc, time::Instant};
 
 use super::{
     deadline::Deadline,
     dial::Route,
     fault::Fault,
+    line::Line,
     standing::{About, Doubt, judge},
     trial::STALE,
 };
@@ -23,13 +18,20 @@ use crate::{
     sync::{Runs, locks::Mutex, spawn},
 };
 
-/// How long a TLS connection on which something came is given to show that it was only a session ticket.
-const TICKET: Duration = Duration::from_millis(10);
+/// What a protocol keeps of a connection from one request to the next.
+pub(in crate::export) trait Talk: Default + Send + 'static {
+    /// Whether the receiver may say something while a connection is idle, so that it is asked before it is used.
+    const SPEAKS_WHILE_IDLE: bool;
 
-pub(in crate::export) struct Connections {
+    /// Whether another request may follow: the connection has not ended, and nothing unexpected has come while it was
+    /// idle. Does not wait for anything.
+    fn is_alive(&mut self, line: &mut dyn Line) -> bool;
+}
+
+pub(in crate::export) struct Connections<T> {
     route: Arc<Route>,
     settings: ConnectionSettings,
-    pool: Mutex<Pool>,
+    pool: Mutex<Pool<T>>,
 }
 
 /// Which connection a request may take.
@@ -40,9 +42,9 @@ pub(crate) enum Over {
     Another,
 }
 
-struct Pool {
+struct Pool<T> {
     /// In the order in which they were used.
-    idle: Vec<Kept>,
+    idle: Vec<Kept<T>>,
     doubt: Doubt,
     /// Connections in use, or being opened for a request.
     leased: usize,
@@ -54,8 +56,9 @@ struct Pool {
 }
 
 /// An open connection.
-struct Kept {
-    transport: Box<dyn Transport>,
+struct Kept<T> {
+    line: Box<dyn Line>,
+    talk: T,
     opened: Instant,
     /// When it was used last, or opened.
     used: Instant,
@@ -65,7 +68,7 @@ struct Kept {
     is_doubted: bool,
 }
 
-impl Connections {
+impl<T: Talk> Connections<T> {
     pub(in crate::export) fn new(route: Arc<Route>, settings: ConnectionSettings) -> Arc<Self> {
         let most = settings.max_connections;
         let pool =
@@ -75,7 +78,7 @@ impl Connections {
 
     /// Returns a connection for one request: the most recently used idle one, if one can be trusted, or a new one that
     /// is open before `deadline`.
-    pub(in crate::export) fn lease(self: &Arc<Self>, deadline: Deadline, over: Over) -> Result<Lease, Fault> {
+    pub(in crate::export) fn lease(self: &Arc<Self>, deadline: Deadline, over: Over) -> Result<Lease<T>, Fault> {
         if self.are_kept()
             && let Some(lease) = self.take(over)
         {
@@ -118,10 +121,10 @@ impl Connections {
         drop(stale);
     }
 
-    /// Judges a connection by the status of the answer over it. True if the request is worth repeating over another
+    /// Judges a connection by what the answer over it is about. True if the request is worth repeating over another
     /// one.
-    pub(in crate::export) fn judge(&self, lease: &mut Lease, status: u16) -> bool {
-        let (now, about) = (Instant::now(), About::of(status));
+    pub(in crate::export) fn judge(&self, lease: &mut Lease<T>, about: About) -> bool {
+        let now = Instant::now();
         let mut pool = self.pool.lock();
         let judgement = judge(about, lease.kept().is_doubted, pool.doubt.is_the_receivers(now));
         pool.doubt.note(about, lease.is_instead, now);
@@ -136,7 +139,7 @@ impl Connections {
     }
 
     /// The most recently used idle connection, if one can be trusted.
-    fn take(self: &Arc<Self>, over: Over) -> Option<Lease> {
+    fn take(self: &Arc<Self>, over: Over) -> Option<Lease<T>> {
         loop {
             let now = Instant::now();
             let mut pool = self.pool.lock();
@@ -154,13 +157,14 @@ impl Connections {
     }
 
     /// Whether an idle connection is probed before it is used.
-    fn is_doubtful(&self, kept: &Kept, now: Instant) -> bool {
+    fn is_doubtful(&self, kept: &Kept<T>, now: Instant) -> bool {
         let is_unchecked = |interval| now.saturating_duration_since(kept.checked) >= interval;
-        self.settings.reuse == ReuseStrategy::Conservative
+        T::SPEAKS_WHILE_IDLE
+            || self.settings.reuse == ReuseStrategy::Conservative
             || self.settings.validation_interval.is_some_and(is_unchecked)
     }
 
-    fn give_back(&self, mut kept: Kept) {
+    fn give_back(&self, mut kept: Kept<T>) {
         let now = Instant::now();
         (kept.used, kept.checked) = (now, now);
         let mut pool = self.pool.lock();
@@ -173,7 +177,7 @@ impl Connections {
     /// When there will be something to maintain, if nothing happens meanwhile.
     pub(in crate::export) fn next_upkeep(&self) -> Option<Instant> {
         let settings = &self.settings;
-        let next = |kept: &Kept| {
+        let next = |kept: &Kept<T>| {
             let expiry = (kept.used + settings.idle_timeout).min(kept.opened + settings.max_lifetime);
             settings.validation_interval.map_or(expiry, |interval| expiry.min(kept.checked + interval))
         };
@@ -184,8 +188,8 @@ impl Connections {
     pub(in crate::export) fn look_after(&self, now: Instant) -> bool {
         let mut pool = self.pool.lock();
         let retired = pool.retire(now, &self.settings);
-        let is_due = |kept: &Kept, interval| now.saturating_duration_since(kept.checked) >= interval;
-        let mut due: Vec<Kept> = match self.settings.validation_interval {
+        let is_due = |kept: &Kept<T>, interval| now.saturating_duration_since(kept.checked) >= interval;
+        let mut due: Vec<Kept<T>> = match self.settings.validation_interval {
             Some(interval) => pool.idle.extract_if(.., |kept| is_due(kept, interval)).collect(),
             None => Vec::new(),
         };
@@ -242,7 +246,7 @@ impl Connections {
     }
 }
 
-impl Pool {
+impl<T> Pool<T> {
     /// Whether fewer are open than `wanted`, and another one may be opened.
     fn lacks(&self, wanted: usize) -> bool {
         !self.is_closed && self.idle.len() + self.leased < wanted.min(self.most)
@@ -251,7 +255,7 @@ impl Pool {
     /// The idle connection that a request takes; `None` if it takes a new one. A doubted one comes last, if new ones
     /// are no better.
     fn choose(&self, now: Instant, over: Over) -> Option<usize> {
-        let is_fit = |kept: &Kept| !kept.is_doubted && (over == Over::Any || !kept.is_stale(now));
+        let is_fit = |kept: &Kept<T>| !kept.is_doubted && (over == Over::Any || !kept.is_stale(now));
         let fit = self.idle.iter().rposition(is_fit);
         let is_new = over == Over::Another || self.doubt.allows_new(now);
         fit.or_else(|| self.idle.len().checked_sub(1).filter(|_| !is_new))
@@ -259,18 +263,18 @@ impl Pool {
 
     /// Makes room for a new connection. Returns whether it is opened instead of a doubted one, and the connections to
     /// be closed for it outside the lock.
-    fn open(&mut self, now: Instant) -> (bool, Vec<Kept>) {
+    fn open(&mut self, now: Instant) -> (bool, Vec<Kept<T>>) {
         self.leased += 1;
         let too_many = (self.idle.len() + self.leased).saturating_sub(self.most);
         (self.doubt.opens(now), self.least_trusted(too_many))
     }
 
     /// Takes out at most `most`: doubted ones first, the oldest of them before others.
-    fn least_trusted(&mut self, most: usize) -> Vec<Kept> {
+    fn least_trusted(&mut self, most: usize) -> Vec<Kept<T>> {
         let mut taken = Vec::new();
         for is_any in [false, true] {
             let mut left = most - taken.len();
-            let is_one = |kept: &mut Kept| {
+            let is_one = |kept: &mut Kept<T>| {
                 let is_one = left > 0 && (is_any || kept.is_doubted);
                 left -= usize::from(is_one);
                 is_one
@@ -280,15 +284,15 @@ impl Pool {
         taken
     }
 
-    fn keep(&mut self, kept: Kept) {
+    fn keep(&mut self, kept: Kept<T>) {
         let at = self.idle.partition_point(|other| other.used <= kept.used);
         self.idle.insert(at, kept);
     }
 
     /// Takes out the expired connections, to be closed outside the lock.
-    fn retire(&mut self, now: Instant, settings: &ConnectionSettings) -> Vec<Kept> {
+    fn retire(&mut self, now: Instant, settings: &ConnectionSettings) -> Vec<Kept<T>> {
         let limit = if self.is_closed { 0 } else { settings.max_idle.min(self.most) };
-        let is_retired = |kept: &mut Kept| {
+        let is_retired = |kept: &mut Kept<T>| {
             now.saturating_duration_since(kept.used) >= settings.idle_timeout
                 || now.saturating_duration_since(kept.opened) >= settings.max_lifetime
         };
@@ -298,10 +302,13 @@ impl Pool {
     }
 }
 
-impl Kept {
-    fn new(transport: Box<dyn Transport>) -> Self {
+impl<T> Kept<T> {
+    fn new(line: Box<dyn Line>) -> Self
+    where
+        T: Talk,
+    {
         let now = Instant::now();
-        Self { transport, opened: now, used: now, checked: now, is_doubted: false }
+        Self { line, talk: T::default(), opened: now, used: now, checked: now, is_doubted: false }
     }
 
     /// Whether it was idle for so long that a middlebox may have forgotten it.
@@ -309,38 +316,36 @@ impl Kept {
         now.saturating_duration_since(self.used) >= STALE
     }
 
-    /// Whether nothing has come while the connection was idle: neither its end nor unexpected bytes.
-    fn is_alive(&mut self) -> bool {
-        if self.transport.is_open() {
-            return true;
-        }
-        // A TLS server may send tickets for later sessions at any time; they are read before the answer.
-        let soon = Deadline::within(TICKET).timeout();
-        self.transport.is_tls() && matches!(self.transport.await_input(soon), Err(Error::Timeout(_)))
+    fn is_alive(&mut self) -> bool
+    where
+        T: Talk,
+    {
+        self.talk.is_alive(&mut *self.line)
     }
 }
 
 /// A connection while it serves a request.
-pub(in crate::export) struct Lease {
+pub(in crate::export) struct Lease<T: Talk> {
     /// `None` only while it is opened, and when it is given back.
-    kept: Option<Kept>,
+    kept: Option<Kept<T>>,
     is_reused: bool,
     is_stale: bool,
     /// Whether it was opened instead of using a doubted one.
     is_instead: bool,
     is_reusable: bool,
-    connections: Arc<Connections>,
+    connections: Arc<Connections<T>>,
 }
 
-impl Lease {
-    fn new(kept: Option<Kept>, connections: &Arc<Connections>) -> Self {
+impl<T: Talk> Lease<T> {
+    fn new(kept: Option<Kept<T>>, connections: &Arc<Connections<T>>) -> Self {
         let (is_reused, is_stale, is_instead, is_reusable) = (false, false, false, false);
         Self { kept, is_reused, is_stale, is_instead, is_reusable, connections: Arc::clone(connections) }
     }
 
-    /// Bytes both ways.
-    pub(in crate::export) fn transport(&mut self) -> &mut dyn Transport {
-        &mut *self.kept_mut().transport
+    /// The connection, and what its protocol keeps of it.
+    pub(in crate::export) fn parts(&mut self) -> (&mut dyn Line, &mut T) {
+        let kept = self.kept_mut();
+        (&mut *kept.line, &mut kept.talk)
     }
 
     /// Whether the connection had served before, or could have.
@@ -358,16 +363,16 @@ impl Lease {
         self.is_reusable = self.connections.are_kept() && self.kept_mut().is_alive();
     }
 
-    fn kept(&self) -> &Kept {
+    fn kept(&self) -> &Kept<T> {
         self.kept.as_ref().expect("a lease that was handed out has a connection")
     }
 
-    fn kept_mut(&mut self) -> &mut Kept {
+    fn kept_mut(&mut self) -> &mut Kept<T> {
         self.kept.as_mut().expect("a lease that was handed out has a connection")
     }
 }
 
-impl Drop for Lease {
+impl<T: Talk> Drop for Lease<T> {
     fn drop(&mut self) {
         self.connections.pool.lock().leased -= 1;
         if let Some(kept) = self.kept.take().filter(|_| self.is_reusable) {

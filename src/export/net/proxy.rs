@@ -2,6 +2,8 @@
 //! 3.2.2). Otherwise the proxy is asked for a connection to the receiver (RFC 9110, 9.3.6), which is then used like any
 //! other.
 
+use std::io::IoSlice;
+
 use http::Uri;
 use ureq::{
     Error,
@@ -12,9 +14,10 @@ use super::{
     deadline::Deadline,
     exchange::{AGENT, read_head, send},
     fault::{Fault, ProxyFault},
+    line::Line,
     resolver::CachingResolver,
 };
-use crate::config::{Endpoint, Proxy, ProxyProtocol};
+use crate::config::{Endpoint, Protocol, Proxy, ProxyProtocol};
 
 /// What connections to one receiver go through.
 pub(in crate::export) struct ProxyOnTheWay {
@@ -38,10 +41,12 @@ pub(in crate::export) enum Role {
 }
 
 impl ProxyOnTheWay {
-    pub(in crate::export) fn new(proxy: Proxy, receiver: &Endpoint) -> Self {
+    /// `protocol` is what is spoken with the receiver: proxies pass on requests of HTTP/1.1 only.
+    pub(in crate::export) fn new(proxy: Proxy, receiver: &Endpoint, protocol: Protocol) -> Self {
+        let is_secure = receiver.url().scheme_str() == Some("https");
         let role = match proxy.protocol {
             ProxyProtocol::Socks5 { resolves } => Role::Socks { resolves },
-            ProxyProtocol::Http if receiver.url().scheme_str() == Some("https") => Role::Tunnels,
+            ProxyProtocol::Http if is_secure || protocol == Protocol::Grpc => Role::Tunnels,
             ProxyProtocol::Http => Role::Forwards,
         };
         let (host, port) = receiver.address();
@@ -74,9 +79,9 @@ impl ProxyOnTheWay {
     /// Has the proxy make a connection to the receiver, over one to the proxy.
     pub(in crate::export) fn connect(
         &self,
-        mut transport: Box<dyn Transport>,
+        mut transport: Box<dyn Line>,
         deadline: Deadline,
-    ) -> Result<Box<dyn Transport>, Fault> {
+    ) -> Result<Box<dyn Line>, Fault> {
         let at_proxy = |fault: Fault| Fault::Proxy(fault.into());
         send(&mut *transport, [&self.request(), &[]], deadline).map_err(at_proxy)?;
         let head = read_head(&mut *transport, deadline).map_err(at_proxy)?;
@@ -100,7 +105,7 @@ impl ProxyOnTheWay {
 
 /// A connection to the receiver through a proxy. The one to the proxy may use TLS; this one does not, yet.
 #[derive(Debug)]
-struct Tunnel(Box<dyn Transport>);
+struct Tunnel(Box<dyn Line>);
 
 impl Transport for Tunnel {
     fn buffers(&mut self) -> &mut dyn Buffers {
@@ -120,6 +125,16 @@ impl Transport for Tunnel {
     }
 }
 
+impl Line for Tunnel {
+    fn send(&mut self, parts: &[IoSlice<'_>], timeout: NextTimeout) -> Result<usize, Error> {
+        self.0.send(parts, timeout)
+    }
+
+    fn into_transport(self: Box<Self>) -> Box<dyn Transport> {
+        self
+    }
+}
+
 impl std::fmt::Debug for ProxyOnTheWay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ProxyOnTheWay").finish_non_exhaustive()
@@ -132,7 +147,8 @@ mod tests {
     use crate::config::proxy_for_tests;
 
     fn asked(receiver: &str, proxy: &str) -> String {
-        let way = ProxyOnTheWay::new(proxy_for_tests(proxy), &Endpoint::parse(receiver).unwrap());
+        let receiver = Endpoint::parse(receiver).unwrap();
+        let way = ProxyOnTheWay::new(proxy_for_tests(proxy), &receiver, Protocol::HttpProtobuf);
         assert!(!format!("{way:?}").contains("hun"));
         String::from_utf8(way.request()).unwrap()
     }

@@ -4,7 +4,7 @@
 
 use std::{
     fmt,
-    io::{self, Read as _, Write as _},
+    io::{self, IoSlice, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     sync::{
         Arc, Weak,
@@ -19,7 +19,12 @@ use ureq::{
     unversioned::transport::{Buffers, NextTimeout, Transport},
 };
 
-use super::{buffers::GrowingBuffers, deadline::Deadline, early};
+use super::{
+    buffers::GrowingBuffers,
+    deadline::Deadline,
+    early,
+    line::{Line, total},
+};
 use crate::sync::locks::Mutex;
 
 /// How long one of several addresses is tried at first. RFC 8305 waits 250 ms before it tries the next beside it.
@@ -258,12 +263,29 @@ impl Socket {
     fn write(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let deadline = Deadline::of(&timeout.for_write())?;
         while self.begun < amount && !self.is_deaf {
+            let begun = self.begun;
+            let taken = self.step(deadline, |mut stream, buffers| stream.write(&buffers.written(amount)[begun..]))?;
+            self.begun += taken.unwrap_or(0);
+        }
+        self.begun = 0;
+        self.buffers.sent(amount);
+        Ok(())
+    }
+
+    /// One step of sending: so many bytes of what `write` offers to the stream were taken. `None` if the receiver takes
+    /// no more. Where it does not take them now and something has come from it, that is told instead.
+    fn step(
+        &mut self,
+        deadline: Deadline,
+        mut write: impl FnMut(&TcpStream, &GrowingBuffers) -> io::Result<usize>,
+    ) -> Result<Option<usize>, Error> {
+        loop {
             self.stream.set_write_timeout(early::step(deadline.left()?))?;
-            match (&*self.stream).write(&self.buffers.written(amount)[self.begun..]) {
+            match write(&self.stream, &self.buffers) {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
                 Ok(taken) => {
-                    self.begun += taken;
                     self.sockets.traffic.sent(taken);
+                    return Ok(Some(taken));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if early::is_pause(&error) && deadline.left().is_ok() => {
@@ -275,13 +297,11 @@ impl Socket {
                 // its head. If nothing has, reading fails as writing did.
                 Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
                     self.is_deaf = true;
+                    return Ok(None);
                 }
                 Err(error) => return Err(deadline.error(error)),
             }
         }
-        self.begun = 0;
-        self.buffers.sent(amount);
-        Ok(())
     }
 
     fn read(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
@@ -316,6 +336,21 @@ impl Transport for Socket {
     /// Whether nothing has come while the connection was idle: neither its end nor bytes that nobody asked for.
     fn is_open(&mut self) -> bool {
         matches!(early::has_come(&self.stream), Ok(false))
+    }
+}
+
+impl Line for Socket {
+    fn send(&mut self, parts: &[IoSlice<'_>], timeout: NextTimeout) -> Result<usize, Error> {
+        let deadline = Deadline::of(&timeout.for_write())?;
+        if self.is_deaf {
+            return Ok(total(parts));
+        }
+        let taken = self.step(deadline, |mut stream, _| stream.write_vectored(parts))?;
+        Ok(taken.unwrap_or_else(|| total(parts)))
+    }
+
+    fn into_transport(self: Box<Self>) -> Box<dyn Transport> {
+        self
     }
 }
 

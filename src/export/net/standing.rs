@@ -22,6 +22,7 @@ pub(in crate::export) enum About {
 }
 
 impl About {
+    /// By a status of HTTP.
     pub(in crate::export) fn of(status: u16) -> Self {
         match status {
             200..=299 => Self::Success,

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    io::{self, Read as _, Write as _},
+    io::{self, IoSlice, Read as _, Write as _},
     sync::Arc,
 };
 
@@ -10,7 +10,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName,
 use ureq::{
     Error,
     unversioned::transport::{
-        Buffers, ConnectionDetails, Connector, Either, NextTimeout, Transport, TransportAdapter,
+        Buffers, ConnectionDetails, NextTimeout, Transport, TransportAdapter,
         time::{Duration as UreqDuration, Instant as UreqInstant},
     },
 };
@@ -20,11 +20,14 @@ mod trust;
 
 pub(super) use failure::{failure, is_final};
 
-use super::{buffers::GrowingBuffers, early};
+use super::{buffers::GrowingBuffers, early, line::Line};
 use crate::{
-    config::{Renewal, Tls},
+    config::{Protocol, Renewal, Tls},
     sync::locks::Mutex,
 };
+
+/// The name of HTTP/2 in the handshake (RFC 9113, 3.2).
+const H2: &[u8] = b"h2";
 
 /// Where nobody asks for them.
 const MOST_REMARKS: usize = 4;
@@ -36,6 +39,8 @@ pub(in crate::export) struct TlsConnector {
     remarks: Mutex<Vec<String>>,
     /// Bytes of what the settings put into the head of a request.
     head: usize,
+    /// What is spoken with the receiver.
+    protocol: Protocol,
 }
 
 struct State {
@@ -46,9 +51,9 @@ struct State {
 }
 
 impl TlsConnector {
-    pub(in crate::export) fn new(tls: &Tls, head: usize) -> Self {
+    pub(in crate::export) fn new(tls: &Tls, head: usize, protocol: Protocol) -> Self {
         let state = State { renewal: Renewal::new(tls.clone()), config: None };
-        Self { state: Mutex::new(state), remarks: Mutex::default(), head }
+        Self { state: Mutex::new(state), remarks: Mutex::default(), head, protocol }
     }
 
     /// What there is to say since the last time.
@@ -72,7 +77,11 @@ impl TlsConnector {
         if let Some(config) = config {
             return Ok(Arc::clone(config));
         }
-        let made = Arc::new(configured(renewal.tls()).map_err(wrapped)?);
+        let mut made = configured(renewal.tls()).map_err(wrapped)?;
+        if self.protocol == Protocol::Grpc {
+            made.alpn_protocols.push(H2.to_vec());
+        }
+        let made = Arc::new(made);
         *config = Some(Arc::clone(&made));
         Ok(made)
     }
@@ -91,27 +100,37 @@ fn configured(tls: &Tls) -> Result<ClientConfig, rustls::Error> {
     })
 }
 
-impl<In: Transport> Connector<In> for TlsConnector {
-    type Out = Either<In, TlsStream>;
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    Receiver,
+    Proxy,
+}
 
-    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
-        let Some(transport) = chained else { return Ok(None) };
-        // To a proxy it may be secure already.
-        if !details.needs_tls() || transport.is_tls() {
-            return Ok(Some(Either::A(transport)));
-        }
+impl TlsConnector {
+    /// Agrees on TLS over `transport`.
+    pub(super) fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        transport: Box<dyn Transport>,
+        peer: Peer,
+    ) -> Result<TlsStream, Error> {
         let name = server_name(details.uri.host().unwrap_or_default())?;
-        let mut connection = ClientConnection::new(self.config()?, name).map_err(wrapped)?;
-        let mut socket = TransportAdapter::new(transport.boxed(), Arc::clone(&details.current_time));
+        let mut config = self.config()?;
+        if peer == Peer::Proxy && !config.alpn_protocols.is_empty() {
+            Arc::make_mut(&mut config).alpn_protocols.clear();
+        }
+        let mut connection = ClientConnection::new(config, name).map_err(wrapped)?;
+        let mut socket = TransportAdapter::new(transport, Arc::clone(&details.current_time));
         socket.set_timeout(left(details));
         connection.complete_io(&mut socket)?;
         let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
-        Ok(Some(Either::B(TlsStream {
+        Ok(TlsStream {
             buffers: GrowingBuffers::new(input, self.head, output),
             stream: StreamOwned::new(connection, socket),
             begun: 0,
             is_broken_off: false,
-        })))
+        })
     }
 }
 
@@ -159,10 +178,7 @@ impl TlsStream {
             match conn.write_tls(sock) {
                 Ok(_) => {}
                 Err(error) if early::is_told_by(&error) => {
-                    // Most often it is a ticket for later sessions, which says nothing of the request.
-                    let is_over = conn.read_tls(sock)? == 0;
-                    let state = conn.process_new_packets().map_err(wrapped)?;
-                    if is_over || state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() {
+                    if has_said_something(conn, sock)? {
                         self.is_broken_off = true;
                         return Err(early::told());
                     }
@@ -172,6 +188,38 @@ impl TlsStream {
         }
         (self.begun, self.is_broken_off) = (0, false);
         self.buffers.sent(amount);
+        Ok(())
+    }
+
+    /// Encrypts some bytes of these parts and sends what is encrypted. What is left of that stays where nobody takes it,
+    /// and goes first the next time.
+    fn send_parts(&mut self, parts: &[IoSlice<'_>], timeout: NextTimeout) -> Result<usize, Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        // What was encrypted before has been told as taken, or was put back.
+        self.flush()?;
+        let taken = self.stream.conn.writer().write_vectored(parts)?;
+        match self.flush() {
+            Ok(()) => Ok(taken),
+            Err(error) if early::is_told(&error) && taken > 0 => Ok(taken),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends what is encrypted. Where the receiver does not take it and has said something, that is told instead.
+    fn flush(&mut self) -> Result<(), Error> {
+        let StreamOwned { conn, sock } = &mut self.stream;
+        while conn.wants_write() {
+            if let Err(error) = conn.write_tls(sock) {
+                if !early::is_told_by(&error) {
+                    return Err(error.into());
+                }
+                if has_said_something(conn, sock)? {
+                    self.is_broken_off = true;
+                    return Err(early::told());
+                }
+            }
+        }
+        self.is_broken_off = false;
         Ok(())
     }
 
@@ -190,6 +238,24 @@ impl TlsStream {
             conn.read_tls(sock)?;
             conn.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         }
+    }
+}
+
+/// Whether what has come is more than what TLS itself sends: most often it is a ticket for later sessions, which says
+/// nothing of the request.
+fn has_said_something(conn: &mut ClientConnection, sock: &mut TransportAdapter) -> Result<bool, Error> {
+    let is_over = conn.read_tls(sock)? == 0;
+    let state = conn.process_new_packets().map_err(wrapped)?;
+    Ok(is_over || state.plaintext_bytes_to_read() > 0 || state.peer_has_closed())
+}
+
+impl Line for TlsStream {
+    fn send(&mut self, parts: &[IoSlice<'_>], timeout: NextTimeout) -> Result<usize, Error> {
+        self.send_parts(parts, timeout)
+    }
+
+    fn into_transport(self: Box<Self>) -> Box<dyn Transport> {
+        self
     }
 }
 

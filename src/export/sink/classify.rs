@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::answer::{self, PartialSuccess};
 use crate::{
     config::Secrets,
-    export::outcome::{Failure, Outcome},
+    export::outcome::{Code, Failure, Outcome},
 };
 
 /// How much of a receiver's own words is repeated.
@@ -25,41 +25,47 @@ pub(super) fn classify(
     secrets: &Secrets,
     now: SystemTime,
 ) -> Outcome {
+    let code = Code::Http(status);
     match status {
         200..=299 => {
             // A body that is not the message it should be does not undo the acceptance. What is one in JSON is none in
             // protobuf: a brace would begin a group.
-            let partial = PartialSuccess::read(body).or_else(|| PartialSuccess::read_json(body)).unwrap_or_default();
-            Outcome::Accepted {
-                rejected: partial.rejected_spans.try_into().unwrap_or(0),
-                message: (!partial.message.is_empty()).then(|| excerpt(&partial.message, secrets)),
-            }
+            accepted(body, secrets)
         }
         429 | 502 | 503 | 504 => {
             let retry_after = retry_after.and_then(|value| delay(value.trim(), now));
             Outcome::Failed {
-                failure: if status == 429 { Failure::Throttled } else { Failure::Unavailable(status) },
+                failure: if status == 429 { Failure::Throttled(code) } else { Failure::Unavailable(code) },
                 message: unavailable(status, &refusal(body, secrets), retry_after),
                 retry_after,
             }
         }
-        413 => Outcome::TooLarge { status, message: refusal(body, secrets) },
+        413 => Outcome::TooLarge { code, message: refusal(body, secrets) },
         400 => {
             let message = refusal(body, secrets);
-            if names_size(&message) {
-                Outcome::TooLarge { status, message }
-            } else {
-                Outcome::Refused { status, message }
-            }
+            if names_size(&message) { Outcome::TooLarge { code, message } } else { Outcome::Refused { code, message } }
         }
-        _ => Outcome::Refused { status, message: refusal(body, secrets) },
+        _ => Outcome::Refused { code, message: refusal(body, secrets) },
+    }
+}
+
+/// The request was accepted, with this message, or something else that changes nothing about it.
+pub(super) fn accepted(body: &[u8], secrets: &Secrets) -> Outcome {
+    let partial = PartialSuccess::read(body).or_else(|| PartialSuccess::read_json(body)).unwrap_or_default();
+    Outcome::Accepted {
+        rejected: partial.rejected_spans.try_into().unwrap_or(0),
+        message: (!partial.message.is_empty()).then(|| excerpt(&partial.message, secrets)),
     }
 }
 
 /// A status that asks to come back, with the receiver's own words and wishes.
 fn unavailable(status: u16, words: &str, retry_after: Option<Duration>) -> String {
-    let mut message = format!("status {status}");
-    let words: String = without_markup(words).chars().take(MESSAGE_CHARS - BESIDE_WORDS).collect();
+    with_pause(format!("status {status}"), &without_markup(words), retry_after)
+}
+
+/// A status with the receiver's own words and wishes.
+pub(super) fn with_pause(mut message: String, words: &str, retry_after: Option<Duration>) -> String {
+    let words: String = words.chars().take(MESSAGE_CHARS - BESIDE_WORDS).collect();
     if !words.is_empty() {
         message.push_str(": ");
         message.push_str(&words);
@@ -71,7 +77,7 @@ fn unavailable(status: u16, words: &str, retry_after: Option<Duration>) -> Strin
 }
 
 /// Whether a bad request is one for its size: servers that read no more than so much call what is left bad.
-fn names_size(message: &str) -> bool {
+pub(super) fn names_size(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     let is_size = ["too large", "too big", "larger than", "exceeds"].iter().any(|words| message.contains(words));
     is_size && ["body", "request", "message", "payload", "entity"].iter().any(|of| message.contains(of))
@@ -114,7 +120,7 @@ fn refusal(body: &[u8], secrets: &Secrets) -> String {
 }
 
 /// The first line's worth of `text`, without secrets and control characters.
-fn excerpt(text: &str, secrets: &Secrets) -> String {
+pub(super) fn excerpt(text: &str, secrets: &Secrets) -> String {
     // What is cut off takes with it what an escaped secret at the end is recognised by, so that comes later.
     let end = text.char_indices().nth(MESSAGE_CHARS + CONTEXT_CHARS).map_or(text.len(), |(at, _)| at);
     let text = secrets.cleaned(&text[..end]);

@@ -1,10 +1,37 @@
-use ureq::unversioned::transport::{Buffers, NextTimeout};
+use std::io::IoSlice;
+
+use ureq::{
+    Error,
+    unversioned::transport::{Buffers, NextTimeout, Transport},
+};
 
 use super::*;
 
 /// A connection over which nothing goes.
 #[derive(Debug)]
 struct Nothing;
+
+impl Line for Nothing {
+    fn send(&mut self, parts: &[IoSlice<'_>], _: NextTimeout) -> Result<usize, Error> {
+        Ok(parts.iter().map(|part| part.len()).sum())
+    }
+
+    fn into_transport(self: Box<Self>) -> Box<dyn Transport> {
+        self
+    }
+}
+
+/// A protocol that keeps nothing.
+#[derive(Default)]
+struct Mute;
+
+impl Talk for Mute {
+    const SPEAKS_WHILE_IDLE: bool = false;
+
+    fn is_alive(&mut self, _: &mut dyn Line) -> bool {
+        true
+    }
+}
 
 impl Transport for Nothing {
     fn buffers(&mut self) -> &mut dyn Buffers {
@@ -25,7 +52,7 @@ impl Transport for Nothing {
 }
 
 /// A pool of as many idle connections as there may be, each idle for the given milliseconds, doubted or not.
-fn pool(now: Instant, idle: &[(u64, bool)]) -> Pool {
+fn pool(now: Instant, idle: &[(u64, bool)]) -> Pool<Mute> {
     let doubt = Doubt::default();
     let mut pool = Pool { idle: Vec::new(), doubt, leased: 0, most: idle.len(), is_warming: false, is_closed: false };
     for (millis, is_doubted) in idle {
@@ -36,7 +63,7 @@ fn pool(now: Instant, idle: &[(u64, bool)]) -> Pool {
 }
 
 /// How long the remaining connections have been idle, the longest first.
-fn left(pool: &Pool, now: Instant) -> Vec<u128> {
+fn left(pool: &Pool<Mute>, now: Instant) -> Vec<u128> {
     pool.idle.iter().map(|kept| (now - kept.used).as_millis()).collect()
 }
 

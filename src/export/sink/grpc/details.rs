@@ -63,6 +63,27 @@ fn of_duration(duration: &[u8]) -> Option<Duration> {
     Some(Duration::new(u64::try_from(seconds).ok()?, nanos))
 }
 
+/// Words as they were before they were percent-encoded. What is not encoded as it should be stands as it is.
+pub(super) fn words(encoded: &str) -> String {
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.as_bytes();
+    while let Some((byte, behind)) = rest.split_first() {
+        let escaped = (*byte == b'%').then(|| behind.first_chunk::<2>()).flatten();
+        let digits = escaped.and_then(|digits| str::from_utf8(digits).ok());
+        match digits.filter(|digits| !digits.starts_with('+')).map(|digits| u8::from_str_radix(digits, 16)) {
+            Some(Ok(decoded)) => {
+                bytes.push(decoded);
+                rest = &behind[2..];
+            }
+            _ => {
+                bytes.push(*byte);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// Hands the fields of `message` on; none if it is no message.
 fn each(message: &[u8], mut take: impl FnMut(Field)) -> Option<()> {
     let mut fields = Fields::new(message, 0);

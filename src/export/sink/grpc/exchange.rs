@@ -50,10 +50,11 @@ pub(super) fn exchange(
     trial: Option<&Trial<'_>>,
 ) -> Result<Ended, CallFault> {
     outgoing.clear();
+    outgoing.write(|out| session.greet(out));
     let mut trial = trial;
     while !session.takes_calls() {
-        listen(line, session, None, deadline, &mut trial)?;
         say(line, session, outgoing, &[], deadline)?;
+        listen(line, session, None, deadline, &mut trial)?;
     }
     let mut call = None;
     outgoing.write(|out| call = Some(session.begin(question.head, question.most, out)));
@@ -76,6 +77,22 @@ pub(super) fn exchange(
         let is_answered = is_whole && say(line, session, outgoing, &[], deadline).is_ok() && outgoing.is_empty();
         return Ok(Ended { answer: call.answer, end, is_sent, is_over: is_answered && session.is_usable() });
     }
+}
+
+/// Answers what has come while no call is under way.
+pub(super) fn reply(
+    line: &mut dyn Line,
+    session: &mut Session,
+    outgoing: &mut Outgoing,
+    deadline: Deadline,
+) -> Result<(), CallFault> {
+    if !session.is_greeted() {
+        return Ok(());
+    }
+    outgoing.clear();
+    // Later, it would stand behind the beginning of a call.
+    let is_said = !say(line, session, outgoing, &[], deadline)? && outgoing.is_empty();
+    if is_said { Ok(()) } else { Err(Fault::Closed.into()) }
 }
 
 /// Sends what is on its way out, answers to what came behind it. True if the receiver takes no more and something has

@@ -58,8 +58,8 @@ impl CallHead {
         put_literal(into, b"grpc-timeout", &text[..text.len() - left], false);
     }
 
-    /// About as many bytes as a block has.
-    pub(super) fn bytes(&self) -> usize {
+    /// The most bytes of a block.
+    pub(super) fn most_bytes(&self) -> usize {
         self.0.len() + 64
     }
 }

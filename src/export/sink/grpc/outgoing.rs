@@ -87,7 +87,7 @@ impl Outgoing {
             let now = bytes.min(range.len());
             range.start += now;
             bytes -= now;
-            if range.is_empty() {
+            if range.start == range.end {
                 self.pieces.pop_front();
             }
         }

@@ -34,8 +34,6 @@ pub(super) struct Session {
     most_payload: usize,
     initial_window: i64,
     opens_streams: bool,
-    /// Bytes of headers that it takes, if it says so.
-    most_list: Option<u32>,
     /// Bytes that may be sent, and that may come, over all streams.
     window: i64,
     credit: i64,
@@ -66,7 +64,6 @@ impl Default for Session {
             most_payload: MOST_PAYLOAD,
             initial_window: FIRST_WINDOW,
             opens_streams: true,
-            most_list: None,
             window: FIRST_WINDOW,
             credit: FIRST_WINDOW,
             decoder: Decoder::default(),
@@ -79,8 +76,13 @@ impl Default for Session {
 }
 
 impl Session {
-    /// Appends what a connection begins with.
-    fn greet(&mut self, out: &mut Vec<u8>) {
+    /// Whether the connection was begun.
+    pub(super) fn is_greeted(&self) -> bool {
+        self.is_greeted
+    }
+
+    /// Appends what a connection begins with, unless that was done.
+    pub(super) fn greet(&mut self, out: &mut Vec<u8>) {
         if self.is_greeted {
             return;
         }
@@ -105,15 +107,9 @@ impl Session {
         self.last_stream.is_none() && self.next_stream <= MOST_ID && self.block.is_none()
     }
 
-    /// Bytes of headers that the other side takes, if it has said so.
-    pub(super) fn most_list(&self) -> Option<u32> {
-        self.most_list
-    }
-
     /// Begins a call with this block of headers, of whose answer at most `most` bytes are kept: appends what is to be
     /// sent for it.
     pub(super) fn begin(&mut self, block: &[u8], most: usize, out: &mut Vec<u8>) -> Call {
-        self.greet(out);
         self.patience = PATIENCE;
         let stream = self.next_stream;
         self.next_stream += 2;
@@ -329,7 +325,6 @@ impl Session {
                     }
                     self.most_payload = value as usize;
                 }
-                setting::MAX_HEADER_LIST_SIZE => self.most_list = Some(value),
                 _ => {}
             }
         }

@@ -52,7 +52,7 @@ impl StatusCode {
 
     /// The status that a stream which was reset with a code of HTTP/2 counts as
     /// ([gRPC over HTTP/2](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md), "Errors").
-    pub(super) fn of_reset(code: u32) -> Self {
+    pub(crate) fn of_reset(code: u32) -> Self {
         match code {
             0 | 1 | 2 | 3 | 4 | 6 | 9 | 10 => Self::INTERNAL,
             7 => Self::UNAVAILABLE,
@@ -65,7 +65,7 @@ impl StatusCode {
 
     /// Whether another attempt may succeed (GRPC-02). Of [`Self::RESOURCE_EXHAUSTED`] that depends on what comes with it
     /// (GRPC-03).
-    pub(super) fn is_passing(self) -> bool {
+    pub(crate) fn is_passing(self) -> bool {
         matches!(
             self,
             Self::CANCELLED
