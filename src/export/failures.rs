@@ -104,6 +104,7 @@ impl Failures {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::export::outcome::Code;
 
     fn failed(failure: Failure, message: &str) -> Outcome {
         Outcome::Failed { failure, message: message.into(), retry_after: None }

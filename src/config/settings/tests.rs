@@ -137,7 +137,9 @@ const EXAMPLES: &[(&str, &str)] = &[
     (env::ENDPOINT, "http://h:1"),
     (env::TRACES_ENDPOINT, "http://h:2/x"),
     (env::PROTOCOL, "grpc"),
-    (env::TRACES_PROTOCOL, "HTTP/JSON"),
+    (env::TRACES_PROTOCOL, "Grpc"),
+    (env::INSECURE, "true"),
+    (env::TRACES_INSECURE, "true"),
     (env::HEADERS, "a=1"),
     (env::TRACES_HEADERS, "b=1"),
     (env::TIMEOUT, "200"),
@@ -176,8 +178,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     (env::RESOURCE_DETECTORS, "Host,os"),
 ];
 
-/// Only one protocol is supported, so these variables can only cause warnings.
-const PROTOCOLS: [&str; 2] = [env::PROTOCOL, env::TRACES_PROTOCOL];
+/// Without gRPC these variables have no effect, or cause a warning.
+const OF_GRPC: [&str; 4] = [env::PROTOCOL, env::TRACES_PROTOCOL, env::INSECURE, env::TRACES_INSECURE];
 
 #[test]
 fn every_documented_variable_has_an_effect_and_none_is_missing() {
@@ -186,8 +188,15 @@ fn every_documented_variable_has_an_effect_and_none_is_missing() {
     let defaults = format!("{:?}", from_env(&[]));
     let ratio = format!("{:?}", from_env(&[(env::TRACES_SAMPLER, "traceidratio")]));
     for example in EXAMPLES {
-        if PROTOCOLS.contains(&example.0) {
-            with_warning(&[*example]);
+        if OF_GRPC.contains(&example.0) {
+            if cfg!(feature = "grpc") {
+                let address = [(env::PROTOCOL, "grpc"), (env::ENDPOINT, "c:4317")];
+                let (of, pairs) = match example.0 {
+                    env::PROTOCOL | env::TRACES_PROTOCOL => (&[][..], vec![*example]),
+                    _ => (&address[..], [&address[..], &[*example]].concat()),
+                };
+                assert_ne!(format!("{:?}", from_env(&pairs)), format!("{:?}", from_env(of)), "{example:?}");
+            }
             continue;
         }
         // Half a pair is unusable.
@@ -242,7 +251,9 @@ fn a_bad_variable_costs_one_warning_and_leaves_the_default() {
         (env::ENDPOINT, "localhost:4318", "http://localhost:4318/v1/traces"),
         (env::TRACES_ENDPOINT, "ftp://h", "http://localhost:4318/v1/traces"),
         (env::PROTOCOL, "http/xml", "http/protobuf"),
-        (env::TRACES_PROTOCOL, "grpc", "http/protobuf"),
+        (env::TRACES_PROTOCOL, "http/json", "http/protobuf"),
+        (env::INSECURE, "maybe", "false"),
+        (env::TRACES_INSECURE, "1", "false"),
         (env::TIMEOUT, "-1", "10s"),
         (env::TRACES_TIMEOUT, "5s", "10s"),
         (env::COMPRESSION, "lzma", "Gzip"),

@@ -232,19 +232,20 @@ fn of_span_limits_the_spans_own_variable_counts_then_the_general_one_then_the_de
 #[test]
 fn a_protocol_that_is_not_spoken_is_told_once_and_only_where_it_would_count() {
     // OTLPV-01, OTLPV-10, ENV-07
+    let other = if cfg!(feature = "grpc") { "http/json" } else { "grpc" };
     for (general, signal, told) in [
         ("http/protobuf", "HTTP/Protobuf", None),
-        ("grpc", "", Some("OTEL_EXPORTER_OTLP_PROTOCOL=\"grpc\": ")),
-        ("", " Grpc", Some("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=\" Grpc\": ")),
-        ("grpc", "http/protobuf", None),
-        ("http/protobuf", "http/json", Some("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=\"http/json\": ")),
-        ("grpc", "http/json", Some("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=\"http/json\": ")),
+        (other, "", Some(format!("OTEL_EXPORTER_OTLP_PROTOCOL=\"{other}\": "))),
+        ("", " HTTP/Json", Some("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=\" HTTP/Json\": ".to_owned())),
+        (other, "http/protobuf", None),
+        ("http/protobuf", "http/json", Some("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=\"http/json\": ".to_owned())),
+        ("grpc", "http/json", Some("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=\"http/json\": ".to_owned())),
     ] {
         let pairs = [(env::PROTOCOL, general), (env::TRACES_PROTOCOL, signal)];
         let (settings, warnings) = resolve(Options::default(), &pairs).unwrap();
         assert_eq!(warnings.len(), usize::from(told.is_some()), "{pairs:?}: {warnings:?}");
         for (warning, told) in warnings.iter().zip(told) {
-            assert!(warning.starts_with(told) && warning.ends_with("; using http/protobuf"), "{warning}");
+            assert!(warning.starts_with(&told) && warning.ends_with("; using http/protobuf"), "{warning}");
         }
         assert_eq!(format!("{settings:?}"), format!("{:?}", from_env(&[])));
     }
@@ -252,6 +253,61 @@ fn a_protocol_that_is_not_spoken_is_told_once_and_only_where_it_would_count() {
     let options = || Options { protocol: Some(crate::config::Protocol::HttpProtobuf), ..Options::default() };
     let warnings = |value| resolve(options(), &[(env::PROTOCOL, value)]).unwrap().1;
     assert_eq!((warnings("grpc").len(), warnings("http").len()), (0, 1));
+}
+
+#[test]
+#[cfg(feature = "grpc")]
+fn grpc_goes_to_its_own_port_by_address_or_url_and_has_no_path() {
+    // GRPC-01, OTLPV-10, OTLPV-14
+    let of = |pairs: &[(&str, &str)]| {
+        let (settings, warnings) =
+            resolve(Options::default(), &[pairs, &[(env::TRACES_PROTOCOL, "GRPC")]].concat()).unwrap();
+        (settings.endpoint.url().to_string(), warnings)
+    };
+    for (endpoint, insecure, url) in [
+        ("", "", "http://localhost:4317/"),
+        ("http://c:4317", "", "http://c:4317/"),
+        ("https://c:4317", "true", "https://c:4317/"),
+        ("http://c:4317/prefix/", "", "http://c:4317/prefix/"),
+        ("c:4317", "", "https://c:4317/"),
+        ("c:4317", "false", "https://c:4317/"),
+        ("c:4317", "TRUE", "http://c:4317/"),
+        ("[::1]:4317", "true", "http://[::1]:4317/"),
+        ("10.0.0.1:4317", "true", "http://10.0.0.1:4317/"),
+        ("collector", "true", "http://collector/"),
+    ] {
+        let of_all = of(&[(env::ENDPOINT, endpoint), (env::INSECURE, insecure)]);
+        assert_eq!(of_all, (url.to_owned(), Vec::new()), "{endpoint}");
+        let of_traces = of(&[(env::TRACES_ENDPOINT, endpoint), (env::TRACES_INSECURE, insecure)]);
+        assert_eq!(of_traces, (url.to_owned(), Vec::new()), "{endpoint}");
+    }
+    for (endpoint, url) in [("http://c:4318/v1/traces", "http://c:4318/"), ("http://c/a/v1/traces/", "http://c/a/")] {
+        let (used, warnings) = of(&[(env::ENDPOINT, endpoint)]);
+        assert_eq!((used.as_str(), warnings.len()), (url, 1));
+        assert!(warnings[0].contains("gRPC has no path /v1/traces"), "{warnings:?}");
+    }
+    for wrong in ["grpc://c:4317", "dns:///c:4317", "unix:c:4317", "c:port", ":4317"] {
+        let (used, warnings) = of(&[(env::ENDPOINT, wrong)]);
+        assert_eq!((used.as_str(), warnings.len()), ("http://localhost:4317/", 1), "{wrong}");
+    }
+    let told = of(&[(env::ENDPOINT, "grpc://c:4317")]).1;
+    assert!(told[0].contains("must be a URL that begins with http:// or https://, or host:port"), "{told:?}");
+}
+
+#[test]
+#[cfg(feature = "grpc")]
+fn headers_that_servers_of_grpc_refuse_now_and_then_are_told_at_the_beginning() {
+    let with = |protocol, bytes| {
+        let options = Options {
+            protocol: Some(protocol),
+            headers: vec![("x-long".into(), "v".repeat(bytes))],
+            ..Options::default()
+        };
+        resolve(options, &[]).unwrap().1
+    };
+    let told = with(Protocol::Grpc, 9_000);
+    assert!(matches!(&told[..], [line] if line.contains("with_header") && line.contains("9038 bytes")), "{told:?}");
+    assert_eq!((with(Protocol::Grpc, 8_000).len(), with(Protocol::HttpProtobuf, 9_000).len()), (0, 0));
 }
 
 #[test]

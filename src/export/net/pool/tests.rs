@@ -1,4 +1,4 @@
-use std::io::IoSlice;
+use std::{io::IoSlice, time::Duration};
 
 use ureq::{
     Error,

@@ -90,7 +90,9 @@ fn refused(server: Server) -> Broken {
 fn a_connection_begins_with_the_preface_and_settings_and_later_calls_do_not() {
     let mut session = Session::default();
     let (mut first, mut second) = (Vec::new(), Vec::new());
+    session.greet(&mut first);
     assert_eq!(session.begin(b"\x83", 10, &mut first).stream, 1);
+    session.greet(&mut second);
     assert_eq!(session.begin(b"\x83", 10, &mut second).stream, 3);
     let behind = first.strip_prefix(PREFACE).unwrap();
     let settings = FrameHead::read(*behind.first_chunk().unwrap());
