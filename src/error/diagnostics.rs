@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn the_names_of_subjects_are_those_that_are_documented() {
         let source = include_str!("diagnostics.rs");
-        let documented = source.split("What it is about: ").nth(1).unwrap().split("pub fn").next().unwrap();
+        let documented = source.split("Returns the subject: ").nth(1).unwrap().split("pub fn").next().unwrap();
         let documented: std::collections::BTreeSet<_> = documented.split('`').skip(1).step_by(2).collect();
         assert_eq!(
             Subject::ALL.iter().map(|subject| subject.name()).collect::<std::collections::BTreeSet<_>>(),
