@@ -46,6 +46,7 @@ pub(crate) struct Stats {
     sent_bytes: AtomicU64,
     pub(crate) batches: Batches,
     copied_bytes: AtomicU64,
+    possible_duplicates: AtomicU64,
 }
 
 #[derive(Default)]
@@ -144,6 +145,11 @@ impl Stats {
         self.sent_bytes.fetch_add(sent as u64, Ordering::Relaxed);
     }
 
+    /// So many spans were sent again that may have arrived before.
+    pub(crate) fn possibly_duplicated(&self, spans: u64) {
+        self.possible_duplicates.fetch_add(spans, Ordering::Relaxed);
+    }
+
     /// So many bytes were copied out of ring memory.
     pub(crate) fn copied(&self, bytes: usize) {
         self.copied_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -190,6 +196,7 @@ impl Stats {
             uncompressed_bytes: self.uncompressed_bytes.load(Ordering::Relaxed),
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
             copied_bytes: self.copied_bytes.load(Ordering::Relaxed),
+            possible_duplicates: self.possible_duplicates.load(Ordering::Relaxed),
             ..Snapshot::default()
         }
     }
@@ -285,6 +292,11 @@ pub struct Snapshot {
     /// Bytes that were copied before they were compressed, which only happens without
     /// [`enable_zero_copy`](crate::config::PerformanceConfig::enable_zero_copy).
     pub copied_bytes: u64,
+    /// Spans that were sent again although they may have arrived before, each counted once: the whole request was sent,
+    /// and the connection broke or was silent, or the answer came from a gateway (502 or 504; over gRPC also CANCELLED,
+    /// DEADLINE_EXCEEDED or UNAVAILABLE without a pause). The receiver has at most so many spans twice, as far as this
+    /// process has sent them.
+    pub possible_duplicates: u64,
     /// Bytes the client holds now: rings, idle chunks, open spans, bodies, buffers.
     pub memory_bytes: u64,
     /// Lines about itself that the client could not write, since stderr was closed, broken or full, or was not stderr

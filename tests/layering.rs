@@ -84,6 +84,7 @@ const FENCES: &[(&str, &[&str])] = &[
             "src/export/net/early.rs",
             "src/export/net/exchange.rs",
             "src/export/net/fault.rs",
+            "src/export/net/line.rs",
             "src/export/net/telling.rs",
             "src/export/net/no_tls.rs",
             "src/export/net/proxy.rs",

@@ -208,7 +208,7 @@ fn a_variable_that_makes_no_sense_costs_one_warning_each_and_nothing_else() {
 fn what_is_not_supported_is_told_in_one_line_and_spans_go_over_otlp_all_the_same() {
     // ENV-08, OTLPV-10, OTLPV-11, SDKV-11, SDKV-12
     for (name, value, shown) in [
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "\"grpc\""),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "HTTP/JSON", "\"HTTP/JSON\""),
         ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", "\"http/json\""),
         ("OTEL_TRACES_EXPORTER", "otlp,console", "\"console\" is not supported"),
         ("OTEL_TRACES_EXPORTER", "otlp/stdout", "\"otlp/stdout\" is not supported"),

@@ -15,7 +15,7 @@ use super::{
     ledger,
     net::pool::Over,
     outcome::{Failure, Outcome},
-    request::{Request, Signal},
+    request::{Arrival, Request, Signal},
     retry::{Verdict, decide},
     sink::Reply,
 };
@@ -196,7 +196,7 @@ impl Exporter {
         if destination.takes_only_gzip() {
             request.recompress();
         }
-        let Reply { mut outcome, elsewhere } = self.post(request, destination, until, Over::Any);
+        let Reply { mut outcome, elsewhere, .. } = self.post(request, destination, until, Over::Any);
         let is_free = match &outcome {
             // The receiver had closed a connection that was kept alive: not its fault, and not counted as an attempt.
             Outcome::Failed { failure: Failure::Gone, .. } => true,
@@ -258,12 +258,35 @@ impl Exporter {
     }
 
     /// One request over a connection of this kind, answered or given up by `until`.
-    fn post(&self, request: &Request, destination: &Destination, until: Instant, over: Over) -> Reply {
+    fn post(&self, request: &mut Request, destination: &Destination, until: Instant, over: Over) -> Reply {
+        let is_again = request.arrival == Arrival::Possible;
+        if is_again {
+            request.arrival = Arrival::PossiblyTwice;
+        }
+        let reply = self.submit(request, destination, until, over, is_again);
+        if reply.may_have_arrived && request.arrival == Arrival::Open {
+            request.arrival = Arrival::Possible;
+        }
+        reply
+    }
+
+    /// The same, counted: `is_again` what may have arrived before.
+    fn submit(
+        &self,
+        request: &Request,
+        destination: &Destination,
+        until: Instant,
+        over: Over,
+        is_again: bool,
+    ) -> Reply {
         let sink = &destination.sink;
         if request.signal == Signal::Metrics {
             return sink.submit(request, until, over);
         }
         self.recorder.stats.request(request.uncompressed, request.body.len());
+        if is_again {
+            self.recorder.stats.possibly_duplicated(request.spans);
+        }
         let span = self
             .own_tracing
             .as_ref()

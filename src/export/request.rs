@@ -79,6 +79,8 @@ pub(crate) struct Request {
     pub(super) reconnected: bool,
     /// Whether it was sent once more, at no cost, since another connection may lead to another node.
     pub(super) moved: bool,
+    /// It may have arrived, and was made again since or not.
+    pub(super) arrival: Arrival,
     /// The last attempt found that nobody listens at a port of this machine.
     pub(super) nobody_listens: bool,
     /// When the thread that sends it wants to be back, if it is not a worker.
@@ -91,6 +93,17 @@ pub(crate) struct Request {
     telling: Option<Box<Outcome>>,
     /// The memory it takes. None is accounted for before [`account`](Self::account).
     memory: Reservation,
+}
+
+/// What is known about whether a request that is not settled has arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// It has not, as far as anybody said.
+    Open,
+    /// An attempt sent all of it, and nobody said what became of it.
+    Possible,
+    /// The same, and it was sent again since.
+    PossiblyTwice,
 }
 
 impl Request {
@@ -109,6 +122,7 @@ impl Request {
             begun: None,
             reconnected: false,
             moved: false,
+            arrival: Arrival::Open,
             nobody_listens: false,
             expires: None,
             not_before: None,

@@ -10,16 +10,17 @@ mod counting;
 #[cfg(feature = "grpc")]
 mod grpc;
 mod http;
+mod reply;
 
+pub(crate) use self::{channel::Vitals, http::HttpSink, reply::Reply};
 #[cfg(test)]
 pub(crate) use counting::Counting;
 #[cfg(feature = "grpc")]
 pub(crate) use grpc::GrpcSink;
-pub(crate) use http::HttpSink;
 
 use self::channel::Way;
 use super::{
-    net::{Carried, permits::Permit, pool::Over},
+    net::{permits::Permit, pool::Over},
     outcome::Outcome,
     request::{Request, Signal},
 };
@@ -37,33 +38,6 @@ pub(crate) enum Sink {
     /// Counts requests, and accepts them.
     #[cfg(test)]
     Counting(Counting),
-}
-
-/// What came of a request.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) outcome: Outcome,
-    /// It is a refusal that may be one node's: the same request is worth making once over another connection.
-    pub(crate) elsewhere: bool,
-}
-
-impl From<Outcome> for Reply {
-    fn from(outcome: Outcome) -> Self {
-        Self { outcome, elsewhere: false }
-    }
-}
-
-/// What holds for a sink while it is used.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Vitals {
-    /// When it last got somewhere: a connection was made, or bytes of a request were taken.
-    pub(crate) progress: Option<Instant>,
-    /// About a round trip to the receiver; nothing before the first connection.
-    pub(crate) round_trip: Duration,
-    /// What went over all connections so far.
-    pub(crate) carried: Carried,
-    /// Connections that are open and serve no request.
-    pub(crate) idle_connections: usize,
 }
 
 impl Sink {

@@ -22,7 +22,8 @@ impl Exporter {
                 LogLevel::Debug,
                 Subject::Config,
                 format_args!(
-                    "spans go to {endpoint}{way} over http/protobuf, compression {compression}, sampler {sampler:?}"
+                    "spans go to {endpoint}{way} over {}, compression {compression}, sampler {sampler:?}",
+                    settings.protocol
                 ),
             );
         } else {

@@ -88,6 +88,7 @@ impl fmt::Debug for Snapshot {
             connections,
             idle_connections,
             copied_bytes,
+            possible_duplicates,
             memory_bytes,
             diagnostics_lost,
         } = self;
@@ -111,6 +112,7 @@ impl fmt::Debug for Snapshot {
             .field("connections", connections)
             .field("idle_connections", idle_connections)
             .field("copied_bytes", copied_bytes)
+            .field("possible_duplicates", possible_duplicates)
             .field("memory_bytes", memory_bytes)
             .field("diagnostics_lost", diagnostics_lost)
             .finish()

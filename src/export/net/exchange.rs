@@ -26,15 +26,16 @@ pub(in crate::export) struct Answer {
 }
 
 /// Sends a request of these parts and reads its answer, up to `most` bytes of its body. A connection on trial gets a
-/// share of the time until something comes.
+/// share of the time until something comes. `is_sent` becomes true once all of it was sent.
 pub(in crate::export) fn exchange(
     transport: &mut dyn Transport,
     request: [&[u8]; 2],
     most: usize,
     deadline: Deadline,
     trial: Option<&Trial<'_>>,
+    is_sent: &mut bool,
 ) -> Result<Answer, Fault> {
-    let is_sent = send(transport, request, trial.map_or(deadline, |trial| trial.deadline(deadline)))?;
+    *is_sent = send(transport, request, trial.map_or(deadline, |trial| trial.deadline(deadline)))?;
     if let Some(trial) = trial {
         trial.wait(transport, deadline)?;
     }
@@ -44,7 +45,7 @@ pub(in crate::export) fn exchange(
     let is_whole = progress == Progress::Whole;
     // Bytes after an answer were not asked for, and must not be taken for the next one; and after an incomplete request
     // no other one may follow.
-    let is_over = is_sent && is_whole && head.keeps_alive && transport.buffers().input().is_empty();
+    let is_over = *is_sent && is_whole && head.keeps_alive && transport.buffers().input().is_empty();
     Ok(Answer { head, body: body.into_bytes(), is_too_large: progress == Progress::TooLarge, is_over })
 }
 

@@ -8,7 +8,7 @@ use ureq::{
     unversioned::transport::{NextTimeout, Transport},
 };
 
-use super::early;
+use super::{deadline::Deadline, early};
 
 /// Bytes both ways.
 pub(in crate::export) trait Line: Transport {
@@ -24,6 +24,26 @@ pub(in crate::export) trait Line: Transport {
 /// Whether sending ended because something came.
 pub(in crate::export) fn is_told(error: &Error) -> bool {
     early::is_told(error)
+}
+
+/// What comes over a connection that is idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::export) enum Heard {
+    Something,
+    /// Nothing that is not TLS's own.
+    Nothing,
+    /// The end, or an error.
+    TheEnd,
+}
+
+/// Waits until `deadline` for what comes.
+pub(in crate::export) fn hear(line: &mut dyn Line, deadline: Deadline) -> Heard {
+    match line.await_input(deadline.timeout()) {
+        Ok(true) => Heard::Something,
+        Ok(false) => Heard::TheEnd,
+        Err(Error::Timeout(_)) => Heard::Nothing,
+        Err(_) => Heard::TheEnd,
+    }
 }
 
 /// All bytes of these parts.

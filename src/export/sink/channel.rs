@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Vitals;
 use crate::{
     config::{Secrets, Settings},
     export::{
         net::{
+            Carried,
             circumstances::Circumstances,
             deadline::Deadline,
             dial::Route,
@@ -37,6 +37,19 @@ pub(super) struct Channel<T: Talk> {
     permits: Permits,
     connect_timeout: Duration,
     is_closed: AtomicBool,
+}
+
+/// What holds for a sink while it is used.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Vitals {
+    /// When it last got somewhere: a connection was made, or bytes of a request were taken.
+    pub(crate) progress: Option<Instant>,
+    /// About a round trip to the receiver; nothing before the first connection.
+    pub(crate) round_trip: Duration,
+    /// What went over all connections so far.
+    pub(crate) carried: Carried,
+    /// Connections that are open and serve no request.
+    pub(crate) idle_connections: usize,
 }
 
 /// What a sink with connections can do beside sending.

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use ureq::Error;
-
 mod call;
 mod classify;
 mod details;
@@ -25,18 +23,18 @@ use self::{
     session::Session,
 };
 use super::{
-    Reply,
     channel::{Channel, Way},
+    reply::Reply,
 };
 use crate::{
     config::{Compression, Settings},
     export::{
         net::{
             deadline::Deadline,
-            line::Line,
+            line::{Heard, Line, hear},
             pool::{Over, Talk},
         },
-        outcome::{Failure, Outcome},
+        outcome::{Code, Failure, Outcome, StatusCode},
         request::Signal,
     },
 };
@@ -72,10 +70,10 @@ impl Talk for Conversation {
                 return true;
             }
             let soon = Deadline::within(MOMENT);
-            match line.await_input(soon.timeout()) {
-                Ok(true) => {}
-                Err(Error::Timeout(_)) => return line.is_tls(),
-                Ok(false) | Err(_) => return false,
+            match hear(line, soon) {
+                Heard::Something => {}
+                Heard::Nothing => return line.is_tls(),
+                Heard::TheEnd => return false,
             }
             let Ok(used) = self.session.take(line.buffers().input(), None) else { return false };
             line.buffers().input_consume(used);
@@ -135,7 +133,8 @@ impl GrpcSink {
             is_compressed: compression != Compression::None,
             most: self.max_response_bytes,
         };
-        match exchange(line, session, outgoing, question, deadline, trial.as_ref()) {
+        let mut is_sent = false;
+        match exchange(line, session, outgoing, question, deadline, trial.as_ref(), &mut is_sent) {
             Ok(ended) if is_untaken(&ended) => {
                 drop(lease);
                 channel.gone("the receiver is closing the connection and did not look at the call".to_owned()).into()
@@ -151,12 +150,14 @@ impl GrpcSink {
                     channel.note_accepted(message.len(), begun.elapsed());
                 }
                 let elsewhere = is_worth_more && matches!(outcome, Outcome::Refused { .. });
-                Reply { outcome, elsewhere }
+                let may_have_arrived = is_sent && is_ambiguous(&outcome);
+                Reply { outcome, elsewhere, may_have_arrived }
             }
             Err(CallFault::Way(fault)) => {
                 drop(lease);
                 let silent = channel.silent(&fault, trial.is_some(), deadline);
-                silent.unwrap_or_else(|| channel.failed(&fault, is_reused, timeout)).into()
+                let outcome = silent.unwrap_or_else(|| channel.failed(&fault, is_reused, timeout));
+                Reply { outcome, elsewhere: false, may_have_arrived: is_sent }
             }
             Err(CallFault::Broken(broken)) => {
                 drop(lease);
@@ -169,6 +170,19 @@ impl GrpcSink {
 /// Whether the receiver has not looked at a call: it may be made again without being made twice.
 fn is_untaken(ended: &Ended) -> bool {
     matches!(ended.end, End::Untaken { .. } | End::Reset { code: REFUSED_STREAM }) && ended.answer.status.is_none()
+}
+
+/// Whether a call that was made whole may have been served all the same: who says so may be on the way, as Envoy is that
+/// did not wait for the receiver any longer. Whoever asks for a pause has not.
+fn is_ambiguous(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Failed { failure: Failure::Unavailable(code), retry_after: None, .. } => matches!(
+            code,
+            Code::Http(502 | 504)
+                | Code::Grpc(StatusCode::CANCELLED | StatusCode::DEADLINE_EXCEEDED | StatusCode::UNAVAILABLE)
+        ),
+        _ => false,
+    }
 }
 
 fn unusable(broken: Broken) -> Outcome {

@@ -5,12 +5,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use ureq::Error;
-
 use super::{
-    Reply,
     channel::{Channel, Way, too_many_bytes},
     classify::classify,
+    reply::Reply,
 };
 use crate::{
     config::{Compression, Endpoint, ReuseStrategy, Settings},
@@ -19,7 +17,7 @@ use crate::{
             deadline::Deadline,
             exchange::{Answer, exchange},
             fault::{Fault, ProxyFault},
-            line::Line,
+            line::{Heard, Line, hear},
             pool::{Over, Talk},
             request_head::RequestHead,
             response::{Content, Head},
@@ -47,8 +45,7 @@ impl Talk for Plain {
             return true;
         }
         // A TLS server may send tickets for later sessions at any time; they are read before the answer.
-        let soon = Deadline::within(TICKET).timeout();
-        line.is_tls() && matches!(line.await_input(soon), Err(Error::Timeout(_)))
+        line.is_tls() && hear(line, Deadline::within(TICKET)) == Heard::Nothing
     }
 }
 
@@ -95,7 +92,9 @@ impl HttpSink {
         let head = self.head.of(body.len(), compression);
         let begun = Instant::now();
         let (line, Plain) = lease.parts();
-        match exchange(line, [&head, body], self.max_response_bytes, deadline, trial.as_ref()) {
+        let mut is_sent = false;
+        let most = self.max_response_bytes;
+        match exchange(line, [&head, body], most, deadline, trial.as_ref(), &mut is_sent) {
             Ok(answer) => {
                 let status = answer.head.status;
                 let is_goodbye = status == REQUEST_TIMEOUT && is_reused;
@@ -111,12 +110,15 @@ impl HttpSink {
                 }
                 // What a proxy says for itself is no refusal of a node's.
                 let elsewhere = is_worth_more && is_readable && matches!(outcome, Outcome::Refused { .. });
-                Reply { outcome, elsewhere }
+                // A gateway says so whether or not the receiver has the request.
+                let may_have_arrived = matches!(status, 502 | 504) && is_sent;
+                Reply { outcome, elsewhere, may_have_arrived }
             }
             Err(fault) => {
                 drop(lease);
                 let silent = channel.silent(&fault, trial.is_some(), deadline);
-                silent.unwrap_or_else(|| channel.failed(&fault, is_reused, timeout)).into()
+                let outcome = silent.unwrap_or_else(|| channel.failed(&fault, is_reused, timeout));
+                Reply { outcome, elsewhere: false, may_have_arrived: is_sent }
             }
         }
     }

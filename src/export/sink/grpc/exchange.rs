@@ -34,13 +34,12 @@ pub(super) struct Question<'a> {
 pub(super) struct Ended {
     pub(super) answer: Answer,
     pub(super) end: End,
-    /// The whole message was put out: the receiver may have it, whatever it says.
-    pub(super) is_sent: bool,
     /// The connection serves another call.
     pub(super) is_over: bool,
 }
 
-/// Makes a call. What is on trial has its share of the time until something comes.
+/// Makes a call. What is on trial has its share of the time until something comes. `is_sent` becomes true once the whole
+/// message was sent.
 pub(super) fn exchange(
     line: &mut dyn Line,
     session: &mut Session,
@@ -48,6 +47,7 @@ pub(super) fn exchange(
     question: Question<'_>,
     deadline: Deadline,
     trial: Option<&Trial<'_>>,
+    is_sent: &mut bool,
 ) -> Result<Ended, CallFault> {
     outgoing.clear();
     outgoing.write(|out| session.greet(out));
@@ -64,6 +64,7 @@ pub(super) fn exchange(
         message.put(session, &mut call, outgoing);
         let until = trial.map_or(deadline, |trial| trial.deadline(deadline));
         let is_told = say(line, session, outgoing, question.message, until)?;
+        *is_sent = message.is_put() && outgoing.is_empty();
         if is_told || outgoing.is_empty() && !message.may_go_on(session, &call) {
             listen(line, session, Some(&mut call), deadline, &mut trial)?;
         } else if !line.is_open() {
@@ -71,11 +72,10 @@ pub(super) fn exchange(
             listen(line, session, Some(&mut call), deadline, &mut trial)?;
         }
         let Some(end) = call.end else { continue };
-        let is_sent = message.is_put() && outgoing.is_empty();
-        let is_whole = end == End::Whole && is_sent;
+        let is_whole = end == End::Whole && *is_sent;
         // What was not answered yet, as the first settings: the other side waits for it.
         let is_answered = is_whole && say(line, session, outgoing, &[], deadline).is_ok() && outgoing.is_empty();
-        return Ok(Ended { answer: call.answer, end, is_sent, is_over: is_answered && session.is_usable() });
+        return Ok(Ended { answer: call.answer, end, is_over: is_answered && session.is_usable() });
     }
 }
 

@@ -9,6 +9,8 @@ pub(super) const HEAD_BYTES: usize = 9;
 /// The largest payload that is taken, which is what the protocol starts with.
 pub(super) const MOST_PAYLOAD: usize = 16_384;
 
+/// Bytes that either side may have under way, at first: of a stream, and of all together.
+pub(super) const FIRST_WINDOW: i64 = 65_535;
 /// Streams and windows have 31 bits.
 pub(super) const MOST_ID: u32 = (1 << 31) - 1;
 pub(super) const MOST_WINDOW: i64 = (1 << 31) - 1;

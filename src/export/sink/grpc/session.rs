@@ -5,14 +5,11 @@ use super::{
     call::{Call, End},
     fault::{Broken, Foreign},
     frame::{
-        self, FrameHead, HEAD_BYTES, MOST_ID, MOST_PAYLOAD, MOST_WINDOW, PREFACE, flag, kind, put, put_window_update,
-        setting,
+        self, FIRST_WINDOW, FrameHead, HEAD_BYTES, MOST_ID, MOST_PAYLOAD, MOST_WINDOW, PREFACE, flag, kind, put,
+        put_window_update, setting,
     },
     hpack::{self, Decoder, Unreadable},
 };
-
-/// Bytes that either side may have under way, at first: of a stream, and of all together.
-pub(super) const FIRST_WINDOW: i64 = 65_535;
 
 /// The other side gets room again when so much of it is used up.
 const WORTH_GIVING: i64 = FIRST_WINDOW / 2;

@@ -16,7 +16,7 @@ const IN_TWO_SECONDS: &[u8] = b"CA4aMAoodHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBj
 const SOON: &[u8] = b"CA4aKgoodHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBjLlJldHJ5SW5mbw";
 
 fn ended(answer: Answer, end: End) -> Ended {
-    Ended { answer, end, is_sent: true, is_over: false }
+    Ended { answer, end, is_over: false }
 }
 
 fn answered(status: u32, message: &str, details: &[u8]) -> Ended {
