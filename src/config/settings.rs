@@ -178,8 +178,7 @@ impl Settings {
             return Err(Error::config("with_grpc_transport", missing, allowed));
         }
         let protocol = choose.protocol(options.protocol);
-        let is_insecure =
-            choose.signal(options.insecure, [env::TRACES_INSECURE, env::INSECURE], |text| env::boolean(text), false);
+        let is_insecure = choose.signal(options.insecure, [env::TRACES_INSECURE, env::INSECURE], env::boolean, false);
         let (endpoint, source) = match protocol {
             Protocol::HttpProtobuf => choose.endpoint(options.endpoint, options.traces_endpoint)?,
             Protocol::Grpc => choose.grpc_endpoint(options.endpoint, options.traces_endpoint, is_insecure)?,

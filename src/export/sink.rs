@@ -18,7 +18,7 @@ pub(crate) use counting::Counting;
 #[cfg(feature = "grpc")]
 pub(crate) use grpc::GrpcSink;
 
-use self::channel::Way;
+use self::channel::Channel;
 use super::{
     net::{permits::Permit, pool::Over},
     outcome::Outcome,
@@ -52,7 +52,7 @@ impl Sink {
     }
 
     /// Its connections, if it has any.
-    fn way(&self) -> Option<&dyn Way> {
+    fn way(&self) -> Option<&Channel> {
         match self {
             Self::Http(http) => Some(http.way()),
             #[cfg(feature = "grpc")]
@@ -89,12 +89,12 @@ impl Sink {
     }
 
     pub(super) fn vitals(&self) -> Vitals {
-        self.way().map(|way| way.vitals()).unwrap_or_default()
+        self.way().map(Channel::vitals).unwrap_or_default()
     }
 
     /// What there is to say about it since the last time.
     pub(super) fn take_remarks(&self) -> Vec<String> {
-        let mut remarks = self.way().map(|way| way.take_remarks()).unwrap_or_default();
+        let mut remarks = self.way().map(Channel::take_remarks).unwrap_or_default();
         if let Self::Http(http) = self {
             remarks.extend(http.take_remark());
         }
@@ -119,7 +119,7 @@ impl Sink {
     /// Makes ready, on a thread of its own, what is to be there before it is needed; `done` is told how it went.
     pub(super) fn open_ahead(&self, done: impl FnOnce(Result<(), String>) + Send + 'static) {
         if let Some(way) = self.way() {
-            way.open_ahead(Box::new(done));
+            way.open_ahead(done);
         }
     }
 

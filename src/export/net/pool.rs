@@ -3,7 +3,7 @@
 //! A request leases an idle connection, or a new one. If the connection is clean after the exchange, it comes back
 //! here.
 
-use std::{mem, sync::Arc, time::Instant};
+use std::{any::Any, mem, sync::Arc, time::Instant};
 
 use super::{
     deadline::Deadline,
@@ -19,19 +19,26 @@ use crate::{
 };
 
 /// What a protocol keeps of a connection from one request to the next.
-pub(in crate::export) trait Talk: Default + Send + 'static {
-    /// Whether the receiver may say something while a connection is idle, so that it is asked before it is used.
-    const SPEAKS_WHILE_IDLE: bool;
-
+pub(in crate::export) trait Talk: Any + Send {
     /// Whether another request may follow: the connection has not ended, and nothing unexpected has come while it was
     /// idle. Does not wait for anything.
     fn is_alive(&mut self, line: &mut dyn Line) -> bool;
 }
 
-pub(in crate::export) struct Connections<T> {
+/// A protocol, as far as its connections are concerned.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::export) struct Speech {
+    /// Makes what is kept of a new connection.
+    pub(in crate::export) begin: fn() -> Box<dyn Talk>,
+    /// Whether the receiver may say something while a connection is idle, so that it is asked before it is used.
+    pub(in crate::export) while_idle: bool,
+}
+
+pub(in crate::export) struct Connections {
+    speech: Speech,
     route: Arc<Route>,
     settings: ConnectionSettings,
-    pool: Mutex<Pool<T>>,
+    pool: Mutex<Pool>,
 }
 
 /// Which connection a request may take.
@@ -42,9 +49,9 @@ pub(crate) enum Over {
     Another,
 }
 
-struct Pool<T> {
+struct Pool {
     /// In the order in which they were used.
-    idle: Vec<Kept<T>>,
+    idle: Vec<Kept>,
     doubt: Doubt,
     /// Connections in use, or being opened for a request.
     leased: usize,
@@ -56,9 +63,9 @@ struct Pool<T> {
 }
 
 /// An open connection.
-struct Kept<T> {
+struct Kept {
     line: Box<dyn Line>,
-    talk: T,
+    talk: Box<dyn Talk>,
     opened: Instant,
     /// When it was used last, or opened.
     used: Instant,
@@ -68,17 +75,17 @@ struct Kept<T> {
     is_doubted: bool,
 }
 
-impl<T: Talk> Connections<T> {
-    pub(in crate::export) fn new(route: Arc<Route>, settings: ConnectionSettings) -> Arc<Self> {
+impl Connections {
+    pub(in crate::export) fn new(route: Arc<Route>, settings: ConnectionSettings, speech: Speech) -> Arc<Self> {
         let most = settings.max_connections;
         let pool =
             Pool { idle: Vec::new(), doubt: Doubt::default(), leased: 0, most, is_warming: false, is_closed: false };
-        Arc::new(Self { route, settings, pool: Mutex::new(pool) })
+        Arc::new(Self { speech, route, settings, pool: Mutex::new(pool) })
     }
 
     /// Returns a connection for one request: the most recently used idle one, if one can be trusted, or a new one that
     /// is open before `deadline`.
-    pub(in crate::export) fn lease(self: &Arc<Self>, deadline: Deadline, over: Over) -> Result<Lease<T>, Fault> {
+    pub(in crate::export) fn lease(self: &Arc<Self>, deadline: Deadline, over: Over) -> Result<Lease, Fault> {
         if self.are_kept()
             && let Some(lease) = self.take(over)
         {
@@ -89,8 +96,13 @@ impl<T: Talk> Connections<T> {
         // Dropped if there is no connection.
         let mut lease = Lease::new(None, self);
         lease.is_instead = is_instead;
-        lease.kept = Some(Kept::new(self.route.open(deadline, self.settings.connect_timeout)?));
+        lease.kept = Some(self.open(deadline)?);
         Ok(lease)
+    }
+
+    fn open(&self, deadline: Deadline) -> Result<Kept, Fault> {
+        let line = self.route.open(deadline, self.settings.connect_timeout)?;
+        Ok(Kept::new(line, (self.speech.begin)()))
     }
 
     /// Whether a connection serves more than one request.
@@ -123,7 +135,7 @@ impl<T: Talk> Connections<T> {
 
     /// Judges a connection by what the answer over it is about. True if the request is worth repeating over another
     /// one.
-    pub(in crate::export) fn judge(&self, lease: &mut Lease<T>, about: About) -> bool {
+    pub(in crate::export) fn judge(&self, lease: &mut Lease, about: About) -> bool {
         let now = Instant::now();
         let mut pool = self.pool.lock();
         let judgement = judge(about, lease.kept().is_doubted, pool.doubt.is_the_receivers(now));
@@ -139,7 +151,7 @@ impl<T: Talk> Connections<T> {
     }
 
     /// The most recently used idle connection, if one can be trusted.
-    fn take(self: &Arc<Self>, over: Over) -> Option<Lease<T>> {
+    fn take(self: &Arc<Self>, over: Over) -> Option<Lease> {
         loop {
             let now = Instant::now();
             let mut pool = self.pool.lock();
@@ -157,14 +169,14 @@ impl<T: Talk> Connections<T> {
     }
 
     /// Whether an idle connection is probed before it is used.
-    fn is_doubtful(&self, kept: &Kept<T>, now: Instant) -> bool {
+    fn is_doubtful(&self, kept: &Kept, now: Instant) -> bool {
         let is_unchecked = |interval| now.saturating_duration_since(kept.checked) >= interval;
-        T::SPEAKS_WHILE_IDLE
+        self.speech.while_idle
             || self.settings.reuse == ReuseStrategy::Conservative
             || self.settings.validation_interval.is_some_and(is_unchecked)
     }
 
-    fn give_back(&self, mut kept: Kept<T>) {
+    fn give_back(&self, mut kept: Kept) {
         let now = Instant::now();
         (kept.used, kept.checked) = (now, now);
         let mut pool = self.pool.lock();
@@ -177,7 +189,7 @@ impl<T: Talk> Connections<T> {
     /// When there will be something to maintain, if nothing happens meanwhile.
     pub(in crate::export) fn next_upkeep(&self) -> Option<Instant> {
         let settings = &self.settings;
-        let next = |kept: &Kept<T>| {
+        let next = |kept: &Kept| {
             let expiry = (kept.used + settings.idle_timeout).min(kept.opened + settings.max_lifetime);
             settings.validation_interval.map_or(expiry, |interval| expiry.min(kept.checked + interval))
         };
@@ -188,8 +200,8 @@ impl<T: Talk> Connections<T> {
     pub(in crate::export) fn look_after(&self, now: Instant) -> bool {
         let mut pool = self.pool.lock();
         let retired = pool.retire(now, &self.settings);
-        let is_due = |kept: &Kept<T>, interval| now.saturating_duration_since(kept.checked) >= interval;
-        let mut due: Vec<Kept<T>> = match self.settings.validation_interval {
+        let is_due = |kept: &Kept, interval| now.saturating_duration_since(kept.checked) >= interval;
+        let mut due: Vec<Kept> = match self.settings.validation_interval {
             Some(interval) => pool.idle.extract_if(.., |kept| is_due(kept, interval)).collect(),
             None => Vec::new(),
         };
@@ -235,7 +247,7 @@ impl<T: Talk> Connections<T> {
     fn warm(&self) -> Result<(), Fault> {
         while self.pool.lock().lacks(self.settings.prewarmed) {
             let timeout = self.settings.connect_timeout;
-            let kept = Kept::new(self.route.open(Deadline::connecting(timeout), timeout)?);
+            let kept = self.open(Deadline::connecting(timeout))?;
             let mut pool = self.pool.lock();
             // The connection is not for a request.
             if pool.lacks(pool.most) {
@@ -246,7 +258,7 @@ impl<T: Talk> Connections<T> {
     }
 }
 
-impl<T> Pool<T> {
+impl Pool {
     /// Whether fewer are open than `wanted`, and another one may be opened.
     fn lacks(&self, wanted: usize) -> bool {
         !self.is_closed && self.idle.len() + self.leased < wanted.min(self.most)
@@ -255,7 +267,7 @@ impl<T> Pool<T> {
     /// The idle connection that a request takes; `None` if it takes a new one. A doubted one comes last, if new ones
     /// are no better.
     fn choose(&self, now: Instant, over: Over) -> Option<usize> {
-        let is_fit = |kept: &Kept<T>| !kept.is_doubted && (over == Over::Any || !kept.is_stale(now));
+        let is_fit = |kept: &Kept| !kept.is_doubted && (over == Over::Any || !kept.is_stale(now));
         let fit = self.idle.iter().rposition(is_fit);
         let is_new = over == Over::Another || self.doubt.allows_new(now);
         fit.or_else(|| self.idle.len().checked_sub(1).filter(|_| !is_new))
@@ -263,18 +275,18 @@ impl<T> Pool<T> {
 
     /// Makes room for a new connection. Returns whether it is opened instead of a doubted one, and the connections to
     /// be closed for it outside the lock.
-    fn open(&mut self, now: Instant) -> (bool, Vec<Kept<T>>) {
+    fn open(&mut self, now: Instant) -> (bool, Vec<Kept>) {
         self.leased += 1;
         let too_many = (self.idle.len() + self.leased).saturating_sub(self.most);
         (self.doubt.opens(now), self.least_trusted(too_many))
     }
 
     /// Takes out at most `most`: doubted ones first, the oldest of them before others.
-    fn least_trusted(&mut self, most: usize) -> Vec<Kept<T>> {
+    fn least_trusted(&mut self, most: usize) -> Vec<Kept> {
         let mut taken = Vec::new();
         for is_any in [false, true] {
             let mut left = most - taken.len();
-            let is_one = |kept: &mut Kept<T>| {
+            let is_one = |kept: &mut Kept| {
                 let is_one = left > 0 && (is_any || kept.is_doubted);
                 left -= usize::from(is_one);
                 is_one
@@ -284,15 +296,15 @@ impl<T> Pool<T> {
         taken
     }
 
-    fn keep(&mut self, kept: Kept<T>) {
+    fn keep(&mut self, kept: Kept) {
         let at = self.idle.partition_point(|other| other.used <= kept.used);
         self.idle.insert(at, kept);
     }
 
     /// Takes out the expired connections, to be closed outside the lock.
-    fn retire(&mut self, now: Instant, settings: &ConnectionSettings) -> Vec<Kept<T>> {
+    fn retire(&mut self, now: Instant, settings: &ConnectionSettings) -> Vec<Kept> {
         let limit = if self.is_closed { 0 } else { settings.max_idle.min(self.most) };
-        let is_retired = |kept: &mut Kept<T>| {
+        let is_retired = |kept: &mut Kept| {
             now.saturating_duration_since(kept.used) >= settings.idle_timeout
                 || now.saturating_duration_since(kept.opened) >= settings.max_lifetime
         };
@@ -302,13 +314,10 @@ impl<T> Pool<T> {
     }
 }
 
-impl<T> Kept<T> {
-    fn new(line: Box<dyn Line>) -> Self
-    where
-        T: Talk,
-    {
+impl Kept {
+    fn new(line: Box<dyn Line>, talk: Box<dyn Talk>) -> Self {
         let now = Instant::now();
-        Self { line, talk: T::default(), opened: now, used: now, checked: now, is_doubted: false }
+        Self { line, talk, opened: now, used: now, checked: now, is_doubted: false }
     }
 
     /// Whether it was idle for so long that a middlebox may have forgotten it.
@@ -316,36 +325,33 @@ impl<T> Kept<T> {
         now.saturating_duration_since(self.used) >= STALE
     }
 
-    fn is_alive(&mut self) -> bool
-    where
-        T: Talk,
-    {
+    fn is_alive(&mut self) -> bool {
         self.talk.is_alive(&mut *self.line)
     }
 }
 
 /// A connection while it serves a request.
-pub(in crate::export) struct Lease<T: Talk> {
+pub(in crate::export) struct Lease {
     /// `None` only while it is opened, and when it is given back.
-    kept: Option<Kept<T>>,
+    kept: Option<Kept>,
     is_reused: bool,
     is_stale: bool,
     /// Whether it was opened instead of using a doubted one.
     is_instead: bool,
     is_reusable: bool,
-    connections: Arc<Connections<T>>,
+    connections: Arc<Connections>,
 }
 
-impl<T: Talk> Lease<T> {
-    fn new(kept: Option<Kept<T>>, connections: &Arc<Connections<T>>) -> Self {
+impl Lease {
+    fn new(kept: Option<Kept>, connections: &Arc<Connections>) -> Self {
         let (is_reused, is_stale, is_instead, is_reusable) = (false, false, false, false);
         Self { kept, is_reused, is_stale, is_instead, is_reusable, connections: Arc::clone(connections) }
     }
 
     /// The connection, and what its protocol keeps of it.
-    pub(in crate::export) fn parts(&mut self) -> (&mut dyn Line, &mut T) {
+    pub(in crate::export) fn parts(&mut self) -> (&mut dyn Line, &mut dyn Talk) {
         let kept = self.kept_mut();
-        (&mut *kept.line, &mut kept.talk)
+        (&mut *kept.line, &mut *kept.talk)
     }
 
     /// Whether the connection had served before, or could have.
@@ -363,16 +369,16 @@ impl<T: Talk> Lease<T> {
         self.is_reusable = self.connections.are_kept() && self.kept_mut().is_alive();
     }
 
-    fn kept(&self) -> &Kept<T> {
+    fn kept(&self) -> &Kept {
         self.kept.as_ref().expect("a lease that was handed out has a connection")
     }
 
-    fn kept_mut(&mut self) -> &mut Kept<T> {
+    fn kept_mut(&mut self) -> &mut Kept {
         self.kept.as_mut().expect("a lease that was handed out has a connection")
     }
 }
 
-impl<T: Talk> Drop for Lease<T> {
+impl Drop for Lease {
     fn drop(&mut self) {
         self.connections.pool.lock().leased -= 1;
         if let Some(kept) = self.kept.take().filter(|_| self.is_reusable) {

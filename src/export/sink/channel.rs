@@ -20,7 +20,7 @@ use crate::{
             exchange::is_silence,
             fault::Fault,
             permits::{NoPermit, Permit, Permits},
-            pool::{Connections, Talk},
+            pool::{Connections, Speech},
             proxy::ProxyOnTheWay,
             trial::{Trial, Trials},
         },
@@ -28,10 +28,10 @@ use crate::{
     },
 };
 
-/// `T` is what the protocol keeps of each connection.
-pub(super) struct Channel<T: Talk> {
+/// What both protocols have in common.
+pub(super) struct Channel {
     pub(super) route: Arc<Route>,
-    pub(super) connections: Arc<Connections<T>>,
+    pub(super) connections: Arc<Connections>,
     pub(super) secrets: Arc<Secrets>,
     trials: Trials,
     permits: Permits,
@@ -52,45 +52,12 @@ pub(crate) struct Vitals {
     pub(crate) idle_connections: usize,
 }
 
-/// What a sink with connections can do beside sending.
-pub(super) trait Way {
-    /// Waits until `deadline` for the right to use a connection, which whoever sends must hold.
-    fn permit(&self, deadline: Instant) -> Result<Permit<'_>, Outcome>;
-
-    /// From now on, whatever gets no answer for `within` is given up: connections that may be dead have less time.
-    fn hurry(&self, within: Duration);
-
-    fn vitals(&self) -> Vitals;
-
-    /// The remarks about connections since the last call.
-    fn take_remarks(&self) -> Vec<String>;
-
-    /// A host that the system has not resolved so far, while it is still being asked.
-    fn unresolved(&self) -> Option<String>;
-
-    /// When idle connections should be looked after, though nothing else happens.
-    fn next_upkeep(&self) -> Option<Instant>;
-
-    /// Looks after idle connections; true if the receiver turns out to have closed one.
-    fn look_after(&self, now: Instant) -> bool;
-
-    /// Opens, on a thread of its own, the connections that are to be there before they are needed. Calls `done` with the
-    /// result.
-    fn open_ahead(&self, done: Box<dyn FnOnce(Result<(), String>) + Send>);
-
-    /// Changes how many connections may be in use at once; those that are too many are not cut.
-    fn limit(&self, connections: usize);
-
-    /// Cuts every exchange that is under way and refuses new ones.
-    fn close(&self);
-}
-
-impl<T: Talk> Channel<T> {
+impl Channel {
     /// `head` is the most that the head of a request has, in bytes.
-    pub(super) fn new(settings: &Settings, proxy: Option<ProxyOnTheWay>, head: usize) -> Self {
+    pub(super) fn new(settings: &Settings, speech: Speech, proxy: Option<ProxyOnTheWay>, head: usize) -> Self {
         let route = Route::new(&settings.endpoint, head, &settings.tls, proxy, settings.protocol);
         Self {
-            connections: Connections::new(Arc::clone(&route), settings.connections.clone()),
+            connections: Connections::new(Arc::clone(&route), settings.connections.clone(), speech),
             route,
             secrets: Arc::new(Secrets::of(settings)),
             trials: Trials::default(),
@@ -175,8 +142,10 @@ pub(super) fn gone(message: String) -> Outcome {
     Outcome::Failed { failure: Failure::Gone, message, retry_after: None }
 }
 
-impl<T: Talk> Way for Channel<T> {
-    fn permit(&self, deadline: Instant) -> Result<Permit<'_>, Outcome> {
+/// Beside sending.
+impl Channel {
+    /// Waits until `deadline` for the right to use a connection, which whoever sends must hold.
+    pub(super) fn permit(&self, deadline: Instant) -> Result<Permit<'_>, Outcome> {
         self.permits.acquire(deadline).map_err(|why| {
             let (failure, message) = match why {
                 NoPermit::Closed => (Failure::Shutdown, "the client was shut down".to_owned()),
@@ -188,11 +157,12 @@ impl<T: Talk> Way for Channel<T> {
         })
     }
 
-    fn hurry(&self, within: Duration) {
+    /// From now on, whatever gets no answer for `within` is given up: connections that may be dead have less time.
+    pub(super) fn hurry(&self, within: Duration) {
         self.trials.hurry(within);
     }
 
-    fn vitals(&self) -> Vitals {
+    pub(super) fn vitals(&self) -> Vitals {
         let traffic = &self.route.sockets.traffic;
         Vitals {
             progress: traffic.last(),
@@ -202,23 +172,29 @@ impl<T: Talk> Way for Channel<T> {
         }
     }
 
-    fn take_remarks(&self) -> Vec<String> {
+    /// The remarks about connections since the last call.
+    pub(super) fn take_remarks(&self) -> Vec<String> {
         self.route.take_remarks()
     }
 
-    fn unresolved(&self) -> Option<String> {
+    /// A host that the system has not resolved so far, while it is still being asked.
+    pub(super) fn unresolved(&self) -> Option<String> {
         self.route.unanswered()
     }
 
-    fn next_upkeep(&self) -> Option<Instant> {
+    /// When idle connections should be looked after, though nothing else happens.
+    pub(super) fn next_upkeep(&self) -> Option<Instant> {
         self.connections.next_upkeep()
     }
 
-    fn look_after(&self, now: Instant) -> bool {
+    /// Looks after idle connections; true if the receiver turns out to have closed one.
+    pub(super) fn look_after(&self, now: Instant) -> bool {
         self.connections.look_after(now)
     }
 
-    fn open_ahead(&self, done: Box<dyn FnOnce(Result<(), String>) + Send>) {
+    /// Opens, on a thread of its own, the connections that are to be there before they are needed. Calls `done` with the
+    /// result.
+    pub(super) fn open_ahead(&self, done: impl FnOnce(Result<(), String>) + Send + 'static) {
         let (route, secrets, timeout) = (Arc::clone(&self.route), Arc::clone(&self.secrets), self.connect_timeout);
         self.connections.open_ahead(move |opened| {
             let circumstances = Circumstances { route: &route, connecting: timeout, timeout, secrets: &secrets };
@@ -226,12 +202,14 @@ impl<T: Talk> Way for Channel<T> {
         });
     }
 
-    fn limit(&self, connections: usize) {
+    /// Changes how many connections may be in use at once; those that are too many are not cut.
+    pub(super) fn limit(&self, connections: usize) {
         self.permits.set_most(connections);
         self.connections.set_most(connections);
     }
 
-    fn close(&self) {
+    /// Cuts every exchange that is under way and refuses new ones.
+    pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         self.permits.close();
         self.connections.close();

@@ -1,6 +1,9 @@
 //! OTLP over gRPC: one unary call per attempt, over HTTP/2 connections that are kept, each for one call at a time.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    any::Any,
+    time::{Duration, Instant, SystemTime},
+};
 
 mod call;
 mod classify;
@@ -22,17 +25,14 @@ use self::{
     outgoing::Outgoing,
     session::Session,
 };
-use super::{
-    channel::{Channel, Way},
-    reply::Reply,
-};
+use super::{channel::Channel, reply::Reply};
 use crate::{
     config::{Compression, Settings},
     export::{
         net::{
             deadline::Deadline,
             line::{Heard, Line, hear},
-            pool::{Over, Talk},
+            pool::{Over, Speech, Talk},
         },
         outcome::{Code, Failure, Outcome, StatusCode},
         request::Signal,
@@ -48,6 +48,9 @@ const MOST_READS: usize = 16;
 /// HTTP/2's code for a stream that was not looked at (RFC 9113, 7).
 const REFUSED_STREAM: u32 = 7;
 
+/// Servers say that they are going away while nothing else happens.
+const SPEECH: Speech = Speech { begin: || Box::<Conversation>::default(), while_idle: true };
+
 /// What a connection keeps from one call to the next.
 #[derive(Debug, Default)]
 struct Conversation {
@@ -58,9 +61,6 @@ struct Conversation {
 }
 
 impl Talk for Conversation {
-    /// Servers say that they are going away while nothing else happens.
-    const SPEAKS_WHILE_IDLE: bool = true;
-
     fn is_alive(&mut self, line: &mut dyn Line) -> bool {
         for _ in 0..MOST_READS {
             if !self.session.is_usable() {
@@ -86,7 +86,7 @@ impl Talk for Conversation {
 }
 
 pub(crate) struct GrpcSink {
-    channel: Channel<Conversation>,
+    channel: Channel,
     head: CallHead,
     max_response_bytes: usize,
 }
@@ -95,14 +95,14 @@ impl GrpcSink {
     pub(crate) fn new(settings: &Settings, signal: Signal) -> Self {
         let head = CallHead::new(settings.endpoint.url(), signal, &settings.headers);
         Self {
-            channel: Channel::new(settings, Channel::<Conversation>::proxy(settings), head.most_bytes()),
+            channel: Channel::new(settings, SPEECH, Channel::proxy(settings), head.most_bytes()),
             head,
             max_response_bytes: settings.max_response_bytes,
         }
     }
 
     /// The way to the receiver.
-    pub(super) fn way(&self) -> &dyn Way {
+    pub(super) fn way(&self) -> &Channel {
         &self.channel
     }
 
@@ -125,7 +125,11 @@ impl GrpcSink {
         let is_reused = lease.is_reused();
         let trial = lease.is_stale().then(|| channel.trial(message.len(), timeout));
         let begun = Instant::now();
-        let (line, Conversation { session, outgoing, block }) = lease.parts();
+        let (line, talk) = lease.parts();
+        let talk: &mut dyn Any = talk;
+        let Some(Conversation { session, outgoing, block }) = talk.downcast_mut() else {
+            unreachable!("the connections of this sink keep conversations");
+        };
         self.head.of(compression, timeout, block);
         let question = Question {
             head: block,

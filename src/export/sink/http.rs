@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    channel::{Channel, Way, too_many_bytes},
+    channel::{Channel, too_many_bytes},
     classify::classify,
     reply::Reply,
 };
@@ -18,7 +18,7 @@ use crate::{
             exchange::{Answer, exchange},
             fault::{Fault, ProxyFault},
             line::{Heard, Line, hear},
-            pool::{Over, Talk},
+            pool::{Over, Speech, Talk},
             request_head::RequestHead,
             response::{Content, Head},
             standing::About,
@@ -33,13 +33,12 @@ const REQUEST_TIMEOUT: u16 = 408;
 /// How long a TLS connection on which something came is given to show that it was only a session ticket.
 const TICKET: Duration = Duration::from_millis(10);
 
+const SPEECH: Speech = Speech { begin: || Box::new(Plain), while_idle: false };
+
 /// Nothing of a connection outlasts a request and its answer.
-#[derive(Debug, Default)]
 struct Plain;
 
 impl Talk for Plain {
-    const SPEAKS_WHILE_IDLE: bool = false;
-
     fn is_alive(&mut self, line: &mut dyn Line) -> bool {
         if line.is_open() {
             return true;
@@ -50,7 +49,7 @@ impl Talk for Plain {
 }
 
 pub(crate) struct HttpSink {
-    channel: Channel<Plain>,
+    channel: Channel,
     head: RequestHead,
     max_response_bytes: usize,
     suspicion: Suspicion,
@@ -58,11 +57,11 @@ pub(crate) struct HttpSink {
 
 impl HttpSink {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let proxy = Channel::<Plain>::proxy(settings);
+        let proxy = Channel::proxy(settings);
         let is_kept = settings.connections.reuse != ReuseStrategy::Never;
         let head = RequestHead::new(settings.endpoint.url(), &settings.headers, is_kept, proxy.as_ref());
         Self {
-            channel: Channel::new(settings, proxy, head.most_bytes()),
+            channel: Channel::new(settings, SPEECH, proxy, head.most_bytes()),
             head,
             max_response_bytes: settings.max_response_bytes,
             suspicion: Suspicion::new(&settings.endpoint),
@@ -70,7 +69,7 @@ impl HttpSink {
     }
 
     /// The way to the receiver.
-    pub(super) fn way(&self) -> &dyn Way {
+    pub(super) fn way(&self) -> &Channel {
         &self.channel
     }
 
@@ -91,7 +90,7 @@ impl HttpSink {
         let trial = lease.is_stale().then(|| channel.trial(body.len(), timeout));
         let head = self.head.of(body.len(), compression);
         let begun = Instant::now();
-        let (line, Plain) = lease.parts();
+        let (line, _) = lease.parts();
         let mut is_sent = false;
         let most = self.max_response_bytes;
         match exchange(line, [&head, body], most, deadline, trial.as_ref(), &mut is_sent) {

@@ -22,12 +22,9 @@ impl Line for Nothing {
 }
 
 /// A protocol that keeps nothing.
-#[derive(Default)]
 struct Mute;
 
 impl Talk for Mute {
-    const SPEAKS_WHILE_IDLE: bool = false;
-
     fn is_alive(&mut self, _: &mut dyn Line) -> bool {
         true
     }
@@ -52,18 +49,18 @@ impl Transport for Nothing {
 }
 
 /// A pool of as many idle connections as there may be, each idle for the given milliseconds, doubted or not.
-fn pool(now: Instant, idle: &[(u64, bool)]) -> Pool<Mute> {
+fn pool(now: Instant, idle: &[(u64, bool)]) -> Pool {
     let doubt = Doubt::default();
     let mut pool = Pool { idle: Vec::new(), doubt, leased: 0, most: idle.len(), is_warming: false, is_closed: false };
     for (millis, is_doubted) in idle {
         let used = now - Duration::from_millis(*millis);
-        pool.keep(Kept { used, is_doubted: *is_doubted, ..Kept::new(Box::new(Nothing)) });
+        pool.keep(Kept { used, is_doubted: *is_doubted, ..Kept::new(Box::new(Nothing), Box::new(Mute)) });
     }
     pool
 }
 
 /// How long the remaining connections have been idle, the longest first.
-fn left(pool: &Pool<Mute>, now: Instant) -> Vec<u128> {
+fn left(pool: &Pool, now: Instant) -> Vec<u128> {
     pool.idle.iter().map(|kept| (now - kept.used).as_millis()).collect()
 }
 

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A time-out has eight digits at most.
-const MOST_TIMEOUT: u128 = 99_999_999;
+const MOST_TIMEOUT: u64 = 99_999_999;
 
 /// What every call of one receiver has in common.
 #[derive(Debug, Clone)]
@@ -75,7 +75,8 @@ fn path(url: &Uri, signal: Signal) -> String {
 
 /// A number of eight digits at most, and its unit: as exact as that allows.
 fn write_timeout(into: &mut &mut [u8], timeout: Duration) -> std::io::Result<()> {
-    let units = [(timeout.as_micros(), 'u'), (timeout.as_millis(), 'm'), (timeout.as_secs().into(), 'S')];
+    let short = |count: u128| u64::try_from(count).unwrap_or(u64::MAX);
+    let units = [(short(timeout.as_micros()), 'u'), (short(timeout.as_millis()), 'm'), (timeout.as_secs(), 'S')];
     let exact = units.into_iter().find(|(count, _)| *count <= MOST_TIMEOUT);
     let (count, unit) = exact.unwrap_or((MOST_TIMEOUT, 'S'));
     write!(into, "{}{unit}", count.max(1))

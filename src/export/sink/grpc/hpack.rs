@@ -28,11 +28,14 @@ pub(super) enum Unreadable {
 
 use Unreadable::{Malformed, TooLong};
 
+/// A name and a value.
+type Entry = (Box<[u8]>, Box<[u8]>);
+
 /// Reads blocks. It lives as long as its connection: each block may refer to earlier ones.
 #[derive(Debug)]
 pub(super) struct Decoder {
     /// The newest entry first.
-    entries: VecDeque<(Box<[u8]>, Box<[u8]>)>,
+    entries: VecDeque<Entry>,
     /// What they count for.
     bytes: usize,
     /// What they may count for; the other side may lower it.
