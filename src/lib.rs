@@ -77,6 +77,8 @@ mod export;
 mod fork;
 #[cfg(test)]
 mod hostile;
+#[cfg(any(test, feature = "grpc", feature = "testing"))]
+mod http2;
 mod plugin;
 pub mod processing;
 pub mod propagation;

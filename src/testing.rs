@@ -21,6 +21,7 @@
 //!
 //! Nothing here is meant for production: the receiver keeps what it receives until it is dropped.
 
+mod calls;
 mod connection;
 mod exchange;
 mod figures;
@@ -29,6 +30,7 @@ mod message;
 mod receiver;
 mod shared;
 mod spans;
+mod status;
 mod waterfall;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::{
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("sync", &[]),
     ("wire", &[]),
+    ("http2", &[]),
     ("proto", &[]),
     ("value", &[]),
     ("error", &["plugin", "sync"]),
@@ -23,7 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("resource", &["env", "value"]),
     ("config", &["env", "error", "resource", "sync", "value"]),
     ("capture", &["config", "error", "fork", "plugin", "proto", "stats", "sync", "value", "wire"]),
-    ("export", &["capture", "config", "error", "proto", "stats", "sync", "value", "wire"]),
+    ("export", &["capture", "config", "error", "http2", "proto", "stats", "sync", "value", "wire"]),
     ("control", &["config", "error", "stats"]),
     ("compat", &["client", "config", "control", "export", "stats"]),
     ("processing", &["capture", "error", "plugin", "sync", "value"]),
@@ -47,7 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "value",
         ],
     ),
-    ("testing", &["capture", "export", "sync", "value"]),
+    ("testing", &["capture", "export", "http2", "sync", "value"]),
     ("bench", &["capture", "config", "control", "error", "export"]),
 ];
 

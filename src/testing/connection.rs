@@ -1,7 +1,7 @@
 //! One connection from its first request to its last, on a thread of its own: read, judge, answer.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{Shutdown, TcpStream},
     panic::{AssertUnwindSafe, catch_unwind},
     time::{Duration, Instant},
@@ -13,12 +13,14 @@ use opentelemetry_proto::tonic::collector::{
 use prost::Message as _;
 
 use super::{
+    calls::Calls,
     exchange::{Request, Response},
     figures::Keep,
     http::{self, Framing, Head, ReadFailure},
     message::{self, Ids},
     shared::Shared,
 };
+use crate::http2::frame::PREFACE;
 
 /// What a buffer may keep for the next request of its connection, in bytes.
 const BUFFER_KEPT: usize = 8 * 1024 * 1024;
@@ -32,23 +34,38 @@ pub(super) fn serve(stream: &TcpStream, number: u64, shared: &Shared) {
     let _ = stream.set_nodelay(true);
     let reader = BufReader::with_capacity(16 * 1024, stream);
     let mut connection = Connection { stream, reader, number, shared, encoded: Vec::new(), inflated: Vec::new() };
-    while connection.exchange() == Next::Request {}
+    loop {
+        match connection.exchange() {
+            Next::Request => {}
+            Next::Calls => return Calls::new(connection).serve(),
+            Next::Close => return,
+        }
+    }
 }
 
-struct Connection<'a> {
-    stream: &'a TcpStream,
-    reader: BufReader<&'a TcpStream>,
-    number: u64,
-    shared: &'a Shared,
+pub(super) struct Connection<'a> {
+    pub(super) stream: &'a TcpStream,
+    pub(super) reader: BufReader<&'a TcpStream>,
+    pub(super) number: u64,
+    pub(super) shared: &'a Shared,
     /// The body of the current request as received.
-    encoded: Vec<u8>,
+    pub(super) encoded: Vec<u8>,
     /// The body of the current request inflated, if it was compressed.
     inflated: Vec<u8>,
+}
+
+/// How a message came.
+pub(super) enum Coding {
+    Plain,
+    /// Compressed, by this name.
+    By(String),
 }
 
 #[derive(PartialEq, Eq)]
 enum Next {
     Request,
+    /// From now on it is HTTP/2.
+    Calls,
     Close,
 }
 
@@ -72,6 +89,9 @@ impl Connection<'_> {
             Ok(None) => return Next::Close,
             Err(failure) => return self.refuse(None, failure),
         };
+        if head.is_preface() {
+            return if self.read_rest_of_preface().is_ok() { Next::Calls } else { Next::Close };
+        }
         if let Err(failure) = self.read_body(&head) {
             return self.refuse(Some(head), failure);
         }
@@ -81,24 +101,21 @@ impl Connection<'_> {
         }
         let mut request = self.request(head);
 
-        let (response, ids) = match self.judge(&mut request) {
-            Ok(ids) => (self.respond(&request), ids),
-            Err((status, defect)) => {
-                self.shared.add_error(format!("request {}: {defect}", request.number));
-                (Response::failure(status, &defect), Vec::new())
-            }
+        let coding = match request.header("content-encoding") {
+            Some(coding) if is_coded(coding) => Coding::By(coding.to_owned()),
+            _ => Coding::Plain,
         };
-        request.status = Some(response.status);
-        let body =
-            if request.header("content-encoding").is_some_and(is_coded) { &self.inflated } else { &self.encoded };
-        // Before the answer: who has it finds the spans here.
-        self.shared.record(request, ids, body);
-        self.encoded.shrink_to(BUFFER_KEPT);
-        self.inflated.shrink_to(BUFFER_KEPT);
-
+        let defect = defect(&request);
+        let response = self.settle(&mut request, defect, &coding);
         let close = close || response.find("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         let sent = self.shared.pause() && self.stream.write_all(&http::encode(&response, close)).is_ok();
         if sent && !close { Next::Request } else { Next::Close }
+    }
+
+    fn read_rest_of_preface(&mut self) -> io::Result<()> {
+        let mut rest = [0; PREFACE.len() - http::PREFACE_HEAD.len()];
+        self.reader.read_exact(&mut rest)?;
+        if PREFACE.ends_with(&rest) { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
 
     fn read_body(&mut self, head: &Head) -> Result<(), ReadFailure> {
@@ -109,6 +126,28 @@ impl Connection<'_> {
             self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         framing.read(&mut self.reader, &mut self.encoded)
+    }
+
+    /// Notes the request with its answer, which is made for it unless there is a defect.
+    pub(super) fn settle(&mut self, request: &mut Request, defect: Option<(u16, String)>, coding: &Coding) -> Response {
+        let judged = match defect {
+            Some(defect) => Err(defect),
+            None => self.judge(request, coding),
+        };
+        let (response, ids) = match judged {
+            Ok(ids) => (self.respond(request), ids),
+            Err((status, defect)) => {
+                self.shared.add_error(format!("request {}: {defect}", request.number));
+                (Response::failure(status, &defect), Vec::new())
+            }
+        };
+        request.status = Some(response.status);
+        let body = if matches!(coding, Coding::By(_)) { &self.inflated } else { &self.encoded };
+        // Before the answer: who has it finds the spans here.
+        self.shared.record(request.clone(), ids, body);
+        self.encoded.shrink_to(BUFFER_KEPT);
+        self.inflated.shrink_to(BUFFER_KEPT);
+        response
     }
 
     fn request(&self, head: Head) -> Request {
@@ -129,20 +168,10 @@ impl Connection<'_> {
     }
 
     /// The ids of the request's spans, or the status and the reason to refuse it with.
-    fn judge(&mut self, request: &mut Request) -> Result<Vec<Ids>, (u16, String)> {
-        let path = request.path.split('?').next().unwrap_or_default();
-        if request.method != "POST" || !path.ends_with("/v1/traces") {
-            return Err((404, "only POST to /v1/traces is served".to_owned()));
-        }
-        let content_type = request.header("content-type").unwrap_or_default();
-        let media_type = content_type.split(';').next().unwrap_or_default().trim();
-        if !media_type.eq_ignore_ascii_case("application/x-protobuf") {
-            return Err((400, format!("content-type is {content_type:?} instead of application/x-protobuf")));
-        }
-        let body = match request.header("content-encoding") {
-            None => &self.encoded,
-            Some(coding) if !is_coded(coding) => &self.encoded,
-            Some(coding) => match http::inflate(coding, &self.encoded, &mut self.inflated, http::DECODED_LIMIT) {
+    fn judge(&mut self, request: &mut Request, coding: &Coding) -> Result<Vec<Ids>, (u16, String)> {
+        let body = match coding {
+            Coding::Plain => &self.encoded,
+            Coding::By(coding) => match http::inflate(coding, &self.encoded, &mut self.inflated, http::DECODED_LIMIT) {
                 Ok(true) => &self.inflated,
                 Ok(false) => return Err((415, format!("content-encoding {coding} is not supported"))),
                 Err(ReadFailure::Answer(status, reason)) => return Err((status, reason)),
@@ -163,14 +192,24 @@ impl Connection<'_> {
     /// Keeps a request for metrics, which is none of the spans' requests.
     fn take_metrics(&mut self, head: &Head) -> Next {
         let coding = head.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-encoding"));
+        let coding = match coding {
+            Some((_, coding)) if is_coded(coding) => Coding::By(coding.clone()),
+            _ => Coding::Plain,
+        };
+        let response = self.keep_metrics(&coding);
+        let sent = self.shared.pause() && self.stream.write_all(&http::encode(&response, head.close)).is_ok();
+        if sent && !head.close { Next::Request } else { Next::Close }
+    }
+
+    pub(super) fn keep_metrics(&mut self, coding: &Coding) -> Response {
         let body = match coding {
-            Some((_, coding)) if is_coded(coding) => {
+            Coding::By(coding) => {
                 let inflated = http::inflate(coding, &self.encoded, &mut self.inflated, http::DECODED_LIMIT);
                 matches!(inflated, Ok(true)).then_some(&self.inflated)
             }
-            _ => Some(&self.encoded),
+            Coding::Plain => Some(&self.encoded),
         };
-        let response = match body.map(|body| ExportMetricsServiceRequest::decode(body.as_slice())) {
+        match body.map(|body| ExportMetricsServiceRequest::decode(body.as_slice())) {
             Some(Ok(metrics)) => {
                 self.shared.add_metrics(metrics);
                 Response::ok()
@@ -179,9 +218,7 @@ impl Connection<'_> {
                 self.shared.add_error("metrics could not be decoded".to_owned());
                 Response::failure(400, "metrics could not be decoded")
             }
-        };
-        let sent = self.shared.pause() && self.stream.write_all(&http::encode(&response, head.close)).is_ok();
-        if sent && !head.close { Next::Request } else { Next::Close }
+        }
     }
 
     /// The scripted answer, or 200.
@@ -227,6 +264,18 @@ impl Connection<'_> {
             }
         }
     }
+}
+
+/// What is wrong with a request of HTTP/1.1, as far as its head tells.
+fn defect(request: &Request) -> Option<(u16, String)> {
+    let path = request.path.split('?').next().unwrap_or_default();
+    if request.method != "POST" || !path.ends_with("/v1/traces") {
+        return Some((404, "only POST to /v1/traces is served".to_owned()));
+    }
+    let content_type = request.header("content-type").unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    let is_right = media_type.eq_ignore_ascii_case("application/x-protobuf");
+    (!is_right).then(|| (400, format!("content-type is {content_type:?} instead of application/x-protobuf")))
 }
 
 fn is_coded(coding: &str) -> bool {

@@ -89,6 +89,14 @@ impl Response {
         Self { body: response.encode_to_vec(), ..Self::ok() }
     }
 
+    /// Over gRPC exactly this status with this message; over HTTP 200 for 0, else 500. Whether the spans count as received
+    /// goes by that, too.
+    #[must_use]
+    pub fn grpc(status: u32, message: &str) -> Self {
+        let http = if status == 0 { 200 } else { 500 };
+        Self::status(http).header("grpc-status", &status.to_string()).header("grpc-message", message)
+    }
+
     /// Adds a header: `Response::status(429).header("Retry-After", "2")`.
     ///
     /// # Panics

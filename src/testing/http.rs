@@ -9,6 +9,9 @@ use super::exchange::Response;
 
 /// The request line and headers together.
 pub(super) const HEAD_LIMIT: u64 = 64 * 1024;
+/// What HTTP/2 begins with, as far as it looks like a head.
+pub(super) const PREFACE_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+
 /// A body as it is sent.
 pub(super) const ENCODED_LIMIT: u64 = 64 * 1024 * 1024;
 /// A body after decompression.
@@ -85,7 +88,17 @@ impl Head {
         }
     }
 
+    /// Whether it is what HTTP/2 begins with.
+    pub(super) fn is_preface(&self) -> bool {
+        self.method == "PRI"
+    }
+
     fn parse(bytes: &[u8]) -> Result<Self, ReadFailure> {
+        if bytes == PREFACE_HEAD {
+            let (method, path) = ("PRI".to_owned(), "*".to_owned());
+            let (header_len, expects_continue, close) = (bytes.len() as u64, false, false);
+            return Ok(Self { method, path, headers: Vec::new(), header_len, expects_continue, close });
+        }
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_LIMIT];
         let mut parsed = httparse::Request::new(&mut headers);
         match parsed.parse(bytes) {

@@ -10,6 +10,7 @@
 
 mod authority;
 mod closed;
+pub(crate) mod http2;
 mod line;
 mod script;
 
@@ -342,7 +343,7 @@ impl Shared {
                 }
             }
             self.change(|log| log.idle.insert(number));
-            let more = line.fill().is_ok_and(|read| read > 0);
+            let more = line.wait_for_more();
             self.change(|log| log.idle.remove(&number));
             if !more {
                 break;
@@ -393,6 +394,9 @@ impl Shared {
             log.requests.push(seen);
             log.requests.len() - 1
         });
+        if line.call.is_some() {
+            return self.read_message(line, extent, at, &head);
+        }
         let length = header(&head, "content-length").map_or(0, |length| length.parse().expect("a length"));
         assert!(length <= LARGEST_REQUEST, "{head}");
         let wanted = match extent {
@@ -407,8 +411,26 @@ impl Shared {
         Ok(())
     }
 
+    /// As much of a call's message as is to be read.
+    fn read_message(&self, line: &mut Line, extent: Extent, at: usize, head: &str) -> io::Result<()> {
+        let most = match extent {
+            Extent::Nothing | Extent::Head => return Ok(()),
+            Extent::Body(bytes) => bytes,
+            Extent::Whole => usize::MAX,
+        };
+        let message = line.read_message(most)?;
+        let is_whole = line.call.as_ref().is_some_and(|call| call.is_whole);
+        let brings_spans = head.starts_with("post /") && head.contains("trace.v1.traceservice/export");
+        let ids = (is_whole && brings_spans).then(|| span_ids(&message, header(head, "content-encoding")));
+        self.change(|log| (log.requests[at].ids, log.requests[at].at) = (ids, Instant::now()));
+        Ok(())
+    }
+
     fn send(&self, line: &mut Line, answer: &Answer) -> io::Result<()> {
-        let bytes = answer.bytes();
+        let bytes = match &line.call {
+            Some(call) => answer.frames(call.stream),
+            None => answer.bytes(),
+        };
         match answer.pace {
             None => line.send(&bytes)?,
             Some(pace) => {

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use super::http2::{self, CONTINUATION, Call, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PREFACE};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 
 /// One connection.
@@ -15,6 +16,8 @@ pub(super) struct Line {
     pub(super) stream: Box<dyn Stream>,
     /// Read, and not yet used.
     input: Vec<u8>,
+    /// The call that is under way, where HTTP/2 is spoken.
+    pub(super) call: Option<Call>,
 }
 
 pub(super) trait Stream: Read + Write + Send {
@@ -40,7 +43,7 @@ impl Line {
             None => Box::new(socket),
             Some(config) => Box::new(StreamOwned::new(ServerConnection::new(config).unwrap(), socket)),
         };
-        Self { number, raw, stream, input: Vec::new() }
+        Self { number, raw, stream, input: Vec::new(), call: None }
     }
 
     pub(super) fn fill(&mut self) -> io::Result<usize> {
@@ -50,7 +53,90 @@ impl Line {
         Ok(read)
     }
 
+    /// Waits for the beginning of a request; false if the other side has nothing to say any more.
+    pub(super) fn wait_for_more(&mut self) -> bool {
+        if self.call.is_none() {
+            return self.fill().is_ok_and(|read| read > 0);
+        }
+        loop {
+            // What else comes between two calls is no request: acknowledgements, room.
+            while self.input.get(3).is_some_and(|kind| *kind != HEADERS) && Frame::take(&mut self.input).is_some() {}
+            if self.input.get(3) == Some(&HEADERS) {
+                return true;
+            }
+            if !self.fill().is_ok_and(|read| read > 0) {
+                return false;
+            }
+        }
+    }
+
+    fn read_frame(&mut self, place: &str) -> io::Result<Frame> {
+        loop {
+            if let Some(frame) = Frame::take(&mut self.input) {
+                return Ok(frame);
+            }
+            self.fill_or_fail(place)?;
+        }
+    }
+
+    /// The head of a call, which begins a new stream.
+    fn read_call(&mut self) -> io::Result<String> {
+        let before = self.call.as_ref().map_or(0, |call| call.stream);
+        loop {
+            let frame = self.read_frame("in the head")?;
+            match frame.kind {
+                HEADERS if frame.stream > before => {
+                    let mut block = frame.payload.clone();
+                    let mut last = frame.clone();
+                    while !last.has(END_HEADERS) {
+                        last = self.read_frame("in the head")?;
+                        assert_eq!((last.kind, last.stream), (CONTINUATION, frame.stream));
+                        block.extend(&last.payload);
+                    }
+                    self.call = Some(Call { stream: frame.stream, is_whole: frame.has(END_STREAM) });
+                    return Ok(http2::head(&block));
+                }
+                GOAWAY => return Err(http2::wrong("the client gave the connection up")),
+                _ => {}
+            }
+        }
+    }
+
+    /// The first `most` bytes of the call's message, or all there are.
+    pub(super) fn read_message(&mut self, most: usize) -> io::Result<Vec<u8>> {
+        let mut data = Vec::new();
+        loop {
+            let Some(Call { stream, is_whole }) = self.call else { return Err(http2::wrong("no call")) };
+            if is_whole || data.len() >= most.saturating_add(http2::PREFIX_BYTES) {
+                break;
+            }
+            let frame = self.read_frame("in the body")?;
+            if (frame.kind, frame.stream) != (DATA, stream) {
+                continue;
+            }
+            self.call = Some(Call { stream, is_whole: frame.has(END_STREAM) });
+            if !frame.payload.is_empty() {
+                let more = frame.payload.len() as u32;
+                let room = [http2::window_update(0, more).bytes(), http2::window_update(stream, more).bytes()].concat();
+                self.send(&room)?;
+            }
+            data.extend(frame.payload);
+        }
+        Ok(data.split_off(http2::PREFIX_BYTES.min(data.len())))
+    }
+
     pub(super) fn read_head(&mut self) -> io::Result<String> {
+        while PREFACE.starts_with(&self.input) && self.input.len() < PREFACE.len() {
+            self.fill_or_fail("in the head")?;
+        }
+        if self.input.starts_with(PREFACE) {
+            self.input.drain(..PREFACE.len());
+            self.call = Some(Call::default());
+            self.send(&http2::settings(&[]).bytes())?;
+        }
+        if self.call.is_some() {
+            return self.read_call();
+        }
         loop {
             if let Some(at) = self.input.windows(4).position(|window| window == b"\r\n\r\n") {
                 let head: Vec<_> = self.input.drain(..at + 4).collect();

@@ -177,6 +177,25 @@ impl Answer {
         self.status > 0 && has_whole_head && !matches!(self.after, After::Reset)
     }
 
+    /// The value of a header that was given.
+    pub(super) fn find(&self, name: &str) -> Option<&str> {
+        self.head
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value)
+    }
+
+    /// The body alone.
+    pub(super) fn message(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// How many bytes of it are sent at most.
+    pub(super) fn cut(&self) -> usize {
+        self.cut
+    }
+
     /// What is sent, but for the endless part.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.head.clone().into_bytes();

@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn a_code_shows_its_name_and_its_number() {
         assert_eq!(StatusCode::UNAVAILABLE.to_string(), "UNAVAILABLE (14)");
-        assert_eq!(StatusCode::UNAUTHENTICATED.to_string(), "UNAUTHENTICATED (16)");
+        assert_eq!(StatusCode(16).to_string(), "UNAUTHENTICATED (16)");
         assert_eq!(StatusCode(99).to_string(), "gRPC status 99");
     }
 }

@@ -10,9 +10,7 @@ mod classify;
 mod details;
 mod exchange;
 mod fault;
-mod frame;
 mod head;
-mod hpack;
 mod outgoing;
 mod session;
 

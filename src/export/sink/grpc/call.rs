@@ -1,6 +1,7 @@
 //! One call, from its first frame to the end of its answer. Pure.
 
-use super::{fault::Broken, frame::FIRST_WINDOW};
+use super::fault::Broken;
+use crate::http2::frame::FIRST_WINDOW;
 
 /// In front of each message: whether it is compressed, and its length.
 pub(super) const PREFIX_BYTES: usize = 5;

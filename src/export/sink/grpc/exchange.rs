@@ -4,15 +4,17 @@
 use super::{
     call::{Answer, Call, End, PREFIX_BYTES},
     fault::CallFault,
-    frame::{FrameHead, HEAD_BYTES, flag, kind},
     outgoing::Outgoing,
     session::Session,
 };
-use crate::export::net::{
-    deadline::Deadline,
-    fault::Fault,
-    line::{Line, is_told},
-    trial::Trial,
+use crate::{
+    export::net::{
+        deadline::Deadline,
+        fault::Fault,
+        line::{Line, is_told},
+        trial::Trial,
+    },
+    http2::frame::{FrameHead, HEAD_BYTES, flag, kind},
 };
 
 /// So much of a body is put out before it is looked whether an answer has come.

@@ -7,10 +7,10 @@ use http::{
     header::{CONTENT_TYPE, HOST, TE, USER_AGENT},
 };
 
-use super::hpack::{index, put_indexed, put_literal, put_named};
 use crate::{
     config::{Compression, Headers},
     export::{net::exchange::AGENT, request::Signal},
+    http2::hpack::{index, put_indexed, put_literal, put_named},
 };
 
 /// A time-out has eight digits at most.
@@ -89,7 +89,7 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     use super::*;
-    use crate::export::sink::grpc::hpack::Decoder;
+    use crate::http2::hpack::Decoder;
 
     fn read(head: &CallHead, compression: Compression, timeout: Duration) -> BTreeMap<String, String> {
         let mut block = Vec::new();

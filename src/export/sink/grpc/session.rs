@@ -4,6 +4,8 @@
 use super::{
     call::{Call, End},
     fault::{Broken, Foreign},
+};
+use crate::http2::{
     frame::{
         self, FIRST_WINDOW, FrameHead, HEAD_BYTES, MOST_ID, MOST_PAYLOAD, MOST_WINDOW, PREFACE, flag, kind, put,
         put_window_update, setting,

@@ -2,11 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    export::sink::grpc::{
-        call::{Answer, Content},
-        hpack::{index, put_indexed, put_literal, put_named},
-    },
+    export::sink::grpc::call::{Answer, Content},
     hostile::{assert_linear_in, mutated},
+    http2::hpack::{index, put_indexed, put_literal, put_named},
 };
 
 /// What a server puts out.

@@ -18,12 +18,12 @@ pub(super) const STATIC: [(&str, &str); 61] = [
 ];
 
 /// Indices of fields that are sent.
-pub(in super::super) mod index {
-    pub(in super::super::super) const AUTHORITY: u8 = 1;
-    pub(in super::super::super) const POST: u8 = 3;
-    pub(in super::super::super) const PATH: u8 = 4;
-    pub(in super::super::super) const HTTP: u8 = 6;
-    pub(in super::super::super) const HTTPS: u8 = 7;
-    pub(in super::super::super) const CONTENT_TYPE: u8 = 31;
-    pub(in super::super::super) const USER_AGENT: u8 = 58;
+pub(crate) mod index {
+    pub(crate) const AUTHORITY: u8 = 1;
+    pub(crate) const POST: u8 = 3;
+    pub(crate) const PATH: u8 = 4;
+    pub(crate) const HTTP: u8 = 6;
+    pub(crate) const HTTPS: u8 = 7;
+    pub(crate) const CONTENT_TYPE: u8 = 31;
+    pub(crate) const USER_AGENT: u8 = 58;
 }

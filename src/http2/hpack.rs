@@ -7,7 +7,7 @@ mod huffman;
 mod table;
 
 use table::STATIC;
-pub(super) use table::index;
+pub(crate) use table::index;
 
 /// The most that the dynamic table may hold, which is what the protocol starts with; an entry counts for its bytes and 32
 /// (section 4.1).
@@ -15,11 +15,11 @@ const MOST_TABLE_BYTES: usize = 4_096;
 const ENTRY_BYTES: usize = 32;
 
 /// The most bytes of names and values in one block, counted in the same way. Servers send a few hundred.
-pub(super) const MOST_LIST_BYTES: usize = 64 * 1024;
+pub(crate) const MOST_LIST_BYTES: usize = 64 * 1024;
 
 /// Why a block cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unreadable {
+pub(crate) enum Unreadable {
     /// It breaks the rules.
     Malformed,
     /// It has more than is read.
@@ -33,7 +33,7 @@ type Entry = (Box<[u8]>, Box<[u8]>);
 
 /// Reads blocks. It lives as long as its connection: each block may refer to earlier ones.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     /// The newest entry first.
     entries: VecDeque<Entry>,
     /// What they count for.
@@ -51,7 +51,7 @@ impl Default for Decoder {
 impl Decoder {
     /// Reads a whole block and hands each field on. Takes time in proportion to the block and to what it stands for, which
     /// is bounded.
-    pub(super) fn decode(&mut self, block: &[u8], mut take: impl FnMut(&[u8], &[u8])) -> Result<(), Unreadable> {
+    pub(crate) fn decode(&mut self, block: &[u8], mut take: impl FnMut(&[u8], &[u8])) -> Result<(), Unreadable> {
         let mut rest = block;
         let mut listed = 0;
         let (mut name, mut value) = (Vec::new(), Vec::new());
@@ -174,18 +174,18 @@ fn string(rest: &mut &[u8], out: &mut Vec<u8>) -> Result<(), Unreadable> {
 }
 
 /// Appends a field that stands in the static table whole, by its index there.
-pub(super) fn put_indexed(out: &mut Vec<u8>, index: u8) {
+pub(crate) fn put_indexed(out: &mut Vec<u8>, index: u8) {
     out.push(0x80 | index);
 }
 
 /// Appends a field with a name of the static table, by its index there.
-pub(super) fn put_named(out: &mut Vec<u8>, index: u8, value: &[u8]) {
+pub(crate) fn put_named(out: &mut Vec<u8>, index: u8, value: &[u8]) {
     put_integer(out, 0, 4, index.into());
     put_string(out, value);
 }
 
 /// Appends a field with a name of its own. What is secret no proxy on the way is to keep in its table.
-pub(super) fn put_literal(out: &mut Vec<u8>, name: &[u8], value: &[u8], is_secret: bool) {
+pub(crate) fn put_literal(out: &mut Vec<u8>, name: &[u8], value: &[u8], is_secret: bool) {
     out.push(if is_secret { 0x10 } else { 0 });
     put_string(out, name);
     put_string(out, value);

@@ -2,98 +2,98 @@
 //! Pure: bytes in, frames out, and the other way round.
 
 /// What a client says first. The frame of its settings follows.
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-pub(super) const HEAD_BYTES: usize = 9;
+pub(crate) const HEAD_BYTES: usize = 9;
 
 /// The largest payload that is taken, which is what the protocol starts with.
-pub(super) const MOST_PAYLOAD: usize = 16_384;
+pub(crate) const MOST_PAYLOAD: usize = 16_384;
 
 /// Bytes that either side may have under way, at first: of a stream, and of all together.
-pub(super) const FIRST_WINDOW: i64 = 65_535;
+pub(crate) const FIRST_WINDOW: i64 = 65_535;
 /// Streams and windows have 31 bits.
-pub(super) const MOST_ID: u32 = (1 << 31) - 1;
-pub(super) const MOST_WINDOW: i64 = (1 << 31) - 1;
+pub(crate) const MOST_ID: u32 = (1 << 31) - 1;
+pub(crate) const MOST_WINDOW: i64 = (1 << 31) - 1;
 
 /// The types of frames (section 6).
-pub(super) mod kind {
-    pub(in super::super) const DATA: u8 = 0;
-    pub(in super::super) const HEADERS: u8 = 1;
-    pub(in super::super) const PRIORITY: u8 = 2;
-    pub(in super::super) const RST_STREAM: u8 = 3;
-    pub(in super::super) const SETTINGS: u8 = 4;
-    pub(in super::super) const PUSH_PROMISE: u8 = 5;
-    pub(in super::super) const PING: u8 = 6;
-    pub(in super::super) const GOAWAY: u8 = 7;
-    pub(in super::super) const WINDOW_UPDATE: u8 = 8;
-    pub(in super::super) const CONTINUATION: u8 = 9;
+pub(crate) mod kind {
+    pub(crate) const DATA: u8 = 0;
+    pub(crate) const HEADERS: u8 = 1;
+    pub(crate) const PRIORITY: u8 = 2;
+    pub(crate) const RST_STREAM: u8 = 3;
+    pub(crate) const SETTINGS: u8 = 4;
+    pub(crate) const PUSH_PROMISE: u8 = 5;
+    pub(crate) const PING: u8 = 6;
+    pub(crate) const GOAWAY: u8 = 7;
+    pub(crate) const WINDOW_UPDATE: u8 = 8;
+    pub(crate) const CONTINUATION: u8 = 9;
 }
 
-pub(super) mod flag {
+pub(crate) mod flag {
     /// Of settings and pings.
-    pub(in super::super) const ACK: u8 = 1;
-    pub(in super::super) const END_STREAM: u8 = 1;
-    pub(in super::super) const END_HEADERS: u8 = 4;
-    pub(in super::super) const PADDED: u8 = 8;
-    pub(in super::super) const PRIORITY: u8 = 32;
+    pub(crate) const ACK: u8 = 1;
+    pub(crate) const END_STREAM: u8 = 1;
+    pub(crate) const END_HEADERS: u8 = 4;
+    pub(crate) const PADDED: u8 = 8;
+    pub(crate) const PRIORITY: u8 = 32;
 }
 
 /// What settings are called (section 6.5.2).
-pub(super) mod setting {
-    pub(in super::super) const ENABLE_PUSH: u16 = 2;
-    pub(in super::super) const MAX_CONCURRENT_STREAMS: u16 = 3;
-    pub(in super::super) const INITIAL_WINDOW_SIZE: u16 = 4;
-    pub(in super::super) const MAX_FRAME_SIZE: u16 = 5;
-    pub(in super::super) const MAX_HEADER_LIST_SIZE: u16 = 6;
+pub(crate) mod setting {
+    pub(crate) const ENABLE_PUSH: u16 = 2;
+    pub(crate) const MAX_CONCURRENT_STREAMS: u16 = 3;
+    pub(crate) const INITIAL_WINDOW_SIZE: u16 = 4;
+    pub(crate) const MAX_FRAME_SIZE: u16 = 5;
+    pub(crate) const MAX_HEADER_LIST_SIZE: u16 = 6;
 }
 
 /// The head of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FrameHead {
+pub(crate) struct FrameHead {
     /// Bytes of the payload, in 24 bits.
-    pub(super) length: usize,
-    pub(super) kind: u8,
-    pub(super) flags: u8,
+    pub(crate) length: usize,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
     /// The stream it belongs to; 0 for the connection.
-    pub(super) stream: u32,
+    pub(crate) stream: u32,
 }
 
 impl FrameHead {
-    pub(super) fn new(kind: u8, flags: u8, stream: u32, length: usize) -> Self {
+    pub(crate) fn new(kind: u8, flags: u8, stream: u32, length: usize) -> Self {
         Self { length, kind, flags, stream }
     }
 
-    pub(super) fn read(bytes: [u8; HEAD_BYTES]) -> Self {
+    pub(crate) fn read(bytes: [u8; HEAD_BYTES]) -> Self {
         let [a, b, c, kind, flags, stream @ ..] = bytes;
         let length = u32::from_be_bytes([0, a, b, c]) as usize;
         // The first bit is reserved, and means nothing.
         Self { length, kind, flags, stream: u32::from_be_bytes(stream) & MOST_ID }
     }
 
-    pub(super) fn bytes(self) -> [u8; HEAD_BYTES] {
+    pub(crate) fn bytes(self) -> [u8; HEAD_BYTES] {
         let [_, a, b, c] = (self.length as u32).to_be_bytes();
         let [d, e, f, g] = self.stream.to_be_bytes();
         [a, b, c, self.kind, self.flags, d, e, f, g]
     }
 
-    pub(super) fn has(self, flag: u8) -> bool {
+    pub(crate) fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 }
 
 /// Appends a frame.
-pub(super) fn put(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+pub(crate) fn put(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     out.extend_from_slice(&FrameHead::new(kind, flags, stream, payload.len()).bytes());
     out.extend_from_slice(payload);
 }
 
 /// Appends the frame that gives the other side room for so many bytes more.
-pub(super) fn put_window_update(out: &mut Vec<u8>, stream: u32, bytes: u32) {
+pub(crate) fn put_window_update(out: &mut Vec<u8>, stream: u32, bytes: u32) {
     put(out, kind::WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes());
 }
 
 /// The payload without its padding; none if there is more padding than payload.
-pub(super) fn without_padding(head: FrameHead, payload: &[u8]) -> Option<&[u8]> {
+pub(crate) fn without_padding(head: FrameHead, payload: &[u8]) -> Option<&[u8]> {
     if !head.has(flag::PADDED) {
         return Some(payload);
     }
@@ -102,7 +102,7 @@ pub(super) fn without_padding(head: FrameHead, payload: &[u8]) -> Option<&[u8]> 
 }
 
 /// Four bytes of a payload as a number of 31 bits.
-pub(super) fn number(bytes: &[u8]) -> Option<u32> {
+pub(crate) fn number(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(*bytes.first_chunk()?) & MOST_ID)
 }
 
