@@ -178,10 +178,13 @@ impl Settings {
             return Err(Error::config("with_grpc_transport", missing, allowed));
         }
         let protocol = choose.protocol(options.protocol);
-        let is_insecure = choose.signal(options.insecure, [env::TRACES_INSECURE, env::INSECURE], env::boolean, false);
         let (endpoint, source) = match protocol {
             Protocol::HttpProtobuf => choose.endpoint(options.endpoint, options.traces_endpoint)?,
-            Protocol::Grpc => choose.grpc_endpoint(options.endpoint, options.traces_endpoint, is_insecure)?,
+            Protocol::Grpc => {
+                let variables = [env::TRACES_INSECURE, env::INSECURE];
+                let is_insecure = choose.signal(options.insecure, variables, env::boolean, false);
+                choose.grpc_endpoint(options.endpoint, options.traces_endpoint, is_insecure)?
+            }
         };
         let endpoint_is_default = source == Source::Default;
         let disabled = disabled.or((endpoint_is_default && options.endpoint_required).then_some(

@@ -421,7 +421,8 @@ impl Shared {
         let message = line.read_message(most)?;
         let is_whole = line.call.as_ref().is_some_and(|call| call.is_whole);
         let brings_spans = head.starts_with("post /") && head.contains("trace.v1.traceservice/export");
-        let ids = (is_whole && brings_spans).then(|| span_ids(&message, header(head, "content-encoding")));
+        let ids = (is_whole && message.len() <= most && brings_spans)
+            .then(|| span_ids(&message, header(head, "content-encoding")));
         self.change(|log| (log.requests[at].ids, log.requests[at].at) = (ids, Instant::now()));
         Ok(())
     }

@@ -209,7 +209,13 @@ pub(crate) fn grpc_status(status: u16) -> (u32, &'static str) {
 /// `google.rpc.Status` with a RetryInfo of so many seconds, in Base64.
 pub(crate) fn retry_info(seconds: u64) -> String {
     let url = b"type.googleapis.com/google.rpc.RetryInfo";
-    let duration = if seconds == 0 { Vec::new() } else { vec![8, u8::try_from(seconds).expect("a short pause")] };
+    let mut duration = vec![8];
+    let mut rest = seconds;
+    while rest >= 128 {
+        duration.push(rest as u8 | 128);
+        rest >>= 7;
+    }
+    duration.push(rest as u8);
     let info = [&[10, duration.len() as u8][..], &duration].concat();
     let any = [&[10, url.len() as u8][..], url, &[18, info.len() as u8], &info].concat();
     base64(&[&[8, 14, 26, any.len() as u8][..], &any].concat())

@@ -252,8 +252,6 @@ fn a_bad_variable_costs_one_warning_and_leaves_the_default() {
         (env::TRACES_ENDPOINT, "ftp://h", "http://localhost:4318/v1/traces"),
         (env::PROTOCOL, "http/xml", "http/protobuf"),
         (env::TRACES_PROTOCOL, "http/json", "http/protobuf"),
-        (env::INSECURE, "maybe", "false"),
-        (env::TRACES_INSECURE, "1", "false"),
         (env::TIMEOUT, "-1", "10s"),
         (env::TRACES_TIMEOUT, "5s", "10s"),
         (env::COMPRESSION, "lzma", "Gzip"),

@@ -281,6 +281,8 @@ fn grpc_goes_to_its_own_port_by_address_or_url_and_has_no_path() {
         let of_traces = of(&[(env::TRACES_ENDPOINT, endpoint), (env::TRACES_INSECURE, insecure)]);
         assert_eq!(of_traces, (url.to_owned(), Vec::new()), "{endpoint}");
     }
+    let (used, warnings) = of(&[(env::ENDPOINT, "c:4317"), (env::INSECURE, "maybe"), (env::TRACES_INSECURE, "1")]);
+    assert_eq!((used.as_str(), warnings.len()), ("https://c:4317/", 2), "{warnings:?}");
     for (endpoint, url) in [("http://c:4318/v1/traces", "http://c:4318/"), ("http://c/a/v1/traces/", "http://c/a/")] {
         let (used, warnings) = of(&[(env::ENDPOINT, endpoint)]);
         assert_eq!((used.as_str(), warnings.len()), (url, 1));
