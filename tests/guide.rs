@@ -1,7 +1,5 @@
 //! The user's guide, snippet by snippet as it stands there, run against the in-process receiver: a process of its own
 //! runs it, which finds the receiver in its environment.
-//!
-//! One line is marked: gRPC is not spoken yet, and choosing it is an error.
 #![cfg(feature = "testing")]
 #![allow(unused_variables)]
 
@@ -48,7 +46,7 @@ fn client() -> Result {
         .with_request_timeout(Duration::from_secs(30))
         .with_keep_alive_timeout(Duration::from_secs(60))
         .with_max_idle_connections(100)
-        // Not yet: .with_grpc_transport()
+        .with_grpc_transport()
         .with_compression(Compression::Gzip)
         .with_retry_config(RetryConfig {
             max_attempts: 3,
@@ -385,10 +383,16 @@ fn section_1_the_client() {
 }
 
 #[test]
-fn section_1_grpc_is_not_spoken_yet_and_building_says_so() {
-    let error = otlp::Client::builder().with_grpc_transport().build().unwrap_err().to_string();
-    assert!(error.starts_with("with_grpc_transport = grpc: this version speaks OTLP over HTTP only"), "{error}");
-    assert!(otlp::Client::builder().with_grpc_transport().with_http_transport().build().is_ok());
+fn section_1_each_transport_carries_the_spans() {
+    let receiver = Receiver::start().unwrap();
+    let builder = || otlp::Client::builder().with_endpoint(receiver.endpoint());
+    for client in [builder().with_grpc_transport(), builder().with_grpc_transport().with_http_transport()] {
+        let client = client.build().unwrap();
+        client.tracer("guide").start("span").end();
+        assert!(client.shutdown(LONG).is_complete());
+    }
+    let paths: Vec<_> = receiver.requests().iter().map(|request| request.path.clone()).collect();
+    assert_eq!(paths, ["/opentelemetry.proto.collector.trace.v1.TraceService/Export", "/v1/traces"]);
 }
 
 #[test]
