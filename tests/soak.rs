@@ -6,7 +6,7 @@
 //! OTLP_SOAK_SEED=123 cargo test --release --test soak -- --ignored --nocapture
 //! ```
 //!
-//! A round is of one of four kinds, each with faults of its own. It is planned by its seed, which is printed with
+//! A round is of one of four kinds, each with faults of its own, over HTTP or over gRPC. It is planned by its seed, which is printed with
 //! whatever fails; given as `OTLP_SOAK_SEED` it is the first one, and `OTLP_SOAK_SECONDS=0` makes it the only one. What
 //! threads and sockets make of the plan is theirs.
 #![cfg(feature = "testing")]
@@ -167,6 +167,9 @@ fn round(seed: u64) -> Sums {
         server.have_sick(dice.among(1..=4), answer(Answer::status(status).body("sick")));
     }
     let mut builder = settings(&mut dice, kind).with_endpoint(server.endpoint());
+    if dice.one_in(2) {
+        builder = builder.with_grpc_transport();
+    }
     let spool = dice.one_in(3).then(SpoolDir::new);
     if let Some(dir) = &spool {
         let (dir, max_bytes) = (Some(dir.path().to_owned()), if dice.one_in(3) { 10_000 } else { 1 << 30 });

@@ -369,7 +369,10 @@ impl Shared {
         self.change(|log| {
             if let Some(seen) = log.requests.iter_mut().rev().find(|seen| seen.connection == line.number) {
                 seen.status = Some(answer.status).filter(|status| *status > 0);
-                seen.is_decided = answer.is_decided();
+                seen.is_decided = match line.call {
+                    Some(call) => answer.is_decided_by(&answer.frames(call.stream)),
+                    None => answer.is_decided(),
+                };
             }
         });
         // A sender that goes away in the middle of a hostile answer does what it should.

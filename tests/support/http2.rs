@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::script::Answer;
+use super::script::{After, Answer};
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -232,6 +232,11 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 impl Answer {
+    /// Whether its receiver learns the status from these frames, if it waits.
+    pub(super) fn is_decided_by(&self, frames: &[u8]) -> bool {
+        self.status > 0 && frames.len() < self.cut() && !matches!(self.after, After::Reset)
+    }
+
     /// The answer as a gRPC server gives it, to a call on this stream.
     pub(super) fn frames(&self, stream: u32) -> Vec<u8> {
         if self.status == 0 {
