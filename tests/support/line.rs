@@ -9,6 +9,9 @@ use std::{
 use super::http2::{self, CONTINUATION, Call, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PREFACE};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 
+/// The largest window (RFC 9113, 6.9.1).
+const MOST_WINDOW: u32 = (1 << 31) - 1;
+
 /// One connection.
 pub(super) struct Line {
     pub(super) number: u64,
@@ -115,11 +118,6 @@ impl Line {
                 continue;
             }
             self.call = Some(Call { stream, is_whole: frame.has(END_STREAM) });
-            if !frame.payload.is_empty() {
-                let more = frame.payload.len() as u32;
-                let room = [http2::window_update(0, more).bytes(), http2::window_update(stream, more).bytes()].concat();
-                self.send(&room)?;
-            }
             data.extend(frame.payload);
         }
         Ok(data.split_off(http2::PREFIX_BYTES.min(data.len())))
@@ -132,7 +130,12 @@ impl Line {
         if self.input.starts_with(PREFACE) {
             self.input.drain(..PREFACE.len());
             self.call = Some(Call::default());
-            self.send(&http2::settings(&[]).bytes())?;
+            // Room for everything, so that a connection that falls silent says nothing at all.
+            self.send(
+                &[http2::settings(&[(4, MOST_WINDOW)]), http2::window_update(0, MOST_WINDOW - 65_535)]
+                    .map(|f| f.bytes())
+                    .concat(),
+            )?;
         }
         if self.call.is_some() {
             return self.read_call();
