@@ -95,9 +95,13 @@ impl Sink {
     /// What there is to say about it since the last time.
     pub(super) fn take_remarks(&self) -> Vec<String> {
         let mut remarks = self.way().map(Channel::take_remarks).unwrap_or_default();
-        if let Self::Http(http) = self {
-            remarks.extend(http.take_remark());
-        }
+        remarks.extend(match self {
+            Self::Http(http) => http.take_remark(),
+            #[cfg(feature = "grpc")]
+            Self::Grpc(_) => None,
+            #[cfg(test)]
+            Self::Counting(_) => None,
+        });
         remarks
     }
 

@@ -1,11 +1,13 @@
 //! One request and its answer over a connection, within a deadline.
 
+use std::io::IoSlice;
+
 use ureq::{Error, unversioned::transport::Transport};
 
 use super::{
     deadline::Deadline,
-    early,
     fault::Fault,
+    line::{Line, is_told},
     response::{Body, Head, HeadReader, Progress},
     trial::Trial,
 };
@@ -28,7 +30,7 @@ pub(in crate::export) struct Answer {
 /// Sends a request of these parts and reads its answer, up to `most` bytes of its body. A connection on trial gets a
 /// share of the time until something comes. `is_sent` becomes true once all of it was sent.
 pub(in crate::export) fn exchange(
-    transport: &mut dyn Transport,
+    transport: &mut dyn Line,
     request: [&[u8]; 2],
     most: usize,
     deadline: Deadline,
@@ -49,31 +51,29 @@ pub(in crate::export) fn exchange(
     Ok(Answer { head, body: body.into_bytes(), is_too_large: progress == Progress::TooLarge, is_over })
 }
 
-/// Sends these parts, as much as there is room for at once; false if an answer came before all of it was taken.
-pub(in crate::export) fn send(
-    transport: &mut dyn Transport,
-    mut parts: [&[u8]; 2],
-    deadline: Deadline,
-) -> Result<bool, Fault> {
-    while parts.iter().any(|part| !part.is_empty()) {
-        let output = transport.buffers().output();
-        let mut filled = 0;
-        for part in &mut parts {
-            let (now, rest) = part.split_at(part.len().min(output.len() - filled));
-            output[filled..filled + now.len()].copy_from_slice(now);
-            filled += now.len();
-            *part = rest;
-        }
-        while let Err(error) = transport.transmit_output(filled, deadline.timeout()) {
-            if !early::is_told(&error) {
-                return Err(error.into());
+/// Sends these parts from where they lie; false if an answer came before all of it was taken.
+pub(in crate::export) fn send(line: &mut dyn Line, parts: [&[u8]; 2], deadline: Deadline) -> Result<bool, Fault> {
+    let mut parts = parts.map(IoSlice::new);
+    let mut rest = &mut parts[..];
+    // Parts without content go.
+    IoSlice::advance_slices(&mut rest, 0);
+    loop {
+        let sent = if rest.is_empty() {
+            line.flush(deadline.timeout()).map(|()| 0)
+        } else {
+            line.send(rest, deadline.timeout())
+        };
+        match sent {
+            Ok(0) if rest.is_empty() => return Ok(true),
+            Ok(taken) => IoSlice::advance_slices(&mut rest, taken),
+            Err(error) if is_told(&error) => {
+                if is_answered(line, deadline)? {
+                    return Ok(false);
+                }
             }
-            if is_answered(transport, deadline)? {
-                return Ok(false);
-            }
+            Err(error) => return Err(error.into()),
         }
     }
-    Ok(true)
 }
 
 /// Whether the bytes that have come are the answer, or its end; interim answers are skipped.

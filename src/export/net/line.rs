@@ -17,6 +17,10 @@ pub(in crate::export) trait Line: Transport {
     /// as sent: reading tells why. Blocks, within the time there is.
     fn send(&mut self, parts: &[IoSlice<'_>], timeout: NextTimeout) -> Result<usize, Error>;
 
+    /// Sends what was taken and is not out yet, as of TLS. Where the receiver does not take it and something has come from
+    /// it, that is told instead.
+    fn flush(&mut self, timeout: NextTimeout) -> Result<(), Error>;
+
     /// The same connection as whoever speaks ureq's language takes it.
     fn into_transport(self: Box<Self>) -> Box<dyn Transport>;
 }

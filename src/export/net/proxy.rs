@@ -130,6 +130,10 @@ impl Line for Tunnel {
         self.0.send(parts, timeout)
     }
 
+    fn flush(&mut self, timeout: NextTimeout) -> Result<(), Error> {
+        self.0.flush(timeout)
+    }
+
     fn into_transport(self: Box<Self>) -> Box<dyn Transport> {
         self
     }

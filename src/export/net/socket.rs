@@ -349,6 +349,10 @@ impl Line for Socket {
         Ok(taken.unwrap_or_else(|| total(parts)))
     }
 
+    fn flush(&mut self, _: NextTimeout) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn into_transport(self: Box<Self>) -> Box<dyn Transport> {
         self
     }

@@ -4,12 +4,11 @@
 
 use std::net::SocketAddr;
 
-use ureq::unversioned::transport::Transport;
-
 use super::{
     deadline::Deadline,
     exchange::{receive, send},
     fault::{Fault, ProxyFault, SocksFault},
+    line::Line,
 };
 use crate::config::Credentials;
 
@@ -37,7 +36,7 @@ pub(in crate::export) enum Target<'a> {
 
 /// Has the proxy at the other end of `transport` make it a connection to `target`.
 pub(in crate::export) fn connect(
-    transport: &mut dyn Transport,
+    transport: &mut dyn Line,
     target: Target<'_>,
     credentials: Option<&Credentials>,
     deadline: Deadline,
@@ -78,7 +77,7 @@ pub(in crate::export) fn connect(
 
 /// One step of the conversation.
 fn ask<const BYTES: usize>(
-    transport: &mut dyn Transport,
+    transport: &mut dyn Line,
     question: &[u8],
     deadline: Deadline,
 ) -> Result<[u8; BYTES], Fault> {

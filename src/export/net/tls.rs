@@ -191,22 +191,8 @@ impl TlsStream {
         Ok(())
     }
 
-    /// Encrypts some bytes of these parts and sends what is encrypted. What is left of that stays where nobody takes it,
-    /// and goes first the next time.
-    fn send_parts(&mut self, parts: &[IoSlice<'_>], timeout: NextTimeout) -> Result<usize, Error> {
-        self.stream.get_mut().set_timeout(timeout);
-        // What was encrypted before has been told as taken, or was put back.
-        self.flush()?;
-        let taken = self.stream.conn.writer().write_vectored(parts)?;
-        match self.flush() {
-            Ok(()) => Ok(taken),
-            Err(error) if early::is_told(&error) && taken > 0 => Ok(taken),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Sends what is encrypted. Where the receiver does not take it and has said something, that is told instead.
-    fn flush(&mut self) -> Result<(), Error> {
+    fn send_encrypted(&mut self) -> Result<(), Error> {
         let StreamOwned { conn, sock } = &mut self.stream;
         while conn.wants_write() {
             if let Err(error) = conn.write_tls(sock) {
@@ -251,7 +237,19 @@ fn has_said_something(conn: &mut ClientConnection, sock: &mut TransportAdapter) 
 
 impl Line for TlsStream {
     fn send(&mut self, parts: &[IoSlice<'_>], timeout: NextTimeout) -> Result<usize, Error> {
-        self.send_parts(parts, timeout)
+        // What was encrypted before counts as sent.
+        self.flush(timeout)?;
+        let taken = self.stream.conn.writer().write_vectored(parts)?;
+        match self.send_encrypted() {
+            // It is told again by whoever sends the rest.
+            Err(error) if !early::is_told(&error) => Err(error),
+            _ => Ok(taken),
+        }
+    }
+
+    fn flush(&mut self, timeout: NextTimeout) -> Result<(), Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        self.send_encrypted()
     }
 
     fn into_transport(self: Box<Self>) -> Box<dyn Transport> {

@@ -16,6 +16,10 @@ impl Line for Nothing {
         Ok(parts.iter().map(|part| part.len()).sum())
     }
 
+    fn flush(&mut self, _: NextTimeout) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn into_transport(self: Box<Self>) -> Box<dyn Transport> {
         self
     }

@@ -66,7 +66,7 @@ pub(super) fn exchange(
         message.put(session, &mut call, outgoing);
         let until = trial.map_or(deadline, |trial| trial.deadline(deadline));
         let is_told = say(line, session, outgoing, question.message, until)?;
-        *is_sent = message.is_put() && outgoing.is_empty();
+        *is_sent = message.is_put() && outgoing.is_empty() && !is_told;
         if is_told || outgoing.is_empty() && !message.may_go_on(session, &call) {
             listen(line, session, Some(&mut call), deadline, &mut trial)?;
         } else if !line.is_open() {
@@ -76,7 +76,7 @@ pub(super) fn exchange(
         let Some(end) = call.end else { continue };
         let is_whole = end == End::Whole && *is_sent;
         // What was not answered yet, as the first settings: the other side waits for it.
-        let is_answered = is_whole && say(line, session, outgoing, &[], deadline).is_ok() && outgoing.is_empty();
+        let is_answered = is_whole && matches!(say(line, session, outgoing, &[], deadline), Ok(false));
         return Ok(Ended { answer: call.answer, end, is_over: is_answered && session.is_usable() });
     }
 }
@@ -118,7 +118,11 @@ fn say(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(false)
+    match line.flush(deadline.timeout()) {
+        Ok(()) => Ok(false),
+        Err(error) if is_told(&error) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Waits for what comes next, and takes it.
