@@ -58,11 +58,13 @@ pub(super) fn exchange(
         say(line, session, outgoing, &[], deadline)?;
         listen(line, session, None, deadline, &mut trial)?;
     }
+    answer(session, outgoing);
     let mut call = None;
     outgoing.write(|out| call = Some(session.begin(question.head, question.most, out)));
     let Some(mut call) = call else { return Err(Fault::Closed.into()) };
     let mut message = Message::new(question);
     loop {
+        answer(session, outgoing);
         message.put(session, &mut call, outgoing);
         let until = trial.map_or(deadline, |trial| trial.deadline(deadline));
         let is_told = say(line, session, outgoing, question.message, until)?;
@@ -97,6 +99,15 @@ pub(super) fn reply(
     if is_said { Ok(()) } else { Err(Fault::Closed.into()) }
 }
 
+/// Has the answers to what came go out next. They stand in front of frames that are made afterwards: those follow the other
+/// side's settings, which hold for it only once it reads that they are acknowledged (RFC 9113, 6.5.3).
+fn answer(session: &mut Session, outgoing: &mut Outgoing) {
+    let replies = session.replies();
+    if !replies.is_empty() {
+        outgoing.write(|out| out.append(replies));
+    }
+}
+
 /// Sends what is on its way out, answers to what came behind it. True if the receiver takes no more and something has
 /// come.
 fn say(
@@ -106,10 +117,7 @@ fn say(
     body: &[u8],
     deadline: Deadline,
 ) -> Result<bool, CallFault> {
-    let replies = session.replies();
-    if !replies.is_empty() {
-        outgoing.write(|out| out.append(replies));
-    }
+    answer(session, outgoing);
     while !outgoing.is_empty() {
         deadline.left()?;
         match outgoing.parts(body, |parts| line.send(parts, deadline.timeout())) {
