@@ -27,6 +27,7 @@ mod exchange;
 mod figures;
 mod http;
 mod message;
+mod protocol;
 mod receiver;
 mod shared;
 mod spans;

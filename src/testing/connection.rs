@@ -13,7 +13,6 @@ use opentelemetry_proto::tonic::collector::{
 use prost::Message as _;
 
 use super::{
-    calls::Calls,
     exchange::{Request, Response},
     figures::Keep,
     http::{self, Framing, Head, ReadFailure},
@@ -27,21 +26,6 @@ const BUFFER_KEPT: usize = 8 * 1024 * 1024;
 /// How long to read on, and throw away, what a sender still sends after it was refused. Closing at once would
 /// reset the connection, and the answer could be lost.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// Serves the requests of one connection until either side wants it closed.
-pub(super) fn serve(stream: &TcpStream, number: u64, shared: &Shared) {
-    // Refused by sockets that are gone already, which the first read finds out.
-    let _ = stream.set_nodelay(true);
-    let reader = BufReader::with_capacity(16 * 1024, stream);
-    let mut connection = Connection { stream, reader, number, shared, encoded: Vec::new(), inflated: Vec::new() };
-    loop {
-        match connection.exchange() {
-            Next::Request => {}
-            Next::Calls => return Calls::new(connection).serve(),
-            Next::Close => return,
-        }
-    }
-}
 
 pub(super) struct Connection<'a> {
     pub(super) stream: &'a TcpStream,
@@ -61,17 +45,25 @@ pub(super) enum Coding {
     By(String),
 }
 
+/// What follows a request.
 #[derive(PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     Request,
     /// From now on it is HTTP/2.
     Calls,
     Close,
 }
 
-impl Connection<'_> {
+impl<'a> Connection<'a> {
+    pub(super) fn new(stream: &'a TcpStream, number: u64, shared: &'a Shared) -> Self {
+        // Refused by sockets that are gone already, which the first read finds out.
+        let _ = stream.set_nodelay(true);
+        let reader = BufReader::with_capacity(16 * 1024, stream);
+        Self { stream, reader, number, shared, encoded: Vec::new(), inflated: Vec::new() }
+    }
+
     /// One request and its answer.
-    fn exchange(&mut self) -> Next {
+    pub(super) fn exchange(&mut self) -> Next {
         let begins = self.reader.fill_buf().is_ok_and(|bytes| !bytes.is_empty());
         if begins {
             self.shared.set_idle(self.number, false);

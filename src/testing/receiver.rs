@@ -11,21 +11,26 @@ use std::{
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 
 use super::{
-    connection,
     exchange::{ReceivedSpan, Request, Response},
     figures::{ConnectionCounts, Keep, Totals},
+    protocol,
     shared::{Responder, Shared},
 };
 
 /// How long dropping the receiver waits for its threads. Only a scripted answer that does not return takes longer.
 const DROP_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
 
-/// An OTLP/HTTP receiver for traces inside this process, on a free port of 127.0.0.1.
+/// An OTLP receiver for traces inside this process, on a free port of 127.0.0.1: over HTTP, and over gRPC where a
+/// connection begins so.
 ///
 /// It serves `POST` to any path that ends in `/v1/traces`, with `application/x-protobuf`, plain or gzip (brotli
 /// and zstd with the cargo features of that name), over any number of HTTP/1.1 connections, each on a thread of its
 /// own. What it can read it counts and, if the answer is 2xx (the default), keeps; what is malformed it refuses and
 /// notes in [`errors`](Self::errors).
+///
+/// Over gRPC it serves `TraceService/Export` and `MetricsService/Export`, any number of calls at a time on the way in. The
+/// answers are those of HTTP in gRPC's words: 400 is INVALID_ARGUMENT, 503 UNAVAILABLE, a `retry-after` in seconds a
+/// `RetryInfo`; [`Response::grpc`] gives an exact status.
 ///
 /// Limits: 64 KiB of headers, 64 MiB of body as sent, 256 MiB inflated; what is larger is answered 413.
 ///
@@ -216,7 +221,7 @@ impl ReceiverBuilder {
         let shared = Arc::new(Shared::new(self.keep, self.responder, self.response_delay));
         let acceptor = thread::Builder::new().name("otlp-receiver".to_owned()).spawn({
             let shared = Arc::clone(&shared);
-            move || shared.run(listener, connection::serve)
+            move || shared.run(listener, protocol::serve)
         })?;
         Ok(Receiver { shared, address, acceptor: Some(acceptor) })
     }
