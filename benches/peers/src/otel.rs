@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use opentelemetry_otlp::{Compression, Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
+#[cfg(feature = "otel_grpc")]
+use opentelemetry_otlp::WithTonicConfig;
+use opentelemetry_otlp::{Compression, SpanExporter, WithExportConfig};
+#[cfg(not(feature = "otel_grpc"))]
+use opentelemetry_otlp::{Protocol, WithHttpConfig};
 use opentelemetry_sdk::{
     Resource,
     trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider},
@@ -10,7 +14,19 @@ use opentelemetry_sdk::{
 
 use crate::{Queue, Setup};
 
+/// Gzipped protobuf over gRPC.
+#[cfg(feature = "otel_grpc")]
+pub fn exporter(setup: &Setup) -> SpanExporter {
+    SpanExporter::builder()
+        .with_tonic()
+        .with_compression(Compression::Gzip)
+        .with_endpoint(&setup.endpoint)
+        .build()
+        .expect("an exporter")
+}
+
 /// Gzipped protobuf over HTTP.
+#[cfg(not(feature = "otel_grpc"))]
 pub fn exporter(setup: &Setup) -> SpanExporter {
     SpanExporter::builder()
         .with_http()

@@ -1,4 +1,5 @@
-//! otlp, as its README uses it. The variant `builder` gives the attributes before the span starts.
+//! otlp, as its README uses it. The variant `builder` gives the attributes before the span starts, and `grpc` sends over
+//! gRPC.
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ struct Otlp {
 impl Contender for Otlp {
     fn start(setup: Setup) -> Self {
         let builder = Client::builder().with_endpoint(setup.endpoint).with_service_name("peers");
+        let builder = if task::variant() == "grpc" { builder.with_grpc_transport() } else { builder };
         let client = match setup.queue {
             // The default takes 64 MiB.
             Queue::Default | Queue::Room(_) => builder,

@@ -24,6 +24,7 @@ pub(crate) enum Scope {
 pub(crate) const CONTENDERS: &[Contender] = &[
     OURS,
     Contender { name: "otlp, attributes in the builder", program: "ours", variant: "builder", scope: Scope::Recording },
+    Contender { name: "otlp, gRPC", program: "ours", variant: "grpc", scope: Scope::Delivery },
     Contender { name: "OpenTelemetry SDK", program: "otel", variant: "plain", scope: Scope::Program },
     Contender {
         name: "OpenTelemetry SDK, in the builder",
@@ -31,6 +32,7 @@ pub(crate) const CONTENDERS: &[Contender] = &[
         variant: "builder",
         scope: Scope::Recording,
     },
+    Contender { name: "OpenTelemetry SDK, gRPC", program: "otel_grpc", variant: "plain", scope: Scope::Delivery },
     Contender { name: "tracing", program: "tracing", variant: "plain", scope: Scope::Program },
     Contender { name: "fastrace, Span", program: "fastrace", variant: "plain", scope: Scope::Program },
     Contender { name: "fastrace, LocalSpan", program: "fastrace", variant: "local", scope: Scope::Delivery },
@@ -46,7 +48,8 @@ pub(crate) const FLOOR: Contender =
     Contender { name: "floor", program: "floor", variant: "plain", scope: Scope::Delivery };
 
 /// Programs that need a feature of their name.
-pub(crate) const PROGRAMS: &[&str] = &["ours", "otel", WITH_TLS, "tracing", "fastrace", "emit", "receiver"];
+pub(crate) const PROGRAMS: &[&str] =
+    &["ours", "otel", "otel_grpc", WITH_TLS, "tracing", "fastrace", "emit", "receiver"];
 
 /// The OpenTelemetry SDK with TLS, which otlp and emit have anyway.
 pub(crate) const WITH_TLS: &str = "otel_tls";
