@@ -56,6 +56,8 @@ pub(super) fn about(outcome: &Outcome, compression: Compression) -> About {
         Outcome::Refused { code: Code::Grpc(StatusCode::INVALID_ARGUMENT), .. } | Outcome::TooLarge { .. } => {
             About::Request
         }
+        // GRPC-03: it is not asked again without a pause to keep. What comes next may go elsewhere.
+        Outcome::Refused { code: Code::Grpc(StatusCode::RESOURCE_EXHAUSTED), .. } => About::Node,
         // Every node would say so.
         Outcome::Refused { code: Code::Grpc(StatusCode::UNIMPLEMENTED | StatusCode::INTERNAL), .. }
             if !matches!(compression, Compression::None | Compression::Gzip) =>

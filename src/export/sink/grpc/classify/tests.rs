@@ -174,6 +174,8 @@ fn what_an_answer_says_of_a_connection() {
         (3, About::Request),
         (14, About::Node),
         (1, About::Node),
+        // GRPC-03
+        (8, About::Node),
         (16, About::NodeForGood),
         (12, About::NodeForGood),
         (13, About::NodeForGood),
