@@ -258,7 +258,7 @@ impl<'a> Calls<'a> {
             _ => call.headers.push((text(name), text(value))),
         };
         self.decoder.decode(&block, take).map_err(|_| Ends::Malformed("headers that cannot be read"))?;
-        if head.stream % 2 == 0 {
+        if head.stream.is_multiple_of(2) {
             return Err(Ends::Malformed("a stream that is the server's"));
         }
         if head.stream <= self.last_stream {
