@@ -1,9 +1,16 @@
-//! What the client sends, read by an implementation of protobuf that this crate has nothing to do with: the
-//! Python classes of `opentelemetry-proto`.
+//! What the client sends, read by implementations that this crate has nothing to do with: the Python classes of
+//! `opentelemetry-proto`, and over gRPC a server of `grpcio` too.
 //!
-//! `OTLP_TEST_PYTHON` names the interpreter (default `python3`). Without the package the tests are skipped, or
+//! `OTLP_TEST_PYTHON` names the interpreter (default `python3`). Without the packages the tests are skipped, or
 //! fail if `OTLP_REQUIRE_INTEROP=1`.
 #![cfg(feature = "testing")]
+
+#[cfg(feature = "grpc")]
+#[path = "interop/grpc.rs"]
+mod grpc;
+#[cfg(feature = "grpc")]
+#[path = "interop/peer.rs"]
+mod peer;
 
 use std::{
     env,
@@ -16,7 +23,8 @@ use std::{
 };
 
 use otlp::{
-    Client, Compression, Event, KeyValue, Link, Scope, SpanContext, SpanData, SpanId, SpanKind, Status, TraceId, Value,
+    Client, ClientBuilder, Compression, Event, KeyValue, Link, Scope, SpanContext, SpanData, SpanId, SpanKind, Status,
+    TraceId, Value,
 };
 
 /// Long enough for anything that is not stuck.
@@ -191,7 +199,7 @@ fn resource() -> Vec<KeyValue<'static>> {
     ]
 }
 
-fn client(endpoint: &str, compression: Compression) -> Client {
+fn builder(endpoint: &str, compression: Compression) -> ClientBuilder {
     Client::builder()
         .with_endpoint(endpoint)
         .with_compression(compression)
@@ -200,8 +208,6 @@ fn client(endpoint: &str, compression: Compression) -> Client {
         .with_resource_attribute(KeyValue::new("host.name", "höst"))
         .with_resource_attribute(KeyValue::new("process.command_args", vec!["a", ""]))
         .with_worker_count(1)
-        .build()
-        .expect("valid settings")
 }
 
 /// Attributes of every type, with the values that are easiest to get wrong.
@@ -413,8 +419,8 @@ fn encodings(python: &str) -> Vec<(Compression, &'static str)> {
 /// A client and the requests it makes.
 fn client_and_requests(compression: Compression) -> (Client, mpsc::Receiver<RawRequest>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let client = client(&format!("http://{}", listener.local_addr().expect("bound")), compression);
-    (client, serve(listener))
+    let client = builder(&format!("http://{}", listener.local_addr().expect("bound")), compression);
+    (client.with_http_transport().build().expect("valid settings"), serve(listener))
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
 
 use faults::{Answer, Closed, Extent, FaultServer, accept, answer, stall_after};
 use otlp::{
-    BatchConfig, Client, DropReason, RetryConfig, SpoolConfig,
+    BatchConfig, Client, DropReason, RetryConfig, SpanContext, SpanData, SpanId, SpoolConfig, TraceId,
     testing::{Receiver, ReceiverBuilder, Request, Response},
 };
 use support::{LONG, SpoolDir, client_of, gate, wait_for};
@@ -40,6 +40,11 @@ fn child() {
         Ok("rejected") => answered(|_| Response::partial_success(2, "bad")),
         Ok("refused") => answered(|_| Response::status(400).body("no such tenant")),
         Ok("too_large") => answered(|_| Response::status(413)),
+        Ok("rejected directly") => directly(|_| Response::partial_success(2, "bad")),
+        Ok("refused directly") => directly(|request| match request.number {
+            1 => Response::status(400).body("no such tenant"),
+            _ => Response::ok(),
+        }),
         Ok("hint") => answered(|_| Response::partial_success(0, "use gzip")),
         Ok("nothing") => answered(|_| Response::partial_success(0, "")),
         Ok("undelivered") => {
@@ -82,6 +87,17 @@ fn answered(answer: impl Fn(&Request) -> Response + Send + Sync + 'static) {
     let receiver = ReceiverBuilder::default().respond_with(answer).start().unwrap();
     let client = client_of(&receiver).build().unwrap();
     record(&client, 3);
+    client.shutdown(LONG);
+}
+
+/// The same, by a thread that waits for the answer. Whatever comes of it, more is sent.
+fn directly(answer: impl Fn(&Request) -> Response + Send + Sync + 'static) {
+    let receiver = ReceiverBuilder::default().respond_with(answer).start().unwrap();
+    let client = client_of(&receiver).build().unwrap();
+    for number in 1..=2 {
+        let context = SpanContext::new(TraceId::from_bytes([1; 16]), SpanId::from_bytes([number; 8]), 1, false);
+        let _ = client.export_spans([SpanData::new(context.clone(), "a"), SpanData::new(context, "b")]);
+    }
     client.shutdown(LONG);
 }
 
@@ -144,6 +160,9 @@ fn every_way_to_lose_spans_is_told_on_stderr_with_its_reason_and_never_on_stdout
         ("queue_full", &["more was recorded than could be sent"]),
         ("rejected", &["rejected 2 spans: bad", "did not accept them: bad"]),
         ("refused", &["answered 400: no such tenant"]),
+        // The caller is told each time, and the last line is the same.
+        ("rejected directly", &["did not accept them: bad"]),
+        ("refused directly", &["did not accept them: answered 400: no such tenant"]),
         ("too_large", &["answered 413"]),
         ("undelivered", &["connection refused"]),
         ("shutdown", &["did not answer in time"]),
@@ -151,7 +170,7 @@ fn every_way_to_lose_spans_is_told_on_stderr_with_its_reason_and_never_on_stdout
     ] {
         let output = run(role, &[]);
         let said = said(&output);
-        let role = if role == "busy" { "undelivered" } else { role };
+        let role = if role == "busy" { "undelivered" } else { role.trim_end_matches(" directly") };
         // At the end they are told by their reasons, and how many there were.
         let end = said.iter().filter(|line| line.contains(" lost {") && line.contains(&format!("{role:?}: ")));
         assert_eq!(end.count(), 1, "{role}: {said:?}");

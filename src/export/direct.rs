@@ -260,6 +260,7 @@ impl Settle for Direct<'_> {
     fn settle(&mut self, exporter: &Exporter, request: &mut Request, fate: Fate, outcome: &Outcome) -> ControlFlow<()> {
         match fate {
             Fate::Accepted { rejected } => {
+                exporter.failures.cost(DropReason::Rejected, outcome, false);
                 exporter.ledger.settle(request.id, request.spans, Some(Instant::now()), |spans| {
                     let rejected = rejected.min(spans);
                     exporter.recorder.stats.exported(spans - rejected);
@@ -276,7 +277,9 @@ impl Settle for Direct<'_> {
                 if matches!(outcome, Outcome::Oversized { .. }) {
                     exporter.say_failure(LogLevel::Error, request, outcome, format_args!("the span was dropped"));
                 }
-                self.error = Some(exporter.error(request.most_telling(outcome).clone()));
+                let told = request.most_telling(outcome);
+                self.error = Some(exporter.error(told.clone()));
+                exporter.failures.cost(reason, told, exporter.settings.endpoint_is_default);
                 // The rest of the batch shares the fate of the part that failed.
                 exporter.ledger.settle(request.id, u64::MAX, None, |spans| {
                     exporter.recorder.stats.dropped(reason, spans);

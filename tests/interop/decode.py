@@ -101,23 +101,34 @@ def unzstd(body):
     return plain
 
 
+def checked(kind, body):
+    message = kind.FromString(body)
+    check_known(message, "request")
+    again = kind.FromString(message.SerializeToString())
+    # As bytes too, since a message with a NaN in it may equal nothing.
+    assert again.SerializeToString(deterministic=True) == message.SerializeToString(deterministic=True)
+    return message
+
+
+def span_lines(request):
+    for resource_spans in request.resource_spans:
+        for scope_spans in resource_spans.scope_spans:
+            for span in scope_spans.spans:
+                line = span_line(resource_spans, scope_spans, span)
+                yield json.dumps(line, sort_keys=True, separators=(",", ":"))
+
+
 def main(encoding):
     body = sys.stdin.buffer.read()
     if encoding == "gzip":
         body = gzip.decompress(body)
     elif encoding == "zstd":
         body = unzstd(body)
-    request = ExportTraceServiceRequest.FromString(body)
-    check_known(request, "request")
-    again = ExportTraceServiceRequest.FromString(request.SerializeToString())
-    # As bytes too, since a message with a NaN in it may equal nothing.
-    assert again.SerializeToString(deterministic=True) == request.SerializeToString(deterministic=True)
-    for resource_spans in request.resource_spans:
-        for scope_spans in resource_spans.scope_spans:
-            for span in scope_spans.spans:
-                line = span_line(resource_spans, scope_spans, span)
-                print(json.dumps(line, sort_keys=True, separators=(",", ":")))
+    request = checked(ExportTraceServiceRequest, body)
+    for line in span_lines(request):
+        print(line)
     print(len(body), request.ByteSize())
 
 
-main(sys.argv[1])
+if __name__ == "__main__":
+    main(sys.argv[1])

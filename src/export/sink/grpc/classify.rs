@@ -56,6 +56,8 @@ pub(super) fn about(outcome: &Outcome, compression: Compression) -> About {
         Outcome::Refused { code: Code::Grpc(StatusCode::INVALID_ARGUMENT), .. } | Outcome::TooLarge { .. } => {
             About::Request
         }
+        // GRPC-03: it is not asked again without a pause to keep. What comes next may go elsewhere.
+        Outcome::Refused { code: Code::Grpc(StatusCode::RESOURCE_EXHAUSTED), .. } => About::Node,
         // Every node would say so.
         Outcome::Refused { code: Code::Grpc(StatusCode::UNIMPLEMENTED | StatusCode::INTERNAL), .. }
             if !matches!(compression, Compression::None | Compression::Gzip) =>
@@ -73,8 +75,13 @@ fn failed(status: StatusCode, answer: &Answer, bytes: usize, secrets: &Secrets) 
     let code = Code::Grpc(status);
     let said = excerpt(&words(&answer.message), secrets);
     let retry_after = retry_delay(&answer.details);
-    let may_be_size = matches!(status, StatusCode::RESOURCE_EXHAUSTED | StatusCode::OUT_OF_RANGE);
-    if may_be_size && retry_after.is_none() && (names_size(&said) || bytes > USUAL_LIMIT) {
+    let is_for_size = match status {
+        StatusCode::RESOURCE_EXHAUSTED | StatusCode::OUT_OF_RANGE => names_size(&said) || bytes > USUAL_LIMIT,
+        // What Envoy makes of its own 413.
+        StatusCode::UNKNOWN => names_size(&said),
+        _ => false,
+    };
+    if is_for_size && retry_after.is_none() {
         return Outcome::TooLarge { code, message: said };
     }
     // GRPC-03

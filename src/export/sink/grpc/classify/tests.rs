@@ -98,13 +98,14 @@ fn a_message_that_is_too_large_is_told_in_three_dialects() {
         (8, "SERVER: Received message larger than max (5000003 vs. 4194304)"),
         (8, "Received message larger than max (5000003 vs 4194304)"),
         (11, "Error, decoded message length too large: found 5000003 bytes, the limit is: 4194304 bytes"),
+        (2, "Payload Too Large"),
     ] {
         assert!(is_too_large(status, message, 100), "{message}");
     }
     for status in [8, 11] {
         assert!(!is_too_large(status, "quota", 4 << 20) && is_too_large(status, "", (4 << 20) + 1), "{status}");
     }
-    assert!(!is_too_large(3, "message too large", 100));
+    assert!(!is_too_large(3, "message too large", 100) && !is_too_large(2, "", (4 << 20) + 1));
     let asked = of(&answered(8, "message larger than max", IN_TWO_SECONDS), 100);
     assert!(matches!(asked, Outcome::Failed { .. }), "it asks to come back: {asked:?}");
 }
@@ -174,6 +175,8 @@ fn what_an_answer_says_of_a_connection() {
         (3, About::Request),
         (14, About::Node),
         (1, About::Node),
+        // GRPC-03
+        (8, About::Node),
         (16, About::NodeForGood),
         (12, About::NodeForGood),
         (13, About::NodeForGood),
