@@ -8,6 +8,9 @@
 #[cfg(feature = "grpc")]
 #[path = "interop/grpc.rs"]
 mod grpc;
+#[cfg(feature = "grpc")]
+#[path = "interop/peer.rs"]
+mod peer;
 
 use std::{
     env,

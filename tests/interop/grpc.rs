@@ -10,7 +10,8 @@ use std::{
 };
 
 use otlp::{
-    Client, Compression, DropReason, RetryConfig, SpanContext, SpanData, SpanId, TraceId, config::MonitoringConfig,
+    BatchConfig, Client, Compression, DropReason, RetryConfig, SpanContext, SpanData, SpanId, TraceId,
+    config::MonitoringConfig,
 };
 
 use super::{PATIENCE, assert_same, builder, has, line, python, resource, scopes, spans};
@@ -191,13 +192,18 @@ fn a_message_beyond_the_limit_of_a_grpc_server_is_halved_until_it_fits() {
     let Some(python) = python_with_grpc() else { return };
     for compression in [Compression::None, Compression::Gzip] {
         let server = Server::start(&python, &["--spans"]);
-        let client = client(&server, compression);
+        // What is packed is smaller unless it may be larger.
+        let batch = BatchConfig { max_batch_bytes: 64 * 1024 * 1024, ..BatchConfig::default() };
+        let builder = builder(&server.endpoint, compression).with_grpc_transport().with_retry_config(soon());
+        let client = builder.with_batch_config(batch).build().expect("valid settings");
         let given = large(10, 1024 * 1024);
         let report = client.export_spans(&given).expect("accepted in parts");
         assert_eq!(report.accepted, 10, "{compression}: {report:?}");
         let stats = assert_accounted(&client);
         assert_eq!((stats.exported, stats.possible_duplicates), (10, 0), "{compression}: {stats:?}");
         let calls = server.calls();
+        // Some were refused.
+        assert!(calls.len() > 2 && stats.requests > calls.len() as u64, "{} calls: {stats:?}", calls.len());
         assert!(calls.iter().all(|call| call.number("bytes") <= USUAL_LIMIT as u64));
         let arrived: Vec<_> = calls.into_iter().flat_map(|call| call.spans).collect();
         let scope = super::ScopeParts::default();
