@@ -4,4 +4,4 @@ pub(crate) mod frame;
 pub(crate) mod hpack;
 
 #[cfg(test)]
-mod oracle;
+mod tests;

@@ -1,7 +1,7 @@
 //! Frames and headers against another implementation of them, and a long search for inputs that are read otherwise.
 //!
 //! ```text
-//! OTLP_FUZZ_SECONDS=600 OTLP_FUZZ_SEED=1 cargo test --release --lib http2::oracle -- --ignored --nocapture
+//! OTLP_FUZZ_SECONDS=600 OTLP_FUZZ_SEED=1 cargo test --release --lib http2::tests -- --ignored --nocapture
 //! ```
 
 use std::{
