@@ -6,6 +6,7 @@
 //!                         <name>.damaged   not what was written; kept until it is too old
 //! ```
 //! There is a directory for each URL, so that a body is never sent to another receiver than the one it was meant for.
+//! Over gRPC it is the URL that HTTP would post to: the body is the same, and either protocol sends it.
 //!
 //! # What a process that is killed leaves behind
 //!
