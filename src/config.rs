@@ -81,6 +81,8 @@ pub(crate) use proxy::tests::proxy_for_tests;
 pub(crate) use proxy::{Credentials, Proxy, ProxyProtocol};
 pub(crate) use sampler::{RootSampler, SamplerChoice};
 pub(crate) use secrets::Secrets;
+#[cfg(feature = "grpc")]
+pub(crate) use secrets::base64_decoded;
 pub(crate) use settings::Settings;
 pub(crate) use tls::Tls;
 #[cfg(feature = "tls")]

@@ -116,6 +116,28 @@ pub(crate) mod partial_success {
 pub(crate) mod rpc_status {
     pub(crate) const CODE: u32 = 1;
     pub(crate) const MESSAGE: u32 = 2;
+    #[cfg(feature = "grpc")]
+    pub(crate) const DETAILS: u32 = 3;
+}
+
+/// `google.protobuf.Any`, a detail of a status.
+#[cfg(feature = "grpc")]
+pub(crate) mod any {
+    pub(crate) const TYPE_URL: u32 = 1;
+    pub(crate) const VALUE: u32 = 2;
+}
+
+/// `google.rpc.RetryInfo`.
+#[cfg(feature = "grpc")]
+pub(crate) mod retry_info {
+    pub(crate) const RETRY_DELAY: u32 = 1;
+}
+
+/// `google.protobuf.Duration`.
+#[cfg(feature = "grpc")]
+pub(crate) mod duration {
+    pub(crate) const SECONDS: u32 = 1;
+    pub(crate) const NANOS: u32 = 2;
 }
 
 /// `ExportMetricsServiceRequest`.

@@ -206,7 +206,7 @@ fn folded(byte: &Byte) -> u64 {
 }
 
 /// Decodes Base64 as far as it is valid.
-fn base64_decoded(text: &[u8]) -> Vec<u8> {
+pub(crate) fn base64_decoded(text: &[u8]) -> Vec<u8> {
     let (mut bits, mut count) = (0_u32, 0);
     let mut bytes = Vec::with_capacity(text.len());
     for byte in text {

@@ -1,7 +1,12 @@
 //! The status of a gRPC call, for an answer that was made for HTTP.
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
 use super::exchange::Response;
 use crate::config::base64;
+
+/// What a message is not sent as it is, beside what is not ASCII.
+const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
 
 /// The trailers of an answer: those that were given, or what a server says in place of the status of HTTP.
 pub(super) fn trailers(response: &Response) -> Vec<(&'static str, String)> {
@@ -46,13 +51,7 @@ fn message(response: &Response) -> String {
 }
 
 fn percent_encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut encoded, byte| {
-        match byte {
-            b' '..=b'~' if byte != b'%' => encoded.push(byte.into()),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-        encoded
-    })
+    utf8_percent_encode(text, ENCODED).to_string()
 }
 
 /// `google.rpc.Status` with a `RetryInfo` of so many seconds, in Base64.

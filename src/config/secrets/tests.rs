@@ -163,7 +163,9 @@ proptest! {
 
     #[test]
     fn base64_is_read_as_it_was_written(bytes: Vec<u8>) {
-        prop_assert_eq!(base64_decoded(base64(&bytes).as_bytes()), bytes);
+        let text = base64(&bytes);
+        prop_assert_eq!(base64_decoded(text.trim_end_matches('=').as_bytes()), bytes.clone());
+        prop_assert_eq!(base64_decoded(text.as_bytes()), bytes);
     }
 }
 

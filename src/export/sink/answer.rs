@@ -59,13 +59,13 @@ pub(super) fn status_message(body: &[u8]) -> Option<&str> {
 }
 
 /// Hands the fields of `message` to `take`; none if that finds something wrong, or they do not go on to its end.
-fn fields(message: &[u8], mut take: impl FnMut(Field) -> Option<()>) -> Option<()> {
+pub(super) fn fields(message: &[u8], mut take: impl FnMut(Field) -> Option<()>) -> Option<()> {
     let mut fields = Fields::new(message, 0);
     fields.by_ref().try_for_each(&mut take)?;
     fields.are_over().then_some(())
 }
 
-fn bytes<'a>(message: &'a [u8], field: &Field) -> Option<&'a [u8]> {
+pub(super) fn bytes<'a>(message: &'a [u8], field: &Field) -> Option<&'a [u8]> {
     (field.tag == tag(field.number(), LEN)).then(|| &message[field.body.clone()])
 }
 
