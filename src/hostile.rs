@@ -17,6 +17,24 @@ const NOISE: Duration = Duration::from_millis(50);
 /// A measurement counts with the least of so many runs: others compete for the machine.
 const RUNS: usize = 5;
 
+/// Numbers from a seed, for searches that are repeated by it.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as usize % end.max(1)
+    }
+
+    /// A number that may be of any order of magnitude.
+    pub(crate) fn magnitude(&mut self, most: usize) -> usize {
+        let bits = self.below(most.max(1).ilog2() as usize + 2);
+        self.below(1 << bits).min(most)
+    }
+}
+
 /// Makes a text of about so many bytes.
 type Make = fn(usize) -> String;
 

@@ -78,6 +78,7 @@ mod fork;
 #[cfg(test)]
 mod hostile;
 #[cfg(any(test, feature = "grpc", feature = "testing"))]
+#[cfg_attr(not(feature = "grpc"), allow(dead_code, unused_imports, reason = "the receiver of tests needs half of it"))]
 mod http2;
 mod plugin;
 pub mod processing;

@@ -19,6 +19,7 @@ use super::{
     frame::{FrameHead, HEAD_BYTES, MOST_PAYLOAD, put},
     hpack::{Decoder, put_literal},
 };
+use crate::hostile::Random;
 
 type Field = (Vec<u8>, Vec<u8>);
 
@@ -78,18 +79,6 @@ proptest! {
         prop_assert_eq!(used, bytes.len());
         let Frame::Data { stream_id, payload: read, end_stream } = frame else { panic!("{frame:?}") };
         prop_assert_eq!((stream_id, read, end_stream), (stream, payload, ends));
-    }
-}
-
-/// Numbers from a seed, which is printed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as usize % end.max(1)
     }
 }
 

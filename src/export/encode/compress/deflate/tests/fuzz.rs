@@ -10,24 +10,7 @@ use std::{
 };
 
 use super::{super::*, check, noise, spans};
-
-/// Numbers from a seed, which is printed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as usize % end.max(1)
-    }
-
-    /// A number that may be of any order of magnitude.
-    fn magnitude(&mut self, most: usize) -> usize {
-        let bits = self.below(most.max(1).ilog2() as usize + 2);
-        self.below(1 << bits).min(most)
-    }
-}
+use crate::hostile::Random;
 
 /// Changes `input` in one way.
 fn mutate(random: &mut Random, input: &mut Vec<u8>) {
