@@ -464,20 +464,23 @@ fn another_implementation_reads_recorded_spans_as_they_were_made() {
     }
 }
 
+/// Every span in every scope, and the lines that stand for them.
+fn complete_spans() -> (Vec<SpanData>, Vec<String>) {
+    let all = scopes().into_iter().flat_map(|parts| spans().into_iter().map(move |span| (span, parts.clone())));
+    all.map(|(span, parts)| {
+        let line = line(&span, &parts, &resource());
+        (span.with_scope(parts.scope()), line)
+    })
+    .unzip()
+}
+
 #[test]
 fn another_implementation_reads_complete_spans_as_they_were_given() {
     // ENC-01 to ENC-08
     let Some(python) = python() else { return };
     for (compression, encoding) in encodings(&python) {
         let (client, requests) = client_and_requests(compression);
-        let mut given = Vec::new();
-        let mut expected = Vec::new();
-        for parts in scopes() {
-            for span in spans() {
-                expected.push(line(&span, &parts, &resource()));
-                given.push(span.with_scope(parts.scope()));
-            }
-        }
+        let (given, expected) = complete_spans();
         let report = client.export_spans(&given).expect("accepted");
         assert_eq!(report.accepted, given.len() as u64);
         let decoded = decode_all(&python, &requests, given.len(), encoding);

@@ -14,7 +14,7 @@ use otlp::{
     config::MonitoringConfig,
 };
 
-use super::{PATIENCE, assert_same, builder, has, line, python, resource, scopes, spans};
+use super::{PATIENCE, assert_same, builder, complete_spans, has, line, python, resource};
 
 /// The largest message that a server takes unless it is told otherwise.
 const USUAL_LIMIT: usize = 4 * 1024 * 1024;
@@ -144,13 +144,7 @@ fn a_server_of_grpc_reads_spans_as_they_were_given() {
     for compression in [Compression::None, Compression::Gzip] {
         let server = Server::start(&python, &["--spans"]);
         let client = client(&server, compression);
-        let (mut given, mut expected) = (Vec::new(), Vec::new());
-        for parts in scopes() {
-            for span in spans() {
-                expected.push(line(&span, &parts, &resource()));
-                given.push(span.with_scope(parts.scope()));
-            }
-        }
+        let (given, expected) = complete_spans();
         let report = client.export_spans(&given).expect("accepted");
         assert_eq!(report.accepted, given.len() as u64);
         let call = server.call();

@@ -123,7 +123,7 @@ impl Channel {
     }
 
     /// The connection broke: one that had served before was none any more.
-    pub(super) fn broken(&self, message: String, is_reused: bool) -> Outcome {
+    fn broken(&self, message: String, is_reused: bool) -> Outcome {
         if is_reused {
             return self.gone(message);
         }
@@ -138,7 +138,7 @@ impl Channel {
     }
 }
 
-pub(super) fn gone(message: String) -> Outcome {
+fn gone(message: String) -> Outcome {
     Outcome::Failed { failure: Failure::Gone, message, retry_after: None }
 }
 
@@ -217,7 +217,7 @@ impl Channel {
     }
 }
 
-/// How many bytes a sink may find in an answer; what is beyond is not read.
+/// What is said of an answer with more bytes than are read.
 pub(super) fn too_many_bytes(most: usize) -> String {
     format!("the answer is larger than {most} bytes")
 }

@@ -59,20 +59,16 @@ pub(super) fn exchange(
         listen(line, session, None, deadline, &mut trial)?;
     }
     answer(session, outgoing);
-    let mut call = None;
-    outgoing.write(|out| call = Some(session.begin(question.head, question.most, out)));
-    let Some(mut call) = call else { return Err(Fault::Closed.into()) };
+    let mut call = outgoing.write(|out| session.begin(question.head, question.most, out));
     let mut message = Message::new(question);
     loop {
         answer(session, outgoing);
         message.put(session, &mut call, outgoing);
         let until = trial.map_or(deadline, |trial| trial.deadline(deadline));
         let is_told = say(line, session, outgoing, question.message, until)?;
-        *is_sent = message.is_put() && outgoing.is_empty() && !is_told;
-        if is_told || outgoing.is_empty() && !message.may_go_on(session, &call) {
-            listen(line, session, Some(&mut call), deadline, &mut trial)?;
-        } else if !line.is_open() {
-            // Between the parts of a large message: something has come, which may be a refusal.
+        *is_sent = message.is_put() && !is_told;
+        // Between the parts of a large message something may have come, such as a refusal.
+        if is_told || !message.may_go_on(session, &call) || !line.is_open() {
             listen(line, session, Some(&mut call), deadline, &mut trial)?;
         }
         let Some(end) = call.end else { continue };
@@ -95,8 +91,7 @@ pub(super) fn reply(
     }
     outgoing.clear();
     // Later, it would stand behind the beginning of a call.
-    let is_said = !say(line, session, outgoing, &[], deadline)? && outgoing.is_empty();
-    if is_said { Ok(()) } else { Err(Fault::Closed.into()) }
+    if say(line, session, outgoing, &[], deadline)? { Err(Fault::Closed.into()) } else { Ok(()) }
 }
 
 /// Has the answers to what came go out next. They stand in front of frames that are made afterwards: those follow the other
@@ -108,8 +103,8 @@ fn answer(session: &mut Session, outgoing: &mut Outgoing) {
     }
 }
 
-/// Sends what is on its way out, answers to what came behind it. True if the receiver takes no more and something has
-/// come.
+/// Sends all that is on its way out, answers to what came behind it. True if the receiver takes no more of it and something
+/// has come.
 fn say(
     line: &mut dyn Line,
     session: &mut Session,

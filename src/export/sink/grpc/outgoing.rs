@@ -43,18 +43,19 @@ impl Outgoing {
     }
 
     /// Has `write` append what is written here.
-    pub(super) fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn write<R>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         if self.pieces.is_empty() {
             self.small.clear();
         }
         let begin = self.small.len();
-        write(&mut self.small);
+        let result = write(&mut self.small);
         let end = self.small.len();
         match self.pieces.back_mut() {
             Some(Piece::Small(range)) if range.end == begin => range.end = end,
             _ if begin < end => self.pieces.push_back(Piece::Small(begin..end)),
             _ => {}
         }
+        result
     }
 
     /// Appends a part of the body.
