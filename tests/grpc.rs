@@ -106,6 +106,7 @@ struct Call {
 }
 
 impl Call {
+    #[cfg(feature = "zstd")]
     fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }

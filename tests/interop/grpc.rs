@@ -205,6 +205,7 @@ fn a_message_beyond_the_limit_of_a_grpc_server_is_halved_until_it_fits() {
         // Some were refused.
         assert!(calls.len() > 2 && stats.requests > calls.len() as u64, "{} calls: {stats:?}", calls.len());
         assert!(calls.iter().all(|call| call.number("bytes") <= USUAL_LIMIT as u64));
+        let arrived: Vec<_> = calls.into_iter().flat_map(|call| call.spans).collect();
         let scope = super::ScopeParts::default();
         let expected = given.iter().map(|span| line(span, &scope, &resource())).collect();
         assert_same(arrived, expected, &format!("in halves, {compression}"));

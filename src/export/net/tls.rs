@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::{self, IoSlice, Read as _, Write as _},
+    mem,
     sync::Arc,
 };
 
@@ -58,7 +59,7 @@ impl TlsConnector {
 
     /// What there is to say since the last time.
     pub(in crate::export) fn take_remarks(&self) -> Vec<String> {
-        std::mem::take(&mut self.remarks.lock())
+        mem::take(&mut self.remarks.lock())
     }
 
     /// What holds for a connection that is opened now.
@@ -130,6 +131,7 @@ impl TlsConnector {
             stream: StreamOwned::new(connection, socket),
             begun: 0,
             is_broken_off: false,
+            is_to_be_told: false,
         })
     }
 }
@@ -164,6 +166,8 @@ pub(in crate::export) struct TlsStream {
     begun: usize,
     /// What was encrypted was not taken whole.
     is_broken_off: bool,
+    /// The receiver has said something meanwhile, which is to be read before anything else is sent.
+    is_to_be_told: bool,
 }
 
 impl TlsStream {
@@ -241,13 +245,17 @@ impl Line for TlsStream {
         self.flush(timeout)?;
         let taken = self.stream.conn.writer().write_vectored(parts)?;
         match self.send_encrypted() {
-            // It is told again by whoever sends the rest.
-            Err(error) if !early::is_told(&error) => Err(error),
-            _ => Ok(taken),
+            // Some of these are taken: it is told to whoever goes on.
+            Err(error) if early::is_told(&error) => self.is_to_be_told = true,
+            sent => sent?,
         }
+        Ok(taken)
     }
 
     fn flush(&mut self, timeout: NextTimeout) -> Result<(), Error> {
+        if mem::take(&mut self.is_to_be_told) {
+            return Err(early::told());
+        }
         self.stream.get_mut().set_timeout(timeout);
         self.send_encrypted()
     }
