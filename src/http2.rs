@@ -2,3 +2,6 @@
 
 pub(crate) mod frame;
 pub(crate) mod hpack;
+
+#[cfg(test)]
+mod tests;

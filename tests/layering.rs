@@ -48,7 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "value",
         ],
     ),
-    ("testing", &["capture", "export", "http2", "sync", "value"]),
+    ("testing", &["capture", "config", "export", "http2", "sync", "value"]),
     ("bench", &["capture", "config", "control", "error", "export"]),
 ];
 
