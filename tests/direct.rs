@@ -332,7 +332,7 @@ fn exports_from_several_threads_at_once_are_each_answered() {
 #[cfg(feature = "grpc")]
 #[test]
 fn what_the_caller_is_told_and_what_is_counted_is_the_same_over_grpc() {
-    // GRPC-01, RTY-05
+    // GRPC-02, GRPC-05
     let calling = |answer: fn(&Request) -> Response| {
         let receiver = Receiver::builder().respond_with(answer).start().unwrap();
         let client = builder(&receiver).with_grpc_transport().build().unwrap();

@@ -245,7 +245,7 @@ fn an_answer_beyond_the_largest_is_final_and_one_of_exactly_that_size_is_read() 
 #[cfg(feature = "grpc")]
 #[test]
 fn a_call_that_is_too_large_for_the_receiver_is_halved_until_only_what_is_alone_too_large_is_left() {
-    // GRPC-04
+    // GRPC-05
     let small_enough = |request: &otlp::testing::Request| match request.decoded_len as usize {
         ..=4_096 => Response::ok(),
         _ => Response::status(413),

@@ -278,7 +278,8 @@ fn what_is_not_http2_is_noted_and_answered_by_a_farewell() {
 
 #[test]
 fn a_connection_at_rest_is_closed_with_a_farewell_that_tells_its_last_call() {
-    let ends: [(&str, fn(Receiver) -> Option<Receiver>); 2] = [
+    type End = fn(Receiver) -> Option<Receiver>;
+    let ends: [(&str, End); 2] = [
         ("closed when idle", |receiver| {
             assert_eq!(receiver.close_idle_connections(), 1);
             Some(receiver)
