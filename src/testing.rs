@@ -1,6 +1,6 @@
 //! For tests and examples: a receiver that runs inside the process, and a way to look at what arrived.
 //!
-//! [`Receiver`] is a real OTLP/HTTP server on a free port of 127.0.0.1. It decodes and checks every request,
+//! [`Receiver`] is a real server of OTLP, over HTTP and over gRPC, on a free port of 127.0.0.1. It decodes and checks every request,
 //! remembers what it accepted, and answers as scripted:
 //!
 //! ```
@@ -21,6 +21,7 @@
 //!
 //! Nothing here is meant for production: the receiver keeps what it receives until it is dropped.
 
+mod call;
 mod calls;
 mod connection;
 mod exchange;
@@ -29,6 +30,7 @@ mod http;
 mod message;
 mod protocol;
 mod receiver;
+mod rules;
 mod shared;
 mod spans;
 mod status;

@@ -14,6 +14,8 @@ use otlp::{
     BatchConfig, Client, DropReason, Span, Tracer,
     testing::{Keep, Receiver, Response},
 };
+#[cfg(feature = "grpc")]
+use support::assert_called;
 use support::{Ids, LONG, assert_accounted, assert_received, client_of, gate, ids, wait_for};
 
 /// Makes `count` small nested spans and answers their ids.
@@ -86,6 +88,20 @@ fn a_burst_of_200_000_spans_on_one_thread_is_delivered_whole_by_default() {
 #[test]
 fn a_burst_of_200_000_spans_on_four_threads_is_delivered_whole_by_default() {
     burst(4);
+}
+
+#[cfg(feature = "grpc")]
+#[test]
+fn a_burst_on_eight_threads_is_delivered_whole_over_grpc() {
+    const SPANS: usize = 200_000;
+    let receiver = Receiver::builder().keep(Keep::Ids).response_delay(Duration::from_millis(5)).start().unwrap();
+    let client = client_of(&receiver).with_grpc_transport().build().unwrap();
+    let made = record_on_threads(&client, 8, SPANS / 8);
+    let receipt = client.shutdown(LONG);
+    assert!(receipt.is_complete(), "{receipt:?}");
+    assert_received(&receiver, &made);
+    assert_called(&receiver);
+    assert_eq!(assert_accounted(&client).exported, SPANS as u64);
 }
 
 #[test]

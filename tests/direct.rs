@@ -328,3 +328,36 @@ fn exports_from_several_threads_at_once_are_each_answered() {
     });
     assert_eq!((counts(&client), receiver.span_count()), ((4_000, 4_000), 4_000));
 }
+
+#[cfg(feature = "grpc")]
+#[test]
+fn what_the_caller_is_told_and_what_is_counted_is_the_same_over_grpc() {
+    // GRPC-02, GRPC-05
+    let calling = |answer: fn(&Request) -> Response| {
+        let receiver = Receiver::builder().respond_with(answer).start().unwrap();
+        let client = builder(&receiver).with_grpc_transport().build().unwrap();
+        (receiver, client)
+    };
+    let (receiver, client) = calling(|_| Response::ok());
+    assert_eq!(accepted(&client.export_spans(generate_test_spans(1_000)).unwrap()), (1_000, 0, ""));
+    assert_eq!((counts(&client), receiver.span_count()), ((1_000, 1_000), 1_000));
+    assert!(receiver.requests()[0].path.ends_with("TraceService/Export"));
+
+    let (receiver, client) = calling(|_| Response::partial_success(7, "too old"));
+    assert_eq!(accepted(&client.export_spans(generate_test_spans(100)).unwrap()), (93, 7, "too old"));
+    assert_eq!((counts(&client), receiver.requests().len()), ((100, 93), 1));
+    assert_eq!(client.stats().dropped.get(DropReason::Rejected), 7);
+
+    let (receiver, client) = calling(|_| Response::grpc(3, "no such tenant"));
+    let error = client.export_spans(generate_test_spans(10)).unwrap_err().to_string();
+    assert!(error.contains("no such tenant"), "{error}");
+    assert_eq!((counts(&client), receiver.requests().len()), ((10, 0), 1));
+
+    let (receiver, client) = calling(|request| match request.number {
+        1 => Response::grpc(14, "busy"),
+        _ => Response::ok(),
+    });
+    assert_eq!(accepted(&client.export_spans(generate_test_spans(100)).unwrap()), (100, 0, ""));
+    assert_eq!((counts(&client), receiver.requests().len(), receiver.span_count()), ((100, 100), 2, 100));
+    assert_eq!(receiver.errors(), Vec::<String>::new());
+}

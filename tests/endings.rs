@@ -14,7 +14,7 @@ use std::{
 use faults::{After, Answer, Authority, Closed, Extent, FaultServer, accept, answer, reset_after, stall_after};
 use otlp::{
     BatchConfig, Client, ClientBuilder, Compression, DropReason, ExitBudget, LogLevel, Receipt, RetryConfig,
-    testing::generate_test_spans,
+    testing::{Receiver, generate_test_spans},
 };
 use support::{LONG, assert_accounted};
 
@@ -431,4 +431,15 @@ fn a_thread_that_only_waits_for_a_signal_can_shut_down_while_others_are_blocked(
         drop(open);
     });
     assert_eq!(assert_accounted(&client).dropped.get(DropReason::Shutdown), 4);
+}
+
+#[cfg(feature = "grpc")]
+#[test]
+fn flush_and_shutdown_end_in_time_while_a_call_is_not_answered() {
+    assert_ends_in_time("a call without an answer", MARGIN, || {
+        let receiver = Receiver::builder().response_delay(LONG).start().unwrap();
+        let client = client_at(receiver.endpoint()).with_grpc_transport().build().unwrap();
+        record(&client, 100);
+        end(&client, 100)
+    });
 }

@@ -241,3 +241,23 @@ fn an_answer_beyond_the_largest_is_final_and_one_of_exactly_that_size_is_read() 
         }
     }
 }
+
+#[cfg(feature = "grpc")]
+#[test]
+fn a_call_that_is_too_large_for_the_receiver_is_halved_until_only_what_is_alone_too_large_is_left() {
+    // GRPC-05
+    let small_enough = |request: &otlp::testing::Request| match request.decoded_len as usize {
+        ..=4_096 => Response::ok(),
+        _ => Response::status(413),
+    };
+    let receiver = Receiver::builder().respond_with(small_enough).start().unwrap();
+    let client = plain_client_of(&receiver).with_grpc_transport().with_log_level(LogLevel::None);
+    let client = client.with_worker_count(1).build().unwrap();
+    let sizes = [KIB, KIB, KIB, 8 * KIB, KIB, KIB, KIB, KIB];
+    let made: Vec<_> = sizes.iter().map(|bytes| (*bytes, record(&client, "one", *bytes))).collect();
+    client.flush(LONG);
+    let fitting: Vec<_> = made.iter().filter(|(bytes, _)| *bytes == KIB).map(|(_, ids)| *ids).collect();
+    assert_received(&receiver, &fitting);
+    let stats = assert_accounted(&client);
+    assert_eq!((stats.ended, stats.exported, stats.dropped.total()), (8, 7, 1), "{stats:?}");
+}

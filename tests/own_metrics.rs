@@ -28,6 +28,8 @@ use otlp::{
         },
     },
 };
+#[cfg(feature = "grpc")]
+use support::assert_called;
 use support::{LONG, assert_accounted, client_of, gate, wait_for_intervals};
 
 const OFTEN: Duration = Duration::from_millis(20);
@@ -122,6 +124,22 @@ fn what_was_recorded_sent_and_accepted_is_told_under_the_names_of_the_convention
     assert_eq!(attribute(&durations[0].attributes, "http.response.status_code").as_deref(), Some("200"));
     let stats = assert_accounted(&client);
     assert_eq!(stats.requests, receiver.totals().requests, "requests for metrics are none of the spans'");
+}
+
+#[cfg(feature = "grpc")]
+#[test]
+fn over_grpc_the_same_is_told_to_the_service_for_metrics() {
+    let receiver = Receiver::start().unwrap();
+    let client = client_of(&receiver).with_grpc_transport().with_monitoring_config(config(OFTEN)).build().unwrap();
+    record(&client, 512);
+    assert!(client.flush(LONG).is_complete());
+    let metrics = metrics_until(&receiver, |metrics| sum(metrics, EXPORTED, None) == 512);
+    assert_eq!(sum(&metrics, PROCESSED, None), 512);
+    assert_eq!(durations(&metrics).iter().map(|point| point.count).sum::<u64>(), receiver.totals().requests);
+    assert_called(&receiver);
+    let stats = assert_accounted(&client);
+    assert_eq!(stats.requests, receiver.totals().requests, "calls for metrics are none of the spans'");
+    assert_eq!(receiver.errors(), Vec::<String>::new());
 }
 
 #[test]

@@ -37,8 +37,13 @@ fn child() {
 }
 
 fn play(case: &Case) -> Ended {
+    play_with(case, &[])
+}
+
+fn play_with(case: &Case, variables: &[(&str, &str)]) -> Ended {
     let named = run::run(case, |command| {
-        command.args(["--exact", "child", "--nocapture", "--test-threads=1"]).env(CASE, case.name)
+        let arguments = ["--exact", "child", "--nocapture", "--test-threads=1"];
+        command.args(arguments).env(CASE, case.name).envs(variables.iter().copied())
     });
     named.unwrap()
 }
@@ -71,10 +76,24 @@ const ERROR: i32 = 2;
 
 #[test]
 fn every_way_to_end_delivers_what_it_must_keeps_the_exit_status_and_ends_in_time() {
+    ends_as_it_must(&[], "/v1/traces");
+}
+
+/// Forked children among them, which have connections of their own.
+#[cfg(feature = "grpc")]
+#[test]
+fn every_way_to_end_is_the_same_over_grpc() {
+    ends_as_it_must(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], "TraceService/Export");
+}
+
+fn ends_as_it_must(variables: &[(&str, &str)], path: &str) {
     let failed: Vec<_> = CASES
         .iter()
         .filter_map(|case| {
-            let ended = play(case);
+            let ended = play_with(case, variables);
+            let requests = ended.receiver.requests();
+            assert!(requests.iter().all(|request| request.path.ends_with(path)), "{}: {requests:?}", case.name);
+            assert_eq!(ended.receiver.errors(), Vec::<String>::new(), "{}", case.name);
             ended.check(case).err().map(|why| format!("{}: {why}\n{}", case.name, ended.stderr))
         })
         .collect();

@@ -12,8 +12,8 @@ use std::{
 };
 
 use otlp::{
-    Client, Compression, DropReason, Error, LogLevel, RetryConfig, Scope, SpanBuffer, SpanContext, SpanData, SpanId,
-    TraceId,
+    Client, ClientBuilder, Compression, DropReason, Error, LogLevel, RetryConfig, Scope, SpanBuffer, SpanContext,
+    SpanData, SpanId, TraceId,
     config::{PerformanceConfig, ZeroCopyBuffer},
     testing::{Receiver, Response, generate_test_spans},
 };
@@ -289,6 +289,17 @@ fn sending_a_buffer_counts_and_answers_as_exporting_spans_does() {
 
 #[test]
 fn a_buffer_is_sent_again_halved_or_as_gzip_where_the_answer_asks_for_it() {
+    sent_again_or_halved(|builder| builder, &[(503, 2), (413, 3), (415, 2)]);
+}
+
+#[cfg(feature = "grpc")]
+#[test]
+fn a_buffer_is_sent_again_or_halved_over_grpc_too() {
+    sent_again_or_halved(ClientBuilder::with_grpc_transport, &[(200, 1), (503, 2), (413, 3)]);
+}
+
+/// For a first answer of this status there are so many requests, and every span arrives.
+fn sent_again_or_halved(transport: fn(ClientBuilder) -> ClientBuilder, statuses: &[(u16, usize)]) {
     let spans = generate_test_spans(100);
     let first_is = |status: u16| {
         let respond = move |request: &otlp::testing::Request| match request.number {
@@ -297,10 +308,10 @@ fn a_buffer_is_sent_again_halved_or_as_gzip_where_the_answer_asks_for_it() {
         };
         Receiver::builder().respond_with(respond).start().unwrap()
     };
-    for (status, requests) in [(503, 2), (413, 3), (415, 2)] {
+    for &(status, requests) in statuses {
         let receiver = first_is(status);
         let retry = RetryConfig { initial_interval: Duration::from_millis(1), ..RetryConfig::default() };
-        let client = client_of(&receiver)
+        let client = transport(client_of(&receiver))
             .with_compression(Compression::None)
             .with_retry_config(retry)
             .with_log_level(LogLevel::None)

@@ -8,15 +8,17 @@ use std::{
 };
 
 use super::{
-    connection::{Coding, Connection},
+    call::{Call, METRICS},
+    connection::{BUFFER_KEPT, Coding, Connection},
     exchange::{Request, Response},
-    http::ENCODED_LIMIT,
+    rules,
+    shared::Farewell,
     status,
 };
 use crate::http2::{
     frame::{
-        self, FIRST_WINDOW, FrameHead, HEAD_BYTES, MOST_ID, MOST_PAYLOAD, MOST_WINDOW, flag, kind, put,
-        put_window_update, setting,
+        self, FIRST_WINDOW, FrameHead, HEAD_BYTES, MOST_PAYLOAD, MOST_WINDOW, flag, kind, put, put_window_update,
+        setting,
     },
     hpack::{Decoder, MOST_LIST_BYTES, put_indexed, put_literal},
 };
@@ -25,8 +27,6 @@ use crate::http2::{
 const MOST_STREAMS: u32 = 256;
 /// The largest payload of a frame that is taken.
 const MOST_DATA: usize = 1024 * 1024;
-/// In front of each message: whether it is compressed, and its length.
-const PREFIX_BYTES: usize = 5;
 /// The index of ":status: 200" in the static table.
 const STATUS_200: u8 = 8;
 
@@ -34,9 +34,6 @@ const STATUS_200: u8 = 8;
 const NO_ERROR: u32 = 0;
 const PROTOCOL_ERROR: u32 = 1;
 const REFUSED_STREAM: u32 = 7;
-
-const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
-const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -60,31 +57,19 @@ pub(super) struct Calls<'a> {
     open: BTreeMap<u32, Call>,
     whole: VecDeque<(u32, Call)>,
     last_stream: u32,
+    /// The stream whose answer is on its way, and the bytes there is room for on it; none once it was reset.
+    answering: Option<(u32, i64)>,
+    /// The memory of the last message, for the next one.
+    spare: Vec<u8>,
+    /// The client's settings have come, which are to be its first frame.
+    has_settings: bool,
+    is_idle: bool,
     /// What the client takes: bytes of a payload, and bytes that may be under way, of a new stream and of all.
     most_payload: usize,
     initial_window: i64,
     window: i64,
     /// Bytes that have come since the client was given room for them.
     taken: u32,
-}
-
-/// A call.
-#[derive(Debug, Default)]
-struct Call {
-    headers: Vec<(String, String)>,
-    header_len: u64,
-    path: String,
-    method: String,
-    body: Vec<u8>,
-    /// Bytes that may be sent on its stream.
-    window: i64,
-    is_too_large: bool,
-}
-
-impl Call {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
 }
 
 impl<'a> Calls<'a> {
@@ -95,6 +80,10 @@ impl<'a> Calls<'a> {
             open: BTreeMap::new(),
             whole: VecDeque::new(),
             last_stream: 0,
+            answering: None,
+            spare: Vec::new(),
+            has_settings: false,
+            is_idle: false,
             most_payload: MOST_PAYLOAD,
             initial_window: FIRST_WINDOW,
             window: FIRST_WINDOW,
@@ -108,9 +97,9 @@ impl<'a> Calls<'a> {
         let shared = self.connection.shared;
         if let Ends::Malformed(how) = ends {
             shared.add_error(format!("connection {}: not HTTP/2: {how}", self.connection.number));
-            let mut out = Vec::new();
-            put(&mut out, kind::GOAWAY, 0, 0, &[self.last_stream.to_be_bytes(), PROTOCOL_ERROR.to_be_bytes()].concat());
-            let _ = self.connection.stream.write_all(&out);
+            if self.connection.stream.write_all(&self.farewell(PROTOCOL_ERROR)).is_ok() {
+                self.connection.linger();
+            }
         }
         (0..self.open.len()).for_each(|_| shared.count_aborted());
     }
@@ -131,13 +120,30 @@ impl<'a> Calls<'a> {
         put_window_update(&mut out, 0, (MOST_WINDOW - FIRST_WINDOW) as u32);
         self.connection.stream.write_all(&out)?;
         loop {
+            self.note_idle();
             self.take_frame()?;
             while let Some((stream, call)) = self.whole.pop_front() {
                 self.answer(stream, call)?;
-                let is_idle = self.open.is_empty() && self.whole.is_empty();
-                self.connection.shared.set_idle(self.connection.number, is_idle);
             }
         }
+    }
+
+    /// Tells whether a call is under way, if that has changed.
+    fn note_idle(&mut self) {
+        let is_idle = self.open.is_empty() && self.whole.is_empty();
+        if is_idle == self.is_idle {
+            return;
+        }
+        self.is_idle = is_idle;
+        let (shared, number) = (self.connection.shared, self.connection.number);
+        if is_idle { shared.set_idle(number, Some(self.farewell(NO_ERROR))) } else { shared.set_busy(number) }
+    }
+
+    /// The last frame of the connection: which calls have been looked at, and why there are no more.
+    fn farewell(&self, code: u32) -> Farewell {
+        let mut out = Vec::with_capacity(HEAD_BYTES + 8);
+        put(&mut out, kind::GOAWAY, 0, 0, &[self.last_stream.to_be_bytes(), code.to_be_bytes()].concat());
+        out.try_into().expect("a head and two numbers")
     }
 
     fn take_frame(&mut self) -> Result<(), Ends> {
@@ -147,6 +153,12 @@ impl<'a> Calls<'a> {
         if head.length > MOST_DATA {
             return Err(Ends::Malformed("a frame that is larger than what was offered"));
         }
+        if !self.has_settings && head.kind != kind::SETTINGS {
+            return Err(Ends::Malformed("settings are not the first frame"));
+        }
+        if let Some(breach) = rules::breach(head, self.last_stream) {
+            return Err(Ends::Malformed(breach));
+        }
         if head.kind == kind::DATA && !head.has(flag::PADDED) {
             return self.take_data(head);
         }
@@ -155,32 +167,18 @@ impl<'a> Calls<'a> {
         match head.kind {
             kind::DATA => {
                 let data = frame::without_padding(head, &payload).ok_or(Ends::Malformed("padding"))?;
-                self.gave(head.length)?;
                 if let Some(call) = self.open.get_mut(&head.stream) {
-                    call.body.extend_from_slice(data);
+                    call.take(data, data.len())?;
                 }
+                self.gave(head.length)?;
                 self.end_if(head)
             }
             kind::HEADERS => self.take_headers(head, &payload),
             kind::SETTINGS if !head.has(flag::ACK) => self.take_settings(&payload),
             kind::PING if !head.has(flag::ACK) => self.send(kind::PING, flag::ACK, 0, &payload),
-            kind::WINDOW_UPDATE => {
-                let more = frame::number(&payload).ok_or(Ends::Malformed("a window that is cut off"))?;
-                match head.stream {
-                    0 => self.window += i64::from(more),
-                    stream => {
-                        if let Some(call) = self.open.get_mut(&stream) {
-                            call.window += i64::from(more);
-                        }
-                    }
-                }
-                Ok(())
-            }
+            kind::WINDOW_UPDATE => self.take_room(head.stream, &payload),
             kind::RST_STREAM => {
-                if self.open.remove(&head.stream).is_some() {
-                    self.connection.shared.count_aborted();
-                }
-                self.whole.retain(|(stream, _)| *stream != head.stream);
+                self.forget(head.stream);
                 Ok(())
             }
             kind::GOAWAY => Err(Ends::Gone),
@@ -192,21 +190,43 @@ impl<'a> Calls<'a> {
     /// A part of a message, straight into its body.
     fn take_data(&mut self, head: FrameHead) -> Result<(), Ends> {
         let mut part = (&mut self.connection.reader).take(head.length as u64);
-        let most = ENCODED_LIMIT as usize + PREFIX_BYTES;
-        let read = match self.open.get_mut(&head.stream) {
-            Some(call) if call.body.len() + head.length <= most => part.read_to_end(&mut call.body)?,
-            other => {
-                if let Some(call) = other {
-                    call.is_too_large = true;
-                }
-                io::copy(&mut part, &mut io::sink())? as usize
-            }
-        };
-        if read < head.length {
+        match self.open.get_mut(&head.stream) {
+            Some(call) => call.take(&mut part, head.length)?,
+            None => drop(io::copy(&mut part, &mut io::sink())?),
+        }
+        if part.limit() > 0 {
             return Err(Ends::Gone);
         }
         self.gave(head.length)?;
         self.end_if(head)
+    }
+
+    /// Room for more of the answers.
+    fn take_room(&mut self, stream: u32, payload: &[u8]) -> Result<(), Ends> {
+        let more = frame::number(payload).map_or(0, i64::from);
+        let window = match (stream, &mut self.answering) {
+            (0, _) => Some(&mut self.window),
+            (stream, Some((answering, window))) if *answering == stream => Some(window),
+            _ => {
+                let whole = self.whole.iter_mut().find(|(whole, _)| *whole == stream).map(|(_, call)| call);
+                self.open.get_mut(&stream).or(whole).map(|call| &mut call.window)
+            }
+        };
+        // What was answered already needs none.
+        let Some(window) = window else { return Ok(()) };
+        *window += more;
+        if more == 0 || *window > MOST_WINDOW { Err(Ends::Malformed("a window of no size there is")) } else { Ok(()) }
+    }
+
+    /// Nobody waits for this call any longer.
+    fn forget(&mut self, stream: u32) {
+        let waiting = self.open.len() + self.whole.len();
+        self.open.remove(&stream);
+        self.whole.retain(|(whole, _)| *whole != stream);
+        self.answering = self.answering.filter(|(answering, _)| *answering != stream);
+        if self.open.len() + self.whole.len() < waiting {
+            self.connection.shared.count_aborted();
+        }
     }
 
     fn end_if(&mut self, head: FrameHead) -> Result<(), Ends> {
@@ -249,7 +269,7 @@ impl<'a> Calls<'a> {
             self.connection.reader.read_exact(&mut block[begun..])?;
             is_whole = next.has(flag::END_HEADERS);
         }
-        let mut call = Call { window: self.initial_window, header_len: block.len() as u64, ..Call::default() };
+        let mut call = Call::new(self.initial_window, block.len() as u64);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         let take = |name: &[u8], value: &[u8]| match name {
             b":path" => call.path = text(value),
@@ -269,20 +289,28 @@ impl<'a> Calls<'a> {
         if self.open.len() >= MOST_STREAMS as usize {
             return self.send(kind::RST_STREAM, 0, head.stream, &REFUSED_STREAM.to_be_bytes());
         }
-        self.connection.shared.set_idle(self.connection.number, false);
+        call.body = std::mem::take(&mut self.spare);
         self.open.insert(head.stream, call);
+        self.note_idle();
         self.end_if(head)
     }
 
     fn take_settings(&mut self, payload: &[u8]) -> Result<(), Ends> {
+        self.has_settings = true;
         for setting in payload.chunks_exact(6) {
             let value = u32::from_be_bytes([setting[2], setting[3], setting[4], setting[5]]);
             match u16::from_be_bytes([setting[0], setting[1]]) {
+                setting::INITIAL_WINDOW_SIZE if i64::from(value) > MOST_WINDOW => {
+                    return Err(Ends::Malformed("a window of no size there is"));
+                }
                 setting::INITIAL_WINDOW_SIZE => {
                     let grown = i64::from(value) - self.initial_window;
                     self.initial_window = i64::from(value);
                     let whole = self.whole.iter_mut().map(|(_, call)| call);
-                    self.open.values_mut().chain(whole).for_each(|call| call.window += grown);
+                    let windows = self.open.values_mut().chain(whole).map(|call| &mut call.window);
+                    windows
+                        .chain(self.answering.as_mut().map(|(_, window)| window))
+                        .for_each(|window| *window += grown);
                 }
                 setting::MAX_FRAME_SIZE => self.most_payload = (value as usize).clamp(MOST_PAYLOAD, 1 << 20),
                 _ => {}
@@ -299,23 +327,21 @@ impl<'a> Calls<'a> {
 
     /// Decides the answer to a call that is whole, and sends it.
     fn answer(&mut self, stream: u32, mut call: Call) -> Result<(), Ends> {
-        let mut body = std::mem::take(&mut call.body);
-        let prefix = body.first_chunk::<PREFIX_BYTES>().copied();
-        body.drain(..PREFIX_BYTES.min(body.len()));
-        let is_one = prefix.is_some_and(|[_, a, b, c, d]| u32::from_be_bytes([a, b, c, d]) as usize == body.len());
-        let is_compressed = matches!(prefix, Some([1, ..]));
-        self.connection.encoded = body;
+        let defect = call.defect();
+        self.connection.encoded = std::mem::take(&mut call.body);
         let coding = match call.header("grpc-encoding") {
-            Some(coding) if is_compressed => Coding::By(coding.to_owned()),
+            Some(coding) if call.is_compressed() => Coding::By(coding.to_owned()),
             _ => Coding::Plain,
         };
-        let response = if call.path == METRICS && is_one {
+        let response = if call.path == METRICS && defect.is_none() {
             self.connection.keep_metrics(&coding)
         } else {
-            let defect = defect(&call, is_one, is_compressed);
             let mut request = self.request(&mut call);
             self.connection.settle(&mut request, defect, &coding)
         };
+        self.spare = std::mem::take(&mut self.connection.encoded);
+        self.spare.clear();
+        self.spare.shrink_to(BUFFER_KEPT);
         if !self.connection.shared.pause() {
             return Err(Ends::Gone);
         }
@@ -328,7 +354,7 @@ impl<'a> Calls<'a> {
         if !closes {
             return Ok(());
         }
-        self.send(kind::GOAWAY, 0, 0, &[(self.last_stream & MOST_ID).to_be_bytes(), NO_ERROR.to_be_bytes()].concat())?;
+        self.connection.stream.write_all(&self.farewell(NO_ERROR))?;
         Err(Ends::Gone)
     }
 
@@ -351,7 +377,7 @@ impl<'a> Calls<'a> {
     }
 
     /// Sends an answer, within what the client has room for.
-    fn respond(&mut self, stream: u32, mut window: i64, response: &Response) -> Result<(), Ends> {
+    fn respond(&mut self, stream: u32, window: i64, response: &Response) -> Result<(), Ends> {
         let mut out = Vec::new();
         let mut block = Vec::new();
         put_indexed(&mut block, STATUS_200);
@@ -367,46 +393,27 @@ impl<'a> Calls<'a> {
         message.extend((response.body.len() as u32).to_be_bytes());
         message.extend(&response.body);
         let mut rest = &message[..];
+        self.answering = Some((stream, window));
         while !rest.is_empty() {
-            let room = usize::try_from(self.window.min(window)).unwrap_or(0);
+            // Reset while there was no room.
+            let Some((_, window)) = &mut self.answering else { return Ok(()) };
+            let room = usize::try_from(self.window.min(*window)).unwrap_or(0);
             let (part, behind) = rest.split_at(rest.len().min(room).min(self.most_payload));
             if part.is_empty() {
                 self.connection.stream.write_all(&std::mem::take(&mut out))?;
-                // What else comes meanwhile is kept for later; room for this stream is only given by its own number.
-                self.open.insert(stream, Call { window, ..Call::default() });
+                // What else comes meanwhile is kept for later.
                 self.take_frame()?;
-                window = self.open.remove(&stream).map_or(window, |call| call.window);
                 continue;
             }
             put(&mut out, kind::DATA, 0, stream, part);
             self.window -= part.len() as i64;
-            window -= part.len() as i64;
+            *window -= part.len() as i64;
             rest = behind;
         }
+        self.answering = None;
         let mut block = Vec::new();
         trailers.iter().for_each(|(name, value)| put_literal(&mut block, name.as_bytes(), value.as_bytes(), false));
         put(&mut out, kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, &block);
         Ok(self.connection.stream.write_all(&out)?)
     }
-}
-
-/// What is wrong with a call, as far as it tells without its message.
-fn defect(call: &Call, is_one: bool, is_compressed: bool) -> Option<(u16, String)> {
-    if call.is_too_large {
-        return Some((413, format!("the message is larger than {ENCODED_LIMIT} bytes")));
-    }
-    if call.method != "POST" || !call.path.ends_with(TRACES) {
-        return Some((404, format!("only {TRACES} is served")));
-    }
-    let content_type = call.header("content-type").unwrap_or_default();
-    if !content_type.starts_with("application/grpc") {
-        return Some((400, format!("content-type is {content_type:?} instead of application/grpc")));
-    }
-    if call.header("te") != Some("trailers") {
-        return Some((400, "there is no te: trailers".to_owned()));
-    }
-    if !is_one || is_compressed && call.header("grpc-encoding").is_none() {
-        return Some((400, "the body is not one message".to_owned()));
-    }
-    None
 }

@@ -22,7 +22,7 @@ use super::{
 use crate::http2::frame::PREFACE;
 
 /// What a buffer may keep for the next request of its connection, in bytes.
-const BUFFER_KEPT: usize = 8 * 1024 * 1024;
+pub(super) const BUFFER_KEPT: usize = 8 * 1024 * 1024;
 /// How long to read on, and throw away, what a sender still sends after it was refused. Closing at once would
 /// reset the connection, and the answer could be lost.
 const LINGER: Duration = Duration::from_secs(1);
@@ -64,13 +64,14 @@ impl<'a> Connection<'a> {
 
     /// One request and its answer.
     pub(super) fn exchange(&mut self) -> Next {
-        let begins = self.reader.fill_buf().is_ok_and(|bytes| !bytes.is_empty());
+        // With HTTP/2 no request has begun yet.
+        let begins = self.reader.fill_buf().is_ok_and(|bytes| !bytes.is_empty() && !bytes.starts_with(b"PRI"));
         if begins {
-            self.shared.set_idle(self.number, false);
+            self.shared.set_busy(self.number);
         }
         let next = self.answer();
         if begins && next == Next::Request {
-            self.shared.set_idle(self.number, true);
+            self.shared.set_idle(self.number, None);
         }
         next
     }
@@ -82,7 +83,11 @@ impl<'a> Connection<'a> {
             Err(failure) => return self.refuse(None, failure),
         };
         if head.is_preface() {
-            return if self.read_rest_of_preface().is_ok() { Next::Calls } else { Next::Close };
+            if self.read_rest_of_preface().is_ok() {
+                return Next::Calls;
+            }
+            self.shared.add_error(format!("connection {}: not HTTP/2: its preface is cut short", self.number));
+            return Next::Close;
         }
         if let Err(failure) = self.read_body(&head) {
             return self.refuse(Some(head), failure);
@@ -242,7 +247,7 @@ impl<'a> Connection<'a> {
         Next::Close
     }
 
-    fn linger(&mut self) {
+    pub(super) fn linger(&mut self) {
         let deadline = Instant::now() + LINGER;
         let mut scratch = [0; 16 * 1024];
         let _ = self.stream.shutdown(Shutdown::Write);

@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message as _;
 
-/// One HTTP request as it arrived.
+/// One request as it arrived: of HTTP, or a call of gRPC.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Request {
@@ -21,13 +21,14 @@ pub struct Request {
     pub received_at: Instant,
     /// The method, as sent: `POST`.
     pub method: String,
-    /// The request target, as sent: `/v1/traces`.
+    /// The request target, as sent: `/v1/traces`, or the method that is called:
+    /// `/opentelemetry.proto.collector.trace.v1.TraceService/Export`.
     pub path: String,
     /// Names in lower case, values trimmed (bytes outside UTF-8 replaced), in the order they were sent.
     pub headers: Vec<(String, String)>,
-    /// The request line and headers, in bytes, up to and including the empty line.
+    /// The request line and headers, in bytes, up to and including the empty line; over gRPC what they are compressed to.
     pub header_len: u64,
-    /// The body in bytes as it was received: compressed if the sender compressed it, without chunk framing.
+    /// The body in bytes as it was received: compressed if the sender compressed it, without framing.
     pub encoded_len: u64,
     /// The body in bytes after decompression: equal to `encoded_len` without compression, 0 if it did not inflate.
     pub decoded_len: u64,
@@ -57,12 +58,15 @@ impl Request {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Response {
-    /// The HTTP status code. The spans of a request count as received if it is from 200 to 299.
+    /// The HTTP status code. The spans of a request count as received if it is from 200 to 299. Over gRPC the status is
+    /// sent that means about the same: 0 for these, 3 for 400, 16 for 401, 7 for 403, 12 for 404, 405 and 415, 8 for 413
+    /// and 429, 14 for 502 to 504, and 13 for every other. [`grpc`](Self::grpc) gives another.
     pub status: u16,
     /// Sent as they are. `content-type: application/x-protobuf` and the right `content-length` are added unless
-    /// headers of that name are here. After `connection: close` the receiver closes the connection.
+    /// headers of that name are here. After `connection: close` the receiver closes the connection. Over gRPC that and
+    /// the seconds of `retry-after` are all that is told of them.
     pub headers: Vec<(String, String)>,
-    /// Sent as it is, after the headers.
+    /// Sent as it is, after the headers. Over gRPC it is the message, or the words of a failure.
     pub body: Vec<u8>,
 }
 

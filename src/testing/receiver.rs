@@ -116,7 +116,7 @@ impl Receiver {
         self.shared.connections()
     }
 
-    /// The metrics that were posted to a path that ends in `/v1/metrics`, in the order of their arrival. They are
+    /// The metrics that were posted to a path that ends in `/v1/metrics` or sent to the `MetricsService`, in the order of their arrival. They are
     /// always accepted, and no part of [`requests`](Self::requests) and [`totals`](Self::totals).
     #[must_use]
     pub fn metrics(&self) -> Vec<ExportMetricsServiceRequest> {

@@ -1,7 +1,8 @@
 //! What the receiver and its threads have in common: the log of what arrived, and the open connections.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
+    io::Write as _,
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -33,6 +34,9 @@ pub(super) type Responder = Box<dyn Fn(&Request) -> Response + Send + Sync>;
 
 /// Serves the requests of one connection, which has this number.
 pub(super) type Serve = fn(&TcpStream, u64, &Shared);
+
+/// What a connection of HTTP/2 ends with.
+pub(super) type Farewell = [u8; 17];
 
 /// What the receiver and its threads have in common.
 pub(super) struct Shared {
@@ -74,8 +78,8 @@ pub(super) struct Record {
 struct Sockets {
     /// By number, to cut off blocked reads.
     open: HashMap<u64, Arc<TcpStream>>,
-    /// Of these, those on which no request is under way.
-    idle: HashSet<u64>,
+    /// Of these, those on which no request is under way, with what is said on them before they are closed.
+    idle: HashMap<u64, Option<Farewell>>,
     /// The number of the newest connection is `accepted`; `open` and `idle` are left at zero.
     counts: ConnectionCounts,
     stopped: bool,
@@ -85,6 +89,19 @@ struct Sockets {
 impl Sockets {
     fn counts(&self) -> ConnectionCounts {
         ConnectionCounts { open: self.open.len() as u64, idle: self.idle.len() as u64, ..self.counts }
+    }
+
+    fn close_idle(&self) {
+        for (number, farewell) in &self.idle {
+            let Some(socket) = self.open.get(number) else { continue };
+            // Its own thread is waiting for a request. Who reads nothing is not waited for.
+            if let Some(farewell) = farewell
+                && socket.set_nonblocking(true).is_ok()
+            {
+                let _ = (&**socket).write(farewell);
+            }
+            let _ = socket.shutdown(Shutdown::Both);
+        }
     }
 
     /// Notes how many there are, if they were never more.
@@ -122,6 +139,7 @@ impl Shared {
     pub(super) fn stop(&self, address: SocketAddr, timeout: Duration) -> bool {
         let mut sockets = self.sockets.lock();
         sockets.stopped = true;
+        sockets.close_idle();
         for socket in sockets.open.values() {
             let _ = socket.shutdown(Shutdown::Both);
         }
@@ -154,7 +172,7 @@ impl Shared {
                 sockets.counts.accepted += 1;
                 let number = sockets.counts.accepted;
                 sockets.open.insert(number, Arc::clone(&stream));
-                sockets.idle.insert(number);
+                sockets.idle.insert(number, None);
                 sockets.note_peaks();
                 drop(sockets);
                 self.changed.notify_all();
@@ -193,15 +211,19 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// A request begins on a connection, or its answer has been sent.
-    pub(super) fn set_idle(&self, number: u64, is_idle: bool) {
+    /// A request begins on a connection.
+    pub(super) fn set_busy(&self, number: u64) {
         let mut sockets = self.sockets.lock();
-        if is_idle {
-            sockets.idle.insert(number);
-        } else {
-            sockets.idle.remove(&number);
-        }
+        sockets.idle.remove(&number);
         sockets.note_peaks();
+        drop(sockets);
+        self.changed.notify_all();
+    }
+
+    /// No request is under way on a connection, and this is said if it is closed now.
+    pub(super) fn set_idle(&self, number: u64, farewell: Option<Farewell>) {
+        let mut sockets = self.sockets.lock();
+        sockets.idle.insert(number, farewell);
         drop(sockets);
         self.changed.notify_all();
     }
@@ -209,9 +231,7 @@ impl Shared {
     /// Closes the connections on which no request is under way; answers how many these are.
     pub(super) fn close_idle(&self) -> u64 {
         let sockets = self.sockets.lock();
-        for socket in sockets.idle.iter().filter_map(|number| sockets.open.get(number)) {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        sockets.close_idle();
         sockets.idle.len() as u64
     }
 

@@ -12,18 +12,26 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
 pub(super) fn trailers(response: &Response) -> Vec<(&'static str, String)> {
     if let Some(status) = response.find("grpc-status") {
         let message = response.find("grpc-message").unwrap_or_default();
-        return vec![("grpc-status", status.to_owned()), ("grpc-message", percent_encoded(message))];
+        let mut trailers = vec![("grpc-status", status.to_owned()), ("grpc-message", percent_encoded(message))];
+        let code = status.parse().unwrap_or_default();
+        trailers.extend(pause(response).map(|seconds| ("grpc-status-details-bin", details(code, seconds))));
+        return trailers;
     }
     let status = code(response.status);
     let mut trailers = vec![("grpc-status", status.to_string())];
     if status != 0 {
         trailers.push(("grpc-message", percent_encoded(&message(response))));
     }
-    let seconds = response.find("retry-after").and_then(|after| after.parse().ok());
+    let seconds = pause(response);
     if let Some(seconds) = seconds.or((response.status == 429).then_some(0)) {
         trailers.push(("grpc-status-details-bin", details(status, seconds)));
     }
     trailers
+}
+
+/// The seconds after which the client is to ask again.
+fn pause(response: &Response) -> Option<u64> {
+    response.find("retry-after").and_then(|after| after.parse().ok())
 }
 
 /// The status code of gRPC that means about the same.
@@ -42,12 +50,17 @@ fn code(status: u16) -> u32 {
 
 /// The words of a failure: the message of its `google.rpc.Status`, or its body as text.
 fn message(response: &Response) -> String {
-    let words = match response.body.as_slice() {
-        [0x12, _, message @ ..] if response.body.len() < 0x80 => String::from_utf8_lossy(message).into_owned(),
-        body => String::from_utf8_lossy(body).into_owned(),
-    };
+    let body = response.body.as_slice();
+    let words = String::from_utf8_lossy(only_message(body).unwrap_or(body)).into_owned();
     // Receivers say so in these words.
     if response.status == 413 { format!("Received message larger than max: {words}") } else { words }
+}
+
+/// What stands in the second field of a message that has no other.
+fn only_message(body: &[u8]) -> Option<&[u8]> {
+    let mut rest = body.strip_prefix(&[0x12])?;
+    let length = prost::encoding::decode_varint(&mut rest).ok()?;
+    (length == rest.len() as u64).then_some(rest)
 }
 
 fn percent_encoded(text: &str) -> String {
@@ -84,5 +97,9 @@ mod tests {
         let slow = of(&Response::status(503).header("Retry-After", "300"));
         assert_eq!(slow[2].0, "grpc-status-details-bin");
         assert_eq!(of(&Response::status(429)).len(), 3);
+        let exact_and_slow = of(&Response::grpc(8, "no").header("retry-after", "300"));
+        assert_eq!(exact_and_slow[2], ("grpc-status-details-bin", details(8, 300)));
+        let words = "w".repeat(300);
+        assert_eq!(of(&Response::failure(400, &words))[1], ("grpc-message", words));
     }
 }

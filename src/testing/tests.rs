@@ -19,6 +19,7 @@ use prost::Message as _;
 
 use super::{Keep, Receiver, Response};
 
+mod calls;
 mod hostile;
 
 /// Long enough for anything that is going to happen.

@@ -11,7 +11,7 @@ use std::{
 
 use otlp::{
     BatchConfig, Client, Compression, DropReason, RetryConfig, SpanContext, SpanData, SpanId, TraceId,
-    config::MonitoringConfig,
+    config::MonitoringConfig, testing::Receiver,
 };
 
 use super::{PATIENCE, assert_same, builder, complete_spans, has, line, python, resource};
@@ -359,5 +359,25 @@ fn metadata_that_was_configured_arrives_with_each_call() {
         let call = server.call();
         assert_eq!(call.get("x-tenant"), "blue green");
         assert!(call.get("user-agent").starts_with("OTel-OTLP-Exporter-Rust/"), "{}", call.told);
+    }
+}
+
+#[test]
+fn a_hundred_calls_at_once_of_a_client_of_grpcio_are_each_received_by_the_receiver_for_tests() {
+    let Some(python) = python_with_grpc() else { return };
+    // Messages that fit into one frame, and such that take several, whose frames come mixed.
+    for bytes in [10, 100_000] {
+        let receiver = Receiver::start().expect("a port");
+        let output = Command::new(&python)
+            .args(["-B", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/grpc_client.py")])
+            .args([receiver.address().port().to_string(), "100".to_owned(), bytes.to_string()])
+            .output()
+            .expect("an interpreter");
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(told.trim(), "100", "{bytes}: {}", String::from_utf8_lossy(&output.stderr));
+        let ids: HashSet<_> = receiver.span_ids().into_iter().collect();
+        assert_eq!((ids.len(), receiver.span_count(), receiver.connections()), (100, 100, 1), "{bytes}");
+        assert_eq!(receiver.errors(), Vec::<String>::new());
+        assert_eq!(receiver.totals().aborted, 0);
     }
 }

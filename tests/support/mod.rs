@@ -105,6 +105,17 @@ pub(crate) fn client_of(receiver: &Receiver) -> ClientBuilder {
     Client::builder().with_endpoint(receiver.endpoint()).with_service_name("test")
 }
 
+/// Spans have come, and all of them over gRPC.
+#[track_caller]
+pub(crate) fn assert_called(receiver: &Receiver) {
+    const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+    let requests = receiver.requests();
+    assert!(!requests.is_empty(), "nothing was called");
+    for request in requests {
+        assert_eq!((request.path.as_str(), request.header("content-type")), (TRACES, Some("application/grpc")));
+    }
+}
+
 /// The accounting identity: every span that was ended is in exactly one place.
 #[track_caller]
 pub(crate) fn assert_accounted(client: &Client) -> Snapshot {
