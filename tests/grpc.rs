@@ -23,9 +23,10 @@ use faults::http2::{
     fields, goaway, headers, reset, retry_info, settings, window_update,
 };
 use otlp::{
-    Client, ClientBuilder, Compression, DropReason, Error, LogLevel, RetryConfig, testing::generate_test_spans,
+    Client, ClientBuilder, Compression, DropReason, Error, LogLevel, RetryConfig, SpoolConfig,
+    testing::{Receiver, generate_test_spans},
 };
-use support::{LONG, assert_accounted};
+use support::{LONG, SpoolDir, assert_accounted, assert_received, client_of, ids};
 
 const HEAD: [(&str, &str); 2] = [(":status", "200"), ("content-type", "application/grpc")];
 /// A message without content.
@@ -663,6 +664,59 @@ fn who_speaks_something_else_is_told_with_what_it_probably_is() {
         let client = peer.client().build().unwrap();
         let error = send(&client, 1).unwrap_err();
         assert!(error.to_string().contains(right), "{error}");
+    }
+}
+
+#[test]
+fn what_was_spooled_over_one_protocol_is_sent_over_the_other() {
+    for grpc_is_first in [false, true] {
+        let (is_back, dir) = (Arc::new(AtomicU64::new(0)), SpoolDir::new());
+        let answer = Arc::clone(&is_back);
+        let respond = move |_: &otlp::testing::Request| match answer.load(Ordering::SeqCst) {
+            0 => otlp::testing::Response::status(503),
+            _ => otlp::testing::Response::ok(),
+        };
+        let receiver = Receiver::builder().respond_with(respond).start().unwrap();
+        let client = |over_grpc: bool| {
+            let builder = client_of(&receiver)
+                .with_retry_config(RetryConfig { max_attempts: 1, ..RetryConfig::default() })
+                .with_spool_config(SpoolConfig { dir: Some(dir.path().to_owned()), ..SpoolConfig::default() })
+                .with_log_level(LogLevel::None);
+            if over_grpc { builder.with_grpc_transport() } else { builder.with_http_transport() }.build().unwrap()
+        };
+        let first = client(grpc_is_first);
+        let tracer = first.tracer("spool");
+        let mut made: Vec<_> = (0..500).map(|_| ids(&tracer.start("span").context())).collect();
+        assert_eq!(first.shutdown(LONG).spooled, 500, "{grpc_is_first}");
+        assert_accounted(&first);
+
+        is_back.store(1, Ordering::SeqCst);
+        let second = client(!grpc_is_first);
+        made.push(ids(&second.tracer("spool").start("span").context()));
+        let receipt = second.shutdown(LONG);
+        assert!(receipt.is_complete(), "{grpc_is_first}: {receipt:?}");
+        let stats = assert_accounted(&second);
+        assert_eq!((stats.restored, stats.exported, stats.spooled), (500, 501, 0), "{grpc_is_first}");
+        assert_received(&receiver, &made);
+        assert_eq!(dir.bodies().len(), 0);
+    }
+}
+
+#[test]
+fn who_turns_every_call_away_is_asked_as_often_as_there_are_attempts_and_once_more_for_each() {
+    for (what, turn_away) in [
+        ("refused streams", (|stream| reset(stream, 7)) as fn(u32) -> Frame),
+        ("farewells", |_| goaway(0, 0)),
+        ("farewells that ask for calm", |_| goaway(0, 11)),
+    ] {
+        let peer = Peer::answering(move |stream| vec![turn_away(stream)]);
+        let client = peer.client().build().unwrap();
+        (0..5).for_each(|_| client.tracer("test").start("span").end());
+        let receipt = client.flush(LONG);
+        assert_eq!(receipt.dropped.get(DropReason::Undelivered), 5, "{what}: {receipt:?}");
+        assert_accounted(&client);
+        assert!((3..=6).contains(&peer.calls()), "{what}: {} calls", peer.calls());
+        assert!(peer.connections() <= peer.calls(), "{what}: {} connections", peer.connections());
     }
 }
 

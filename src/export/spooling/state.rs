@@ -3,7 +3,11 @@
 use std::{sync::atomic::AtomicBool, time::Instant};
 
 use super::gate::Gate;
-use crate::{config::Settings, export::spool::Spool, sync::locks::Mutex};
+use crate::{
+    config::{Endpoint, Protocol, Settings},
+    export::spool::Spool,
+    sync::locks::Mutex,
+};
 
 /// The spool of one client.
 pub(in crate::export) struct Spooling {
@@ -21,9 +25,18 @@ impl Spooling {
     /// Nothing, unless there is a directory for it. Touches no file.
     pub(in crate::export) fn new(settings: &Settings) -> Option<Self> {
         let dir = settings.spool.dir.as_deref()?;
-        let spool = Spool::new(&settings.spool, dir, &settings.endpoint.url().to_string());
+        let spool = Spool::new(&settings.spool, dir, &meant_for(settings).url().to_string());
         let gate = Mutex::new(Gate::new(Instant::now()));
         let rest_written = AtomicBool::new(false);
         Some(Self { spool, gate, restoring: Mutex::open_to_callbacks(()), rest_written, swept: Mutex::default() })
+    }
+}
+
+/// Whom bodies are meant for: where HTTP has them go. They are the same over gRPC, whose URL has no path for a signal, so
+/// that either protocol sends what lies there for the same host and port.
+fn meant_for(settings: &Settings) -> Endpoint {
+    match settings.protocol {
+        Protocol::HttpProtobuf => settings.endpoint.clone(),
+        Protocol::Grpc => settings.endpoint.clone().with_traces_path(),
     }
 }
