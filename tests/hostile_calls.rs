@@ -23,7 +23,7 @@ use support::assert_accounted;
 /// More than one hostile answer may cost: the process itself grows by some of it.
 const MEMORY: u64 = 16 << 20;
 /// The time of a batch.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(6);
 
 const HEAD: [(&str, &str); 2] = [(":status", "200"), ("content-type", "application/grpc")];
 
