@@ -109,6 +109,30 @@ fn an_endpoint_or_certificate_for_tls_is_an_error_that_names_the_feature() {
     }
 }
 
+/// A protocol that is not compiled in is refused in code, and in the environment said once and replaced by the
+/// default.
+#[cfg(not(feature = "grpc"))]
+#[test]
+fn grpc_that_is_not_compiled_in_is_named_with_its_feature() {
+    let name = "grpc_that_is_not_compiled_in_is_named_with_its_feature";
+    if let Ok(endpoint) = std::env::var("OTLP_TEST_ENDPOINT") {
+        let client = builder(&endpoint).build().unwrap();
+        record(&client, 10);
+        assert!(client.shutdown(LONG).is_complete());
+        return;
+    }
+    let error = Client::builder().with_grpc_transport().build().unwrap_err().to_string();
+    assert!(error.contains("turn on the cargo feature `grpc`"), "{error}");
+    let (endpoint, served) = receiver(vec![(200, Vec::new())]);
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args([name, "--exact", "--nocapture"]).env("OTLP_TEST_ENDPOINT", endpoint);
+    let output = child.env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.matches("cargo feature `grpc`").count(), 1, "{said}");
+    assert_eq!(served.join().unwrap().iter().flat_map(spans).count(), 10);
+}
+
 /// Kilobytes of this process's memory that are in no file, and the names of our threads.
 #[cfg(target_os = "linux")]
 fn held() -> (i64, Vec<String>) {
